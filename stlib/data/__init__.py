@@ -1,0 +1,1 @@
+"""Datasets: MVTec AD, the demo dataset, downloads."""

@@ -1,0 +1,49 @@
+"""Checkpoints of a training in progress: whole or absent, tied to the run they belong to, never pickled code."""
+
+import io
+import pickle
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from stlib.files import write_atomic
+
+State = dict[str, "torch.Tensor | State | list[float] | float | int | str"]
+"""Tensors and plain Python values only, so that `weights_only=True` can read it."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One file that a run writes as it goes and reads when it starts again."""
+
+    path: Path
+    identity: str
+    """Whatever makes two runs the same run (config, seed, data, teacher, precision); others are ignored."""
+
+    def save(self, state: State) -> None:
+        """Replace the checkpoint. Raises OSError when it cannot be written; the old one then stays."""
+        buffer = io.BytesIO()
+        torch.save({"identity": self.identity, "state": state}, buffer)
+        write_atomic(self.path, buffer.getvalue())
+
+    def load(self) -> State | None:
+        """The saved state, or None when there is none for this run. A damaged file is set aside, with a warning."""
+        if not self.path.is_file():
+            return None
+        try:
+            saved = torch.load(self.path, weights_only=True, map_location="cpu")
+            identity, state = saved["identity"], saved["state"]
+        except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            aside = self.path.with_suffix(".corrupt")
+            self.path.replace(aside)
+            warnings.warn(
+                f"{self.path} is damaged ({error}); moved to {aside}, training starts over", stacklevel=2
+            )
+            return None
+        return state if identity == self.identity else None
+
+    def remove(self) -> None:
+        """Forget the checkpoint; called once the record is written."""
+        self.path.unlink(missing_ok=True)

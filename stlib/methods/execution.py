@@ -1,0 +1,35 @@
+"""How a method runs, as opposed to what it computes: device, precision, progress, checkpoint."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from stlib.methods.checkpoint import Checkpoint
+from stlib.protocol import Precision
+
+Progress = Callable[[int, int, str], None]
+"""Called with (epochs or steps done, total, one line of state)."""
+
+
+def quiet(done: int, total: int, state: str) -> None:
+    """No progress report."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Everything about a run that is not the recipe."""
+
+    device: torch.device
+    precision: Precision = "fp32"
+    progress: Progress = quiet
+    checkpoint: Checkpoint | None = None
+    checkpoint_every: int = 5
+    """Epochs between two checkpoints: what a killed run loses at most."""
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """bfloat16 for convolutions when `precision` asks for it; losses and maps stay in float32."""
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()

@@ -1,0 +1,213 @@
+"""STPM: Student-Teacher Feature Pyramid Matching (Wang, Han, Ding, Huang, BMVC 2021, arXiv:2103.04257).
+
+Chapter: book/stpm.md. Follows the official code (gdwang08/STFPM) where it and the paper differ.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+
+import torch
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from stlib.data.mvtec import split_train
+from stlib.methods.checkpoint import State
+from stlib.methods.execution import Execution
+from stlib.nn.backbone import ResNet18Pyramid, prepare
+from stlib.nn.losses import feature_distances, feature_pyramid_loss, unit
+from stlib.nn.maps import Maps, fuse, max_score, stack_levels
+from stlib.protocol import IMAGE_SIZE, History, Profile
+
+
+class Config(BaseModel):
+    """STPM's recipe; the defaults are the paper's section 4.1 and the official code's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_size: PositiveInt = IMAGE_SIZE
+    """Side of the network input in pixels."""
+    epochs: PositiveInt = 100
+    """Passes over the training split. The repository's README later says 200."""
+    batch_size: PositiveInt = 32
+    """Images per step; the last, smaller batch of an epoch is kept."""
+    learning_rate: PositiveFloat = 0.4
+    """SGD, constant."""
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    """On all student parameters, BatchNorm included."""
+    validation_fraction: float = 0.2
+    """Share of train/good held out to choose the epoch."""
+    split_seed: int = 0
+    """`random_state` of the split: the same images are held out whatever the run's seed."""
+
+
+PROFILES: dict[Profile, Config] = {
+    "paper": Config(),
+    "short": Config(epochs=20),
+    "demo": Config(image_size=128, epochs=20, batch_size=8),
+}
+
+
+class STPM:
+    """Teacher and student of the same shape; anomalous is where the student fails to imitate the teacher."""
+
+    name = "stpm"
+
+    def __init__(self, config: Config, teacher: nn.Module, execution: Execution) -> None:
+        self.config = config
+        self.execution = execution
+        self.teacher = teacher.to(execution.device, memory_format=torch.channels_last)
+        self.student = ResNet18Pyramid()
+        self.snapshots: dict[str, dict[str, Tensor]] = {}
+        """Student weights by name: 'best' (lowest validation score; the one tested) and 'last'."""
+
+    def fit(self, train: Tensor, *, seed: int) -> History:
+        """Train the student on (N, 3, S, S) uint8 normal images; afterwards the best snapshot is in use.
+
+        Resumes from the execution's checkpoint. Raises FloatingPointError when the loss stops being finite.
+        """
+        learn, hold = split_train(
+            len(train), fraction=self.config.validation_fraction, seed=self.config.split_seed
+        )
+        images = train.to(self.execution.device)
+        # Nothing is augmented, so the teacher sees every image once, not once per epoch.
+        targets = [unit(level) for level in self._teach(images)]
+        training = _Training(self, seed)
+        for epoch in range(training.epoch, self.config.epochs):
+            order = _shuffled(learn, seed, epoch)
+            loss = training.run_epoch(images, targets, order)
+            score = self._mean_fused(images, targets, hold)
+            training.close_epoch(loss, score)
+        self.snapshots = {"best": training.best, "last": copy.deepcopy(self.student.state_dict())}
+        self.use("best")
+        steps = self.config.epochs * math.ceil(len(learn) / self.config.batch_size)
+        return History(
+            steps=steps,
+            images_seen=self.config.epochs * len(learn),
+            curves={"train_loss": training.losses, "val_score": training.scores},
+            selected={"epoch": training.best_epoch, "val_score": training.scores[training.best_epoch - 1]},
+        )
+
+    def use(self, snapshot: str) -> None:
+        """Put the student of `snapshot` ('best' or 'last') to work."""
+        self.student.load_state_dict(self.snapshots[snapshot])
+
+    def maps(self, images: Tensor) -> Maps:
+        """Anomaly maps of (M, 3, S, S) uint8 images, in fp32 whatever the training's precision; on the CPU."""
+        parts = []
+        self.student.eval()
+        with torch.no_grad():
+            for batch in images.split(self.config.batch_size):
+                x = prepare(batch.to(self.execution.device))
+                distances = feature_distances([unit(level) for level in self.teacher(x)], self.student(x))
+                layers = stack_levels(distances)
+                pixel = fuse(layers, images.shape[-1])
+                parts.append(Maps(layers.cpu(), pixel.cpu(), max_score(pixel).cpu()))
+        return Maps(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _teach(self, images: Tensor) -> list[Tensor]:
+        """Teacher features of all images, one (N, C, h, w) tensor per level."""
+        with torch.no_grad():
+            batches = [self.teacher(prepare(part)) for part in images.split(self.config.batch_size)]
+        return [torch.cat(level) for level in zip(*batches, strict=True)]
+
+    def _mean_fused(self, images: Tensor, targets: list[Tensor], indices: list[int]) -> float:
+        """Mean of the product map over held-out normal images: the official criterion for the epoch."""
+        self.student.eval()
+        total = 0.0
+        with torch.no_grad():
+            for index in torch.tensor(indices).split(self.config.batch_size):
+                with self.execution.autocast():
+                    features = self.student(prepare(images[index]))
+                layers = stack_levels(feature_distances([t[index] for t in targets], features))
+                total += layers.prod(dim=1).double().mean().item() * len(index)
+        return total / len(indices)
+
+
+class _Training:
+    """The student's optimiser and everything a resumed run needs."""
+
+    def __init__(self, method: STPM, seed: int) -> None:
+        self.method, self.execution, self.config = method, method.execution, method.config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            student = ResNet18Pyramid()  # on the CPU, so that every device starts from the same weights
+        method.student = student.to(self.execution.device, memory_format=torch.channels_last)
+        self.optimiser = torch.optim.SGD(
+            method.student.parameters(),
+            lr=self.config.learning_rate,
+            momentum=self.config.momentum,
+            weight_decay=self.config.weight_decay,
+        )
+        self.epoch = 0
+        self.losses: list[float] = []
+        self.scores: list[float] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_epoch = 0
+        self._resume()
+
+    def run_epoch(self, images: Tensor, targets: list[Tensor], order: Tensor) -> float:
+        """One pass over the images of `order`; returns the mean loss per image."""
+        self.method.student.train()  # every epoch: validation has switched BatchNorm to its stored statistics
+        total = torch.zeros((), device=images.device)
+        for index in order.split(self.config.batch_size):
+            with self.execution.autocast():
+                features = self.method.student(prepare(images[index]))
+            loss = feature_pyramid_loss([t[index] for t in targets], features)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+            total += loss.detach() * len(index)
+        return total.item() / len(order)
+
+    def close_epoch(self, loss: float, score: float) -> None:
+        """Log the epoch, keep the student if it is the best so far, save the checkpoint, report progress."""
+        if not (math.isfinite(loss) and math.isfinite(score)):
+            raise FloatingPointError(
+                f"epoch {self.epoch + 1}: training loss {loss}, validation score {score}"
+            )
+        self.epoch += 1
+        self.losses.append(loss)
+        self.scores.append(score)
+        if score == min(self.scores) and score < min(self.scores[:-1], default=math.inf):
+            self.best, self.best_epoch = copy.deepcopy(self.method.student.state_dict()), self.epoch
+        if self.execution.checkpoint and self.epoch % self.execution.checkpoint_every == 0:
+            self.execution.checkpoint.save(self._state())
+        self.execution.progress(self.epoch, self.config.epochs, f"loss {loss:.3f}, validation {score:.2e}")
+
+    def _state(self) -> State:
+        momentum = {
+            str(i): self.optimiser.state[p]["momentum_buffer"] for i, p in enumerate(self._parameters())
+        }
+        return {
+            "student": dict(self.method.student.state_dict()),
+            "momentum": momentum,
+            "best": dict(self.best),
+            "best_epoch": self.best_epoch,
+            "losses": self.losses,
+            "scores": self.scores,
+        }
+
+    def _resume(self) -> None:
+        state = self.execution.checkpoint.load() if self.execution.checkpoint else None
+        if state is None:
+            return
+        self.method.student.load_state_dict(state["student"])
+        for i, parameter in enumerate(self._parameters()):
+            buffer = state["momentum"][str(i)].to(parameter.device)
+            # same memory layout as in the unbroken run, or sums are taken in another order
+            self.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+        self.best = {name: tensor.to(self.execution.device) for name, tensor in state["best"].items()}
+        self.best_epoch = state["best_epoch"]
+        self.losses, self.scores = state["losses"], state["scores"]
+        self.epoch = len(self.losses)
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
+        return self.method.student.parameters()
+
+
+def _shuffled(indices: list[int], seed: int, epoch: int) -> Tensor:
+    """The epoch's order: a function of seed and epoch alone, so that a resumed run sees the same batches."""
+    generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
+    return torch.tensor(indices)[torch.randperm(len(indices), generator=generator)]

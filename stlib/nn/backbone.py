@@ -1,0 +1,138 @@
+"""ResNet-18 feature pyramid: the frozen teacher, the student of the same shape, and where weights come from.
+
+STPM (Wang et al., BMVC 2021, section 3.1): both networks are ResNet-18; the features are the outputs of
+conv2_x, conv3_x and conv4_x, that is torchvision's layer1, layer2 and layer3.
+"""
+
+import hashlib
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights, resnet18
+
+from stlib.files import sha256
+from stlib.protocol import MEAN, STD, TeacherInfo
+
+DEMO_TEACHER = Path(__file__).with_name("demo_teacher.safetensors")
+"""conv1 to layer3 in float16, trained on images of the project's own making (`stlib/nn/demo_teacher.md`)."""
+CHANNELS = (64, 128, 256)
+"""Channels of the three pyramid levels; at 256x256 input their sides are 64, 32 and 16."""
+
+Pyramid = tuple[Tensor, Tensor, Tensor]
+
+
+class ResNet18Pyramid(nn.Module):
+    """ResNet-18 up to layer3, with torchvision's random initialisation and its parameter names.
+
+    The official student also runs layer4, but nothing reads its output; it is left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        net = resnet18(weights=None)
+        self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
+        self.layer1, self.layer2, self.layer3 = net.layer1, net.layer2, net.layer3
+
+    def forward(self, images: Tensor) -> Pyramid:
+        """(B, 3, H, W) normalised images -> features (B, 64, H/4, W/4), (B, 128, H/8, W/8), (B, 256, H/16, W/16)."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        first = self.layer1(x)
+        second = self.layer2(first)
+        return first, second, self.layer3(second)
+
+
+def load_teacher(source: str) -> tuple[ResNet18Pyramid, TeacherInfo]:
+    """The frozen teacher in eval mode, and a description of its weights.
+
+    `source`: 'torchvision' (IMAGENET1K_V1, downloaded once through torchvision), 'demo' (shipped with the
+    project), 'random' (untrained, for comparison only), or the path of a `.pth` or `.safetensors` state dict
+    with torchvision's names. Never falls back from one to another.
+
+    Raises FileNotFoundError for a file that does not exist, ValueError for one whose tensors do not fit.
+    """
+    if source == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            pyramid = ResNet18Pyramid()
+        return _frozen(pyramid, "random", None, [])
+    if source == "torchvision":
+        # check_hash: torch.hub's default would accept any bytes under the right name.
+        state = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True, weights_only=True)
+        pyramid, missing = _pyramid_from(dict(state), "torchvision IMAGENET1K_V1")
+        return _frozen(pyramid, "torchvision IMAGENET1K_V1", None, missing)
+    file = DEMO_TEACHER if source == "demo" else Path(source)
+    pyramid, missing = _pyramid_from(_read_state(file), str(file))
+    # The demo teacher ends at layer3 by design: nothing is missing from it.
+    return _frozen(
+        pyramid, "demo" if source == "demo" else file.name, file, [] if source == "demo" else missing
+    )
+
+
+def prepare(images: Tensor) -> Tensor:
+    """(B, 3, H, W) uint8 RGB -> float32 of the same shape, ImageNet-normalised, channels last in memory."""
+    scale = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
+    shift = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
+    return ((images.float() / 255 - shift) / scale).contiguous(memory_format=torch.channels_last)
+
+
+def _frozen(
+    pyramid: ResNet18Pyramid, source: str, file: Path | None, missing: list[str]
+) -> tuple[ResNet18Pyramid, TeacherInfo]:
+    info = TeacherInfo(
+        source=source,
+        file_sha256=sha256(file) if file else None,
+        pyramid_sha256=pyramid_hash(pyramid),
+        missing=missing,
+    )
+    # eval: BatchNorm uses its stored statistics, during the student's training too.
+    pyramid.eval().requires_grad_(False)
+    return pyramid, info
+
+
+def _read_state(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"no teacher weights at {file}: name an existing .pth or .safetensors file, "
+            "or one of 'torchvision', 'demo', 'random'"
+        )
+    try:
+        # weights_only: a weight file must not be able to run code.
+        state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file} is not a readable state dict ({error}): fetch it again") from error
+    return {name: tensor.float() for name, tensor in state.items()}
+
+
+def _pyramid_from(state: dict[str, Tensor], origin: str) -> tuple[ResNet18Pyramid, list[str]]:
+    """The pyramid with the weights of `state`, and the names of the full ResNet-18 that `state` lacks."""
+    pyramid = ResNet18Pyramid()
+    wanted = pyramid.state_dict()
+    lacking = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
+    if lacking:
+        raise ValueError(
+            f"{origin} lacks {len(lacking)} tensors of conv1 to layer3, first {lacking[0]}: wrong file?"
+        )
+    for name, tensor in wanted.items():
+        if name in state and state[name].shape != tensor.shape:
+            raise ValueError(
+                f"{origin}: {name} is {tuple(state[name].shape)}, ResNet-18 has {tuple(tensor.shape)}: wrong network?"
+            )
+    pyramid.load_state_dict({name: state.get(name, tensor) for name, tensor in wanted.items()})
+    full = resnet18(weights=None).state_dict()
+    return pyramid, [name for name in full if name not in state and not name.endswith("num_batches_tracked")]
+
+
+def pyramid_hash(network: nn.Module) -> str:
+    """SHA-256 over names and float32 bytes of all parameters and buffers, in name order."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        if name.endswith("num_batches_tracked"):  # a training counter, without effect in eval mode
+            continue
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,30 @@
+"""Losses as pure functions; every docstring states the scale."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def unit(features: Tensor) -> Tensor:
+    """(B, C, H, W) in any float dtype -> float32, L2-normalised over channels (STPM, eq. 1)."""
+    return F.normalize(features.float(), dim=1)
+
+
+def feature_distances(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Squared L2 distance of the normalised features per position and level: (B, H, W) each, in [0, 4].
+
+    `teacher` holds features already normalised by `unit` (they are computed once per image), `student` raw
+    ones. For unit vectors this is 2 (1 - cosine); the STPM paper's eq. 1 halves it, its code does not.
+    """
+    return tuple((t - unit(s)).square().sum(1) for t, s in zip(teacher, student, strict=True))
+
+
+def feature_pyramid_loss(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+    """STPM's loss, scaled as in the official code: sum over levels of the mean over batch and positions.
+
+    Scalar in [0, 12]. The factor 1/2 of the paper's eq. 1 is absent there, and so it is here: together with
+    the learning rate 0.4 it decides the step size.
+    """
+    distances = feature_distances(teacher, student)
+    return distances[0].mean() + distances[1].mean() + distances[2].mean()

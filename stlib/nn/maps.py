@@ -1,0 +1,49 @@
+"""From distances per level to an anomaly map and an image score."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Maps(NamedTuple):
+    """What a detector says about B images of side S."""
+
+    layers: Tensor
+    """(B, L, h, w) float32: the map of every level, resized to the finest one."""
+    pixel: Tensor
+    """(B, S, S) float32 anomaly map; larger is more anomalous."""
+    image: Tensor
+    """(B,) float32 image score."""
+
+
+def resize(maps: Tensor, side: int) -> Tensor:
+    """(B, L, h, w) -> (B, L, side, side), bilinear without aligned corners."""
+    return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def stack_levels(distances: Sequence[Tensor]) -> Tensor:
+    """Per-level (B, h, w) maps -> (B, L, h, w) at the size of the first (finest) level."""
+    side = distances[0].shape[-1]
+    return torch.cat([resize(d[:, None], side) for d in distances], dim=1)
+
+
+def fuse(layers: Tensor, image_size: int, *, rule: str = "product") -> Tensor:
+    """(B, L, h, w) -> (B, S, S): product (STPM) or sum of the levels, then bilinear to the image size.
+
+    The official code multiplies at the finest level and resizes the product; the paper resizes first.
+    """
+    fused = layers.prod(dim=1, keepdim=True) if rule == "product" else layers.sum(dim=1, keepdim=True)
+    return resize(fused, image_size)[:, 0]
+
+
+def max_score(pixel: Tensor) -> Tensor:
+    """(B, S, S) -> (B,): the largest pixel score (STPM)."""
+    return pixel.amax(dim=(1, 2))
+
+
+def top_score(pixel: Tensor, top: int = 100) -> Tensor:
+    """(B, S, S) -> (B,): mean of the `top` largest pixel scores (DeSTSeg, T = 100)."""
+    return pixel.flatten(1).topk(top, dim=1).values.mean(dim=1)

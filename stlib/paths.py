@@ -1,0 +1,25 @@
+"""Where things are. Every path of the project starts here; environment variables move the big ones."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The checkout: the folder that holds `stlib/`, `results/` and `book/`."""
+
+DATA = Path(os.environ.get("STLIB_DATA", ROOT / "data"))
+"""Downloaded datasets: `mvtec_ad/` and `dtd/` (variable `STLIB_DATA`)."""
+
+RESULTS = Path(os.environ.get("STLIB_RESULTS", ROOT / "results"))
+"""Records and reported numbers (variable `STLIB_RESULTS`)."""
+
+RECORDS = RESULTS / "records"
+"""One JSON file per finished run, committed."""
+
+REPORTED = ROOT / "results" / "reported"
+"""The papers' printed numbers, one CSV per paper, committed."""
+
+RUNS = RESULTS / "runs"
+"""Checkpoints and executed notebooks: what a run leaves behind besides its record. Not committed."""
+
+BUILD = Path(os.environ.get("STLIB_BUILD", ROOT / "build"))
+"""Products that can be made again: the demo dataset, the demo's notebooks and records (variable `STLIB_BUILD`)."""

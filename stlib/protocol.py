@@ -1,0 +1,102 @@
+"""What every method shares: dataset facts, the input format, the metrics and the profiles.
+
+Sources: MVTec AD (Bergmann et al., CVPR 2019, Table 1) for the counts; the official STPM and DeSTSeg
+code for the 256x256 whole-image resize and the ImageNet normalisation.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+IMAGE_SIZE = 256
+"""Side of the square network input in pixels; the whole image is resized, nothing is cropped."""
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""ImageNet normalisation of RGB values in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Official number of images of one category."""
+
+    train_good: int
+    test_good: int
+    test_defect: int
+
+
+CATEGORIES: dict[str, Counts] = {
+    "carpet": Counts(280, 28, 89),
+    "grid": Counts(264, 21, 57),
+    "leather": Counts(245, 32, 92),
+    "tile": Counts(230, 33, 84),
+    "wood": Counts(247, 19, 60),
+    "bottle": Counts(209, 20, 63),
+    "cable": Counts(224, 58, 92),
+    "capsule": Counts(219, 23, 109),
+    "hazelnut": Counts(391, 40, 70),
+    "metal_nut": Counts(220, 22, 93),
+    "pill": Counts(267, 26, 141),
+    "screw": Counts(320, 41, 119),
+    "toothbrush": Counts(60, 12, 30),
+    "transistor": Counts(213, 60, 40),
+    "zipper": Counts(240, 32, 119),
+}
+"""The 15 categories of MVTec AD in the papers' order: five textures, then ten objects."""
+
+TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
+
+Profile = Literal["paper", "short", "demo"]
+PROFILES: dict[Profile, str] = {
+    "paper": "the paper's full schedule on MVTec AD",
+    "short": "a declared shortened schedule on MVTec AD; never compared with the paper as if it were full",
+    "demo": "a small schedule on the demo dataset; shows that the code runs, says nothing about MVTec AD",
+}
+"""Profiles are never mixed in one table."""
+
+Metric = Literal["image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_f1", "aupro", "iap", "iap90"]
+METRICS: dict[Metric, str] = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_f1": "best pixel F1",
+    "aupro": "AUPRO@0.3",
+    "iap": "IAP",
+    "iap90": "IAP@90",
+}
+"""Names used in records and tables, in display order, with the words shown to readers."""
+
+Precision = Literal["fp32", "bf16"]
+"""Arithmetic of training and validation; the maps that metrics are computed from are always fp32."""
+
+
+class TeacherInfo(BaseModel):
+    """What the teacher's weights are; goes into every record."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    """'torchvision IMAGENET1K_V1', 'demo', 'random' or the file's name."""
+    file_sha256: str | None
+    """Hash of the weight file, where there is one."""
+    pyramid_sha256: str
+    """Hash of the tensors actually used (conv1 to layer3); equal weights from different files agree."""
+    missing: list[str]
+    """Tensors of the full ResNet-18 that the source lacks: irrelevant unless layer4 is trained."""
+
+
+class History(BaseModel):
+    """What a training left to look at; goes into every record."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int
+    """Optimiser steps taken."""
+    images_seen: int
+    """Training images shown, repeats counted."""
+    curves: dict[str, list[float]]
+    """Named series, one value per epoch or per logging interval."""
+    selected: dict[str, float]
+    """Which checkpoint is tested and why, e.g. {'epoch': 87, 'val_score': 0.0012}."""

@@ -1,0 +1,1 @@
+"""The study itself: running experiments, keeping records, comparing with the papers."""

@@ -1,0 +1,175 @@
+"""A record: everything needed to trust one run, as one validated JSON file. Imports no torch."""
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_validator, model_validator
+
+from stlib.files import write_atomic
+from stlib.paths import RECORDS
+from stlib.protocol import METRICS, History, Metric, Precision, Profile, TeacherInfo
+
+SCHEMA_VERSION = 1
+"""Raised whenever a field changes its meaning; older files are then refused, not guessed at."""
+
+
+class RecordError(ValueError):
+    """A record file that cannot be used; the message names the file and what is wrong with it."""
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Dataset(_Block):
+    """The images a run saw."""
+
+    name: Literal["MVTec AD", "demo", "other"]
+    fingerprint: str
+    """SHA-256 over names and contents of all files of the category."""
+    train_images: int
+    test_good: int
+    test_defect: int
+    image_size: int
+    mask_rule: str
+    gaps: list[str]
+    """Differences from the official dataset, in words."""
+
+
+class ImageScore(_Block):
+    """The score of one test image."""
+
+    image: str
+    """Path inside the category's `test` folder."""
+    score: float
+
+
+class Runtime(_Block):
+    """Where and how fast; never compared, never shown as a result."""
+
+    started: datetime
+    device: str
+    threads: int
+    train_seconds: float
+    evaluate_seconds: float
+    peak_memory_mb: float
+    versions: dict[str, str]
+    commit: str | None
+    dirty: bool | None
+    """True when the package's files differed from the commit."""
+
+
+class Record(_Block):
+    """One run of one method on one category."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    method: str
+    variant: str = ""
+    """Empty for the method as published; otherwise a short name of what differs."""
+    category: str
+    seed: int
+    profile: Profile
+    status: Literal["finished", "failed"] = "finished"
+    error: str | None = None
+    """What went wrong, for a failed run."""
+    config: dict[str, JsonValue]
+    precision: Precision
+    dataset: Dataset
+    teacher: TeacherInfo
+    history: History | None = None
+    metrics: dict[Metric, float] = {}
+    """Fractions in [0, 1]. A metric that is not here is in `undefined`."""
+    undefined: dict[Metric, str] = {}
+    """Why a metric has no value."""
+    sensitivity: dict[str, dict[Metric, float]] = {}
+    """The same trained model measured with one thing changed, e.g. 'maps=sum'. Never selected from."""
+    image_scores: list[ImageScore] = []
+    pixel_curves: dict[str, list[float]] = {}
+    """'fpr', 'recall' and 'precision' of the pixel ROC and PR curves, thinned."""
+    bootstrap: dict[Metric, list[float]] = {}
+    """Replicates over resampled test images, paired between methods on one test set."""
+    runtime: Runtime
+
+    @field_validator("metrics")
+    @classmethod
+    def _in_range(cls, metrics: dict[Metric, float]) -> dict[Metric, float]:
+        for name, value in metrics.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} = {value} is outside [0, 1]")
+        return metrics
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Record":
+        if self.status == "failed":
+            if not self.error or self.metrics:
+                raise ValueError("a failed run has an error and no metrics")
+            return self
+        if self.history is None or not self.image_scores:
+            raise ValueError("a finished run has a history and image scores")
+        unaccounted = [name for name in METRICS if (name in self.metrics) == (name in self.undefined)]
+        if unaccounted:
+            raise ValueError(f"each metric needs a value or a reason: {', '.join(unaccounted)}")
+        return self
+
+    @property
+    def path(self) -> Path:
+        """Where the record belongs, relative to the folder of records."""
+        return record_path(self.method, self.category, self.seed, self.profile, self.variant)
+
+    def labels(self) -> list[str]:
+        """What a reader must know before comparing this run with a paper; empty for a full run."""
+        labels = []
+        if self.dataset.name != "MVTec AD":
+            labels.append(f"{self.dataset.name} data")
+        if self.profile != "paper":
+            labels.append(f"{self.profile} schedule")
+        if self.dataset.gaps:
+            labels.append("incomplete dataset: " + "; ".join(self.dataset.gaps))
+        if self.teacher.source in ("demo", "random"):
+            labels.append(f"{self.teacher.source} teacher")
+        return labels
+
+    def same_result(self, other: "Record") -> bool:
+        """Equality of everything but the runtime block."""
+        return self.model_dump(exclude={"runtime"}) == other.model_dump(exclude={"runtime"})
+
+
+def record_path(method: str, category: str, seed: int, profile: Profile, variant: str = "") -> Path:
+    """`<profile>/<method>[-<variant>]/<category>-s<seed>.json`: profiles never share a folder."""
+    folder = f"{method}-{variant}" if variant else method
+    return Path(profile) / folder / f"{category}-s{seed}.json"
+
+
+def write_record(record: Record, folder: Path = RECORDS) -> Path:
+    """Write `record` to its place under `folder`, whole or not at all. Raises OSError."""
+    path = folder / record.path
+    text = record.model_dump_json(indent=1)
+    # A list of numbers on one line: readable files, and diffs of one line per series.
+    text = re.sub(r'\[[^][{}"]+\]', lambda found: " ".join(found[0].split()), text)
+    write_atomic(path, (text + "\n").encode())
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """The validated record in `path`. Raises RecordError for anything else, naming the file and the fields."""
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc']) or 'record'}: {item['msg']}"
+            for item in error.errors()[:5]
+        )
+        raise RecordError(f"{path} is not a valid record (schema {SCHEMA_VERSION}): {problems}") from error
+
+
+def load_records(folder: Path = RECORDS) -> list[Record]:
+    """All records under `folder`, in path order. Raises RecordError for the first file that is invalid or misplaced."""
+    records = []
+    for path in sorted(folder.rglob("*.json")):
+        record = read_record(path)
+        if path.relative_to(folder) != record.path:
+            raise RecordError(f"{path} describes {record.path}: a record's place follows from its content")
+        records.append(record)
+    return records

@@ -13,6 +13,11 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def main() -> None:
+    """Keeps `run` a verb even while it is the only one."""
+
+
 @app.command()
 def run(
     method: Annotated[str, typer.Argument(help="Which detector, e.g. stpm.")],

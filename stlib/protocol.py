@@ -100,3 +100,22 @@ class History(BaseModel):
     """Named series, one value per epoch or per logging interval."""
     selected: dict[str, float]
     """Which checkpoint is tested and why, e.g. {'epoch': 87, 'val_score': 0.0012}."""
+
+TOLERANCES: dict[Metric, float] = {
+    "image_auroc": 0.020,
+    "image_ap": 0.020,
+    "pixel_auroc": 0.010,
+    "pixel_ap": 0.050,
+    "pixel_f1": 0.050,
+    "aupro": 0.020,
+    "iap": 0.050,
+    "iap90": 0.100,
+}
+"""Largest difference between the mean over seeds and the reported number that still counts as agreement.
+
+Fixed before the first run was finished. The sizes follow the spread between published re-implementations of
+STPM and between two published runs of DeSTSeg: per category some .01 of pixel AUROC, .02 of image AUROC, .1 of
+pixel AP and more of IAP@90; the AP and IAP tolerances are half of that spread, so that they can still fail.
+"""
+SEEDS_FOR_A_VERDICT = 3
+"""With fewer seeds a verdict is provisional."""

@@ -1,0 +1,161 @@
+"""The papers' printed numbers: `results/reported/<paper>.csv`, one value per row, kept as printed.
+
+Columns and provenance are in results/reported/README.md. The same score may be printed in several works;
+every answer carries its `paper` and `source`: show them beside the number.
+"""
+
+import csv
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import pandas as pd
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidationInfo, model_validator
+
+from stlib.paths import REPORTED
+from stlib.protocol import CATEGORIES, METRICS
+
+PAPERS = ("stpm", "et_stpm", "destseg", "pfadseg")
+"""Where values are printed: one CSV file each, in the order in which they are asked."""
+
+PREFERRED = {("stpm", "pixel_auroc"): "et_stpm"}
+"""(method, metric) -> paper asked first. STPM's pixel AUROC is the STPM paper's own column, as ET-STPM quotes
+it in Table III; the official README (paper "stpm") prints that of its released checkpoints."""
+
+METHOD_NAMES = {
+    "stpm": "STPM", "et_stpm": "ET-STPM", "destseg": "DeSTSeg", "pfadseg": "PFADSeg",
+    "anogan": "AnoGAN", "cnn_dict": "CNN-Dict", "spade": "SPADE", "ganomaly": "GANomaly", "l2_ae": "l2-AE",
+    "itae": "ITAE", "cutpaste": "CutPaste", "draem": "DRAEM", "dsr": "DSR", "patchcore": "PatchCore",
+}  # fmt: skip
+"""Every method with a reported value, with the name shown to readers."""
+
+REPORTED_METRICS = METRICS | {"pro": "PRO (official STPM code)"}
+"""`protocol.METRICS` and the official STPM code's PRO; its y axis is rescaled, so it is not AUPRO."""
+
+MEANS = ("mean", "mean_texture", "mean_object")
+"""Averages as printed; they need not equal the mean of the printed rows."""
+
+_KNOWN = {
+    "paper": PAPERS,
+    "method": METHOD_NAMES,
+    "metric": REPORTED_METRICS,
+    "category": (*CATEGORIES, *MEANS),
+}
+
+
+def _check(name: str, field: str | None) -> str:
+    if name not in _KNOWN[str(field)]:
+        raise ValueError(f"unknown {field} {name!r}; known: {', '.join(_KNOWN[str(field)])}")
+    return name
+
+
+def _check_cell(name: str, info: ValidationInfo) -> str:
+    return _check(name, info.field_name)
+
+
+_Known = Annotated[str, AfterValidator(_check_cell)]
+
+
+class Reported(BaseModel, frozen=True, extra="forbid"):
+    """One printed value and where it stands; the fields are the columns of the CSV files."""
+
+    paper: _Known
+    source: str = Field(min_length=1)
+    table: str = Field(min_length=1)
+    method: _Known
+    variant: str
+    category: _Known
+    metric: _Known
+    value: str = Field(pattern=r"^\d*\.?\d+$")
+    unit: Literal["fraction", "percent"]
+    note: str
+
+    @property
+    def exact(self) -> Decimal:
+        """The value as a fraction with the printed precision: '98.8' percent is Decimal('0.988')."""
+        return Decimal(self.value).scaleb(-2 if self.unit == "percent" else 0)
+
+    @property
+    def number(self) -> float:
+        """The value as a fraction, 0..1."""
+        return float(self.exact)
+
+    @property
+    def decimals(self) -> int:
+        """Printed decimals of the fraction: 3 for '0.988', '.988' and '98.8' percent."""
+        return -int(self.exact.as_tuple().exponent)
+
+    @model_validator(mode="after")
+    def _is_fraction(self) -> Self:
+        if self.exact > 1:
+            raise ValueError(f"{self.value} {self.unit} is more than 1; correct the value or the unit")
+        return self
+
+
+def _read(path: Path) -> list[Reported]:
+    rows: dict[tuple[str, ...], Reported] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, restkey="too many cells")
+        if tuple(reader.fieldnames or ()) != tuple(Reported.model_fields):
+            raise ValueError(f"{path}, line 1: the columns must be {', '.join(Reported.model_fields)}")
+        for cells in reader:
+            where = f"{path}, line {reader.line_num}"
+            try:
+                row = Reported.model_validate(cells)
+            except ValidationError as error:
+                problems = [
+                    f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors()
+                ]
+                raise ValueError(f"{where}: {'; '.join(problems)}") from error
+            if row.paper != path.stem:
+                raise ValueError(f"{where}: a row of paper {row.paper!r} belongs in {row.paper}.csv")
+            key = (row.source, row.table, row.method, row.variant, row.category, row.metric)
+            if key in rows:
+                raise ValueError(
+                    f"{where}: duplicate row; remove one of the two for {', '.join(filter(None, key))}"
+                )
+            rows[key] = row
+    return list(rows.values())
+
+
+@cache
+def _rows(folder: Path) -> tuple[Reported, ...]:
+    paths = sorted(folder.glob("*.csv"))
+    if not paths:
+        raise FileNotFoundError(
+            f"no reported numbers in {folder}; restore results/reported from the repository"
+        )
+    return tuple(row for path in paths for row in _read(path))
+
+
+def load_reported(folder: Path = REPORTED) -> pd.DataFrame:
+    """All reported values: the CSV columns, `number` (float, fraction 0..1) and `decimals` (int).
+
+    Raises FileNotFoundError for a folder without CSV files and ValueError, naming file and line, for an
+    unknown paper, method, metric, category or unit, a value that is not a number, and a duplicate row.
+    """
+    rows = _rows(folder)
+    return pd.DataFrame([row.model_dump() | {"number": row.number, "decimals": row.decimals} for row in rows])
+
+
+def reported(
+    method: str, metric: str, category: str = "mean", *, paper: str | None = None, variant: str = ""
+) -> Reported | None:
+    """The reported value of a method, or None where none is printed.
+
+    Without `paper`, works are asked in this order: PREFERRED, the method's own, then PAPERS; so DeSTSeg's
+    means come from its own paper but its categories from PFADSeg's tables, whose means differ. Pass `paper`
+    where that would mislead. `variant` is a row label of an ablation table, such as "RCM+PCAR".
+    Raises ValueError for an unknown method, metric, category or paper.
+
+    >>> [reported("stpm", "pixel_auroc", "carpet", paper=paper).value for paper in (None, "stpm")]
+    ['0.988', '0.990292']
+    """
+    for field, name in (("method", method), ("metric", metric), ("category", category), ("paper", paper)):
+        if name is not None:
+            _check(name, field)
+    order = (paper,) if paper else (PREFERRED.get((method, metric), method), method, *PAPERS)
+    asked = (method, metric, category, variant)
+    rows = [r for r in _rows(REPORTED) if (r.method, r.metric, r.category, r.variant) == asked]
+    return min((r for r in rows if r.paper in order), key=lambda r: order.index(r.paper), default=None)

@@ -1,9 +1,11 @@
 """The `stlib` command: data, runs, queue. Thin: every verb is one call into the package."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from stlib import paths
 from stlib.protocol import Precision, Profile
@@ -11,11 +13,6 @@ from stlib.protocol import Precision, Profile
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Student-teacher anomaly detectors, reproduced."
 )
-
-
-@app.callback()
-def main() -> None:
-    """Keeps `run` a verb even while it is the only one."""
 
 
 @app.command()
@@ -56,11 +53,101 @@ def run(
             typer.echo(f"{failure}; recorded in {write_record(failure.record, records)}", err=True)
             raise typer.Exit(1) from failure
         except (ValueError, FileNotFoundError) as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(2) from error
+            raise _refusal(error) from error
     typer.echo(f"{write_record(record, records)}")
     for name, value in record.metrics.items():
         typer.echo(f"  {name:12} {value:.4f}")
+
+
+data = typer.Typer(no_args_is_help=True, help="Datasets: download, check, demo.")
+app.add_typer(data, name="data")
+
+
+@data.command()
+def download(
+    name: Annotated[Literal["mvtec_ad", "dtd"], typer.Argument(help="Which dataset.")],
+    target: Annotated[Path, typer.Option(help="Folder to put it in.")] = paths.DATA,
+    url: Annotated[str | None, typer.Option(help="Another address of the same archive.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Its checksum, if it is another archive.")] = None,
+) -> None:
+    """Download and unpack an official archive; continues where a broken download stopped."""
+    from stlib.data.download import ArchiveError
+    from stlib.data.download import download as fetch
+
+    try:
+        typer.echo(fetch(name, target, url=url, sha256=sha256))
+    except (ArchiveError, ValueError, OSError) as error:
+        raise _refusal(error) from error
+
+
+@data.command()
+def check(
+    root: Annotated[Path, typer.Argument(help="Folder that holds the categories.")] = paths.DATA / "mvtec_ad",
+) -> None:
+    """Compare a dataset with the official counts, read every file, and say what the gaps make impossible."""
+    from stlib.data.check import absent, check_dataset
+    from stlib.data.mvtec import DatasetError
+
+    console = Console()
+    table = Table("category", "train", "test good", "test defect", "problems", title=str(root))
+    try:
+        reports = list(check_dataset(root))
+    except DatasetError as error:
+        raise _refusal(error) from error
+    for report in reports:
+        counts = (str(report.train), str(report.good), str(report.defect))
+        table.add_row(report.category, *counts, str(len(report.findings) or "none"))
+    console.print(table)
+    for report in reports:
+        for finding in report.findings:
+            console.print(f"[bold]{report.category}[/bold] {finding.kind}: {finding.text}", highlight=False)
+        for consequence in report.consequences:
+            console.print(f"  -> {consequence}", highlight=False)
+    if missing := absent(root):
+        console.print(f"not here: {', '.join(missing)}", highlight=False)
+    if any(report.findings for report in reports):
+        raise typer.Exit(1)
+
+
+@data.command()
+def demo(
+    target: Annotated[Path, typer.Argument(help="Folder to make.")] = paths.BUILD / "demo",
+    seed: Annotated[int, typer.Option(help="Another seed makes other images.")] = 0,
+) -> None:
+    """Make the demo dataset: MVTec AD's layout, a few seconds, no download."""
+    from stlib.data.demo import make_demo
+
+    try:
+        typer.echo(make_demo(target, seed=seed))
+    except (OSError, ImportError) as error:
+        raise _refusal(error) from error
+
+
+@app.command()
+def queue(
+    data_root: Annotated[Path, typer.Option("--data", help="Dataset root.")] = paths.DATA / "mvtec_ad",
+    records: Annotated[Path, typer.Option(help="Folder of records.")] = paths.RECORDS,
+    output: Annotated[Path, typer.Option(help="File to write.")] = paths.RESULTS / "QUEUE.md",
+) -> None:
+    """Write the list of runs that the book still needs."""
+    from stlib.files import write_atomic
+    from stlib.protocol import CATEGORIES
+    from stlib.study.queue import queue_text
+    from stlib.study.records import RecordError, load_records
+
+    at_hand = [name for name in CATEGORIES if (data_root / name).is_dir()]
+    try:
+        text = queue_text(load_records(records), at_hand)
+    except RecordError as error:
+        raise _refusal(error) from error
+    write_atomic(output, text.encode())
+    typer.echo(output)
+
+
+def _refusal(error: Exception) -> typer.Exit:
+    """Say what is wrong on standard error; the exit status is 2."""
+    typer.echo(f"error: {error}", err=True)
+    return typer.Exit(2)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ class Layout:
         return [*self.train, *(item.image for item in self.test), *masks]
 
     def gaps(self) -> list[str]:
-        """Differences from the official counts, in words; empty for a complete category or an unofficial one."""
+        """Differences from the official counts, in words; empty for a complete or an unofficial category."""
         if self.category not in CATEGORIES:
             return []
         official = CATEGORIES[self.category]
@@ -167,12 +167,12 @@ def _stack(images: list[np.ndarray]) -> Tensor:
 
 def read_image(path: Path, size: int) -> np.ndarray:
     """(size, size, 3) uint8 RGB; grey images get three equal channels. Raises DatasetError if unreadable."""
-    return np.asarray(_open(path).convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
+    return np.asarray(open_image(path).convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
 
 
 def read_mask(path: Path, size: int, rule: MaskRule = "half") -> np.ndarray:
     """(size, size) bool under `rule` (see MASK_RULES). Raises DatasetError if unreadable."""
-    mask = _open(path).convert("L")
+    mask = open_image(path).convert("L")
     if rule == "nearest":
         return np.asarray(mask.resize((size, size), Image.Resampling.NEAREST)) >= 128
     if rule == "half":
@@ -185,11 +185,12 @@ def read_mask(path: Path, size: int, rule: MaskRule = "half") -> np.ndarray:
     return np.asarray(resized > 0 if rule == "any" else resized >= 1)
 
 
-def _open(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
+    """The decoded image. Raises DatasetError, naming the file, for one that cannot be read."""
     try:
-        image = Image.open(path)
-        image.load()
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{path} is not a readable image ({error}): fetch or extract it again") from error
     return image
 

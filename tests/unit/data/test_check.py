@@ -1,0 +1,109 @@
+"""`stlib data check` finds each kind of fault, and says what it makes impossible."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stlib.data.check import CategoryReport, absent, check_category, check_dataset
+from stlib.data.mvtec import DatasetError
+from stlib.protocol import CATEGORIES
+
+
+def save(path: Path, *, shade: int, size: tuple[int, int] = (8, 8), hole: bool = False) -> None:
+    pixels = np.full((size[1], size[0]), shade, dtype=np.uint8)
+    if hole:
+        pixels[2:4, 2:4] = 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A faultless small dataset with one unofficial category."""
+    folder = tmp_path / "nut"
+    for index in range(3):
+        save(folder / "train/good" / f"{index:03}.png", shade=10 + index)
+        save(folder / "test/good" / f"{index:03}.png", shade=20 + index)
+        save(folder / "test/scratch" / f"{index:03}.png", shade=30 + index)
+        save(folder / "ground_truth/scratch" / f"{index:03}_mask.png", shade=0, hole=True)
+    return tmp_path
+
+
+def kinds(report: CategoryReport) -> list[str]:
+    return [finding.kind for finding in report.findings]
+
+
+def test_a_faultless_category_has_no_findings(root: Path) -> None:
+    report = check_category(root, "nut")
+    assert (report.train, report.good, report.defect) == (3, 3, 3)
+    assert report.findings == []
+    assert report.consequences == []
+
+
+def test_an_unreadable_image_is_named(root: Path) -> None:
+    broken = root / "nut/train/good/001.png"
+    broken.write_bytes(broken.read_bytes()[:40])
+    report = check_category(root, "nut")
+    assert kinds(report) == ["unreadable"]
+    assert str(broken) in report.findings[0].text
+    assert any("stop" in text for text in report.consequences)
+
+
+def test_a_missing_mask_is_named(root: Path) -> None:
+    (root / "nut/ground_truth/scratch/002_mask.png").unlink()
+    report = check_category(root, "nut")
+    assert kinds(report) == ["missing mask"]
+    assert "002_mask.png" in report.findings[0].text
+
+
+def test_a_mask_of_another_size_than_its_image(root: Path) -> None:
+    save(root / "nut/ground_truth/scratch/000_mask.png", shade=0, size=(16, 8), hole=True)
+    assert kinds(check_category(root, "nut")) == ["mask size"]
+
+
+def test_a_mask_that_marks_nothing(root: Path) -> None:
+    save(root / "nut/ground_truth/scratch/000_mask.png", shade=0)
+    assert kinds(check_category(root, "nut")) == ["empty mask"]
+
+
+def test_a_mask_without_image(root: Path) -> None:
+    save(root / "nut/ground_truth/scratch/009_mask.png", shade=0, hole=True)
+    assert kinds(check_category(root, "nut")) == ["stray mask"]
+
+
+def test_a_training_image_that_is_also_tested(root: Path) -> None:
+    shutil.copy(root / "nut/train/good/000.png", root / "nut/test/good/000.png")
+    report = check_category(root, "nut")
+    assert kinds(report) == ["duplicate"]
+    assert any("also tested" in text for text in report.consequences)
+
+
+def test_without_normal_test_images_there_is_no_image_auroc(root: Path) -> None:
+    shutil.rmtree(root / "nut/test/good")
+    assert any("no image AUROC" in text for text in check_category(root, "nut").consequences)
+
+
+def test_official_counts_are_compared_by_name(root: Path) -> None:
+    (root / "nut").rename(root / "bottle")
+    report = check_category(root, "bottle")
+    assert kinds(report) == ["count"] * 3
+    official = CATEGORIES["bottle"]
+    assert f"3 of {official.train_good}" in report.findings[0].text
+
+
+def test_a_missing_category_is_a_finding_not_an_exception(root: Path) -> None:
+    assert kinds(check_category(root, "zipper")) == ["missing category"]
+
+
+def test_the_whole_dataset_and_what_is_absent(root: Path) -> None:
+    assert [report.category for report in check_dataset(root)] == ["nut"]
+    assert absent(root) == list(CATEGORIES)
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "nut"])
+def test_a_folder_without_categories_is_refused(root: Path, folder: str) -> None:
+    with pytest.raises(DatasetError, match=folder):
+        check_dataset(root / folder)

@@ -1,0 +1,186 @@
+"""The building blocks of DeSTSeg and PFADSeg under their papers' names.
+
+PFADSeg (arXiv:2501.12104) builds on DeSTSeg (Zhang et al., CVPR 2023) and swaps three parts: RCM for ASPP, AFF for
+the shortcut's addition, PCAR for the second convolution of a residual block. No code of it is published; where the
+text is silent, the choice made here is named in book/pfadseg.md. B images, C channels, H x W positions throughout.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Recalibration = Literal["none", "pcar", "control"]
+"""Second convolution of a block: one 3x3; PCAR; or PCAR's parallel convolutions without recalibration."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which of PFADSeg's three modules are in; all off is DeSTSeg."""
+
+    rcm: bool = False
+    aff: bool = False
+    pcar: Recalibration = "none"
+    dilations: tuple[int, int, int] = (1, 1, 1)
+    """Of PCAR's branches: the text says 'multi-scale' and gives no kernel sizes."""
+    layer_scale: float = 1e-6
+    """Initial LayerScale of RCM, as released with CGRSeg; under SGD it keeps RCM near the identity."""
+
+
+def conv3x3(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
+    """3x3 convolution without bias; keeps H and W at stride 1."""
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False)
+
+
+class AFF(nn.Module):
+    """Attentional feature fusion with MS-CAM weights (Dai et al., WACV 2021, eqs. 1-4)."""
+
+    def __init__(self, channels: int, reduction: int = 4) -> None:
+        super().__init__()
+        self.local_context = self._attention(channels, reduction)
+        self.global_context = self._attention(channels, reduction)
+
+    @staticmethod
+    def _attention(channels: int, reduction: int) -> nn.Sequential:
+        hidden = channels // reduction
+        return nn.Sequential(
+            nn.Conv2d(channels, hidden, 1),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1),
+            nn.BatchNorm2d(channels),
+        )
+
+    def forward(self, residual: Tensor, shortcut: Tensor) -> Tensor:
+        """Two (B, C, H, W) -> their weighted sum (B, C, H, W). Needs B > 1 in training: BatchNorm sees 1x1 maps.
+
+        The factor 2, in the released code and not in the paper, makes weight 0.5 equal to a plain addition.
+        """
+        total = residual + shortcut
+        context = self.local_context(total) + self.global_context(F.adaptive_avg_pool2d(total, 1))
+        weight = torch.sigmoid(context)
+        return 2 * weight * residual + 2 * (1 - weight) * shortcut
+
+
+class SPR(nn.Module):
+    """Spatial pyramid recalibration: channel attention from 1x1 and 2x2 averages (Yu et al., MSPANet, 2024)."""
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(5 * channels, channels // reduction, 1)
+        self.excite = nn.Conv2d(channels // reduction, channels, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) -> attention in (0, 1), (B, C, 1, 1)."""
+        pooled = [F.adaptive_avg_pool2d(features, side).flatten(1) for side in (1, 2)]
+        hidden = F.relu(self.squeeze(torch.cat(pooled, dim=1)[..., None, None]))  # (B, 5C, 1, 1) -> (B, C/16, 1, 1)
+        return torch.sigmoid(self.excite(hidden))
+
+
+class PCAR(nn.Module):
+    """Parallel convolutional attention recalibration (PFADSeg, section 3.2, eqs. 5-9).
+
+    Three 3x3 convolutions, each with BatchNorm as in MSPANet; one SPR shared by the branches; a softmax over the
+    branches for every channel; the weighted sum. `recalibrate=False` sums the branches: the capacity control.
+    """
+
+    def __init__(
+        self, channels: int, *, recalibrate: bool = True, dilations: tuple[int, int, int] = (1, 1, 1)
+    ) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Sequential(conv3x3(channels, channels, dilation=d), nn.BatchNorm2d(channels)) for d in dilations
+        )
+        self.spr = SPR(channels) if recalibrate else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        maps = torch.stack([branch(features) for branch in self.branches], dim=1)  # (B, 3, C, H, W)
+        if self.spr is None:
+            return maps.sum(dim=1)
+        attention = torch.stack([self.spr(branch) for branch in maps.unbind(1)], dim=1)  # (B, 3, C, 1, 1)
+        return (maps * attention.softmax(dim=1)).sum(dim=1)
+
+
+class ResidualBlock(nn.Module):
+    """ResNet's basic block; with PCAR and AFF it is PFADSeg's PA block (Fig. 3)."""
+
+    def __init__(self, inputs: int, outputs: int, design: Design, *, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(inputs, outputs, stride=stride)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2: nn.Module = conv3x3(outputs, outputs)
+        if design.pcar != "none":
+            self.conv2 = PCAR(outputs, recalibrate=design.pcar == "pcar", dilations=design.dilations)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+        self.fusion = AFF(outputs) if design.aff else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C_in, H, W) -> (B, C_out, H / stride, W / stride)."""
+        residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(features)))))
+        shortcut = self.shortcut(features)
+        return F.relu(self.fusion(residual, shortcut) if self.fusion else residual + shortcut)
+
+
+def stage(inputs: int, outputs: int, design: Design, *, stride: int = 1) -> nn.Sequential:
+    """Two residual blocks; the first one changes channels and resolution."""
+    return nn.Sequential(
+        ResidualBlock(inputs, outputs, design, stride=stride), ResidualBlock(outputs, outputs, design)
+    )
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling as DeSTSeg uses it: image average and 3x3 at dilations 6, 12, 18."""
+
+    def __init__(self, channels: int, dilations: tuple[int, ...] = (6, 12, 18)) -> None:
+        super().__init__()
+        self.pooled = _conv_bn_relu(nn.Conv2d(channels, channels, 1, bias=False), channels)
+        self.atrous = nn.ModuleList(
+            _conv_bn_relu(conv3x3(channels, channels, dilation=d), channels) for d in dilations
+        )
+        joined = channels * (1 + len(dilations))
+        self.project = _conv_bn_relu(conv3x3(joined, channels), channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        pooled = self.pooled(F.adaptive_avg_pool2d(features, 1)).expand_as(features)
+        return self.project(torch.cat([pooled, *(branch(features) for branch in self.atrous)], dim=1))
+
+
+def _conv_bn_relu(conv: nn.Conv2d, channels: int) -> nn.Sequential:
+    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+
+
+class RCM(nn.Module):
+    """Rectangular self-calibration module (Ni et al., CGRSeg, 2024): x + gamma * MLP(BN(RCA(x)))."""
+
+    def __init__(self, channels: int, *, strip: int = 11, layer_scale: float = 1e-6, expansion: int = 2) -> None:
+        super().__init__()
+
+        def depthwise(kernel: tuple[int, int]) -> nn.Conv2d:
+            padding = (kernel[0] // 2, kernel[1] // 2)
+            return nn.Conv2d(channels, channels, kernel, padding=padding, groups=channels)
+
+        self.local = depthwise((3, 3))
+        self.rectangle = nn.Sequential(
+            depthwise((1, strip)), nn.BatchNorm2d(channels), nn.ReLU(inplace=True), depthwise((strip, 1))
+        )
+        self.norm = nn.BatchNorm2d(channels)
+        self.mlp = nn.Sequential(
+            nn.Conv2d(channels, expansion * channels, 1), nn.GELU(), nn.Conv2d(expansion * channels, channels, 1)
+        )
+        self.gamma = nn.Parameter(torch.full((channels, 1, 1), layer_scale))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        rows, columns = features.mean(dim=3, keepdim=True), features.mean(dim=2, keepdim=True)
+        attention = torch.sigmoid(self.rectangle(rows + columns))  # the sum spans H x W: a rectangle of attention
+        calibrated = attention * self.local(features)
+        return features + self.gamma * self.mlp(self.norm(calibrated))

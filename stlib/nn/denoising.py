@@ -1,0 +1,95 @@
+"""DeSTSeg's two trained networks, with PFADSeg's modules as switches: denoising student and segmentation net.
+
+DeSTSeg: Zhang et al., CVPR 2023, section 3.2-3.3, resolved by its code. PFADSeg: arXiv:2501.12104, section 3.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stlib.nn.blocks import ASPP, RCM, Design, ResidualBlock, conv3x3, stage
+from stlib.nn.losses import unit
+
+Features = tuple[Tensor, Tensor, Tensor]
+
+
+class DenoisingStudent(nn.Module):
+    """Encoder-decoder that sees the corrupted image and reproduces the teacher's features of the clean one.
+
+    Encoder: ResNet-18 with all four stages; only its last output feeds the decoder, there are no skip connections.
+    Decoder: the stages in reverse at stride 1, with bilinear upsampling by 2 in front of all but the first.
+    """
+
+    def __init__(self, design: Design, *, zero_init: bool = False) -> None:
+        """`zero_init` starts the last BatchNorm of every encoder block at 0, as timm built DeSTSeg's encoder."""
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 64, 7, 2, padding=3, bias=False),
+            nn.BatchNorm2d(64),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, padding=1),
+        )
+        self.encoder = nn.Sequential(
+            stage(64, 64, design),
+            stage(64, 128, design, stride=2),
+            stage(128, 256, design, stride=2),
+            stage(256, 512, design, stride=2),
+        )
+        self.decoder = nn.ModuleList(
+            stage(inputs, outputs, design) for inputs, outputs in ((512, 512), (512, 256), (256, 128), (128, 64))
+        )
+        initialise(self)
+        if zero_init:
+            for block in self.encoder.modules():
+                if isinstance(block, ResidualBlock):
+                    nn.init.zeros_(block.bn2.weight)
+
+    def forward(self, images: Tensor) -> Features:
+        """(B, 3, H, W) -> features shaped like the teacher's: strides 4, 8 and 16 with 64, 128 and 256 channels."""
+        x = self.decoder[0](self.encoder(self.stem(images)))
+        features = []
+        for level in list(self.decoder)[1:]:
+            x = level(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
+            features.append(x)
+        coarse, middle, fine = features
+        return fine, middle, coarse
+
+
+class SegmentationNet(nn.Module):
+    """Reads where teacher and student disagree; learns from synthetic masks."""
+
+    def __init__(self, design: Design, channels: int = 64 + 128 + 256, width: int = 256) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(ResidualBlock(channels, width, design), ResidualBlock(width, width, design))
+        initialise(self)
+        # The head keeps PyTorch's default initialisation: DeSTSeg's code creates it after its init loop.
+        context: nn.Module = RCM(width, layer_scale=design.layer_scale) if design.rcm else ASPP(width)
+        self.head = nn.Sequential(
+            context, conv3x3(width, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.Conv2d(width, 1, 1)
+        )
+
+    def forward(self, similarity: Tensor) -> Tensor:
+        """(B, 448, H/4, W/4) from `similarity_features` -> logits (B, H/4, W/4) of 'anomalous'."""
+        logits: Tensor = self.head(self.residual(similarity))
+        return logits[:, 0]
+
+
+def similarity_features(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+    """Elementwise products of the channel-normalised features, joined at stride 4: (B, 448, H/4, W/4).
+
+    PFADSeg, eq. 2, before the sum over channels. DeSTSeg's code feeds the negative product; a sign is free.
+    """
+    size = teacher[0].shape[-2:]
+    products = [unit(t) * unit(s) for t, s in zip(teacher, student, strict=True)]
+    return torch.cat([F.interpolate(p, size, mode="bilinear", align_corners=False) for p in products], dim=1)
+
+
+def initialise(network: nn.Module) -> None:
+    """Kaiming-normal (fan out, ReLU) for convolutions, 1 and 0 for BatchNorm, 0 for biases."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

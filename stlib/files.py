@@ -18,8 +18,8 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes private files; records are for everyone
-        os.replace(name, path)
+        Path(name).chmod(0o644)  # mkstemp makes private files; records are for everyone
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

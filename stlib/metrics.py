@@ -22,7 +22,7 @@ INSTANCE_SHARE = 0.5
 
 
 def label_regions(masks: Tensor) -> Tensor:
-    """(M, S, S) bool -> (M, S, S) int32: 0 on normal pixels, 1..K for the K 8-connected regions of all images."""
+    """(M, S, S) bool -> (M, S, S) int32: 0 on normal pixels, 1..K in the 8-connected regions."""
     labels = np.zeros(masks.shape, dtype=np.int32)
     count = 0
     for image, mask in enumerate(masks.cpu().numpy()):
@@ -104,7 +104,7 @@ class PixelRanking:
         return f1[best].item(), self.thresholds[best].item()
 
     def aupro(self, limit: float = FPR_LIMIT) -> float:
-        """Mean region overlap, averaged over false positive rates 0..`limit`; NaN when only one class is present."""
+        """Mean region overlap, averaged over false positive rates 0..`limit`; NaN for a single class."""
         if not (self.positives and self.negatives):
             return math.nan
         share = torch.zeros(len(self.sizes) + 1, dtype=torch.float64, device=self.sizes.device)
@@ -118,7 +118,7 @@ class PixelRanking:
             slope = (overlap[-1] - overlap[-2]) / (rate[-1] - rate[-2])
             overlap[-1] = overlap[-2] + slope * (limit - rate[-2])
             rate[-1] = limit
-        return torch.trapezoid(overlap, rate).item() / limit
+        return min(torch.trapezoid(overlap, rate).item() / limit, 1.0)  # rounding may exceed 1 by 1e-15
 
     def instance_thresholds(self) -> Tensor:
         """(K,) per region, the highest score that accepts more than INSTANCE_SHARE of its pixels."""
@@ -143,11 +143,11 @@ class PixelRanking:
         return recall, precision
 
     def iap(self) -> float:
-        """Instance average precision: mean over instances of the interpolated precision; NaN without instances."""
+        """Instance average precision: mean of the interpolated precisions; NaN without instances."""
         return self.instance_precisions()[1].mean().item() if len(self.sizes) else math.nan
 
     def iap_at(self, recall: float = 0.9) -> float:
-        """Interpolated precision at the smallest instance recall that is at least `recall`; NaN without instances."""
+        """Interpolated precision at the smallest instance recall >= `recall`; NaN without instances."""
         if not len(self.sizes):
             return math.nan
         recalls, precisions = self.instance_precisions()
@@ -161,7 +161,7 @@ class PixelRanking:
         # Even steps along the longer way through the ROC plane keep the steep start.
         way = self.tp.double() / self.positives + self.fp.double() / self.negatives
         wanted = torch.linspace(0, 2, points, dtype=torch.float64, device=way.device)
-        index = torch.searchsorted(way, wanted).clamp(max=len(way) - 1).unique()
+        index = torch.unique(torch.searchsorted(way, wanted).clamp(max=len(way) - 1))
         recall = (self.tp[index].double() / self.positives).tolist()
         fpr = (self.fp[index].double() / self.negatives).tolist()
         return {"fpr": fpr, "recall": recall, "precision": self.precision()[index].tolist()}
@@ -189,7 +189,7 @@ def pixel_metrics(ranking: PixelRanking) -> dict[Metric, float]:
 
 
 def image_ranking(scores: Tensor, labels: Tensor) -> PixelRanking:
-    """Images ranked like pixels: `scores` (M,) float, `labels` (M,) bool, each defective image its own region."""
+    """Images ranked like pixels: `scores` (M,) float, `labels` (M,) bool, a region per defective image."""
     regions = torch.where(labels, labels.cumsum(0), 0).int()
     return PixelRanking(scores, regions.to(scores.device))
 

@@ -142,8 +142,8 @@ def load_category(
             raise DatasetError(f"{item.image} has no mask {item.mask}: run `stlib data check {root}`")
     return Category(
         name=category,
-        train=_stack([read_image(path, image_size) for path in layout.train]),
-        test=_stack([read_image(item.image, image_size) for item in layout.test]),
+        train=read_images(layout.train, image_size),
+        test=read_images([item.image for item in layout.test], image_size),
         masks=_masks(layout, image_size, mask_rule),
         layout=layout,
         fingerprint=fingerprint(layout),
@@ -161,8 +161,12 @@ def _masks(layout: Layout, size: int, rule: MaskRule) -> Tensor:
     return torch.from_numpy(np.stack(masks))
 
 
-def _stack(images: list[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+def read_images(paths: list[Path], size: int) -> Tensor:
+    """(N, 3, size, size) uint8 RGB in the order of `paths`. Raises DatasetError for an unreadable one."""
+    images = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
+    for index, path in enumerate(paths):
+        images[index] = torch.from_numpy(read_image(path, size).copy()).permute(2, 0, 1)
+    return images
 
 
 def read_image(path: Path, size: int) -> np.ndarray:

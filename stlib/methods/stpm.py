@@ -6,13 +6,13 @@ Chapter: book/stpm.md. Follows the official code (gdwang08/STFPM) where it and t
 import copy
 import math
 from collections.abc import Iterator
+from typing import TypedDict, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.mvtec import split_train
-from stlib.methods.checkpoint import State
 from stlib.methods.execution import Execution
 from stlib.nn.backbone import ResNet18Pyramid, prepare
 from stlib.nn.losses import feature_distances, feature_pyramid_loss, unit
@@ -57,7 +57,7 @@ class STPM:
     def __init__(self, config: Config, teacher: nn.Module, execution: Execution) -> None:
         self.config = config
         self.execution = execution
-        self.teacher = teacher.to(execution.device, memory_format=torch.channels_last)
+        self.teacher = teacher.to(execution.device).to(memory_format=torch.channels_last)
         self.student = ResNet18Pyramid()
         self.snapshots: dict[str, dict[str, Tensor]] = {}
         """Student weights by name: 'best' (lowest validation score; the one tested) and 'last'."""
@@ -94,11 +94,11 @@ class STPM:
         self.student.load_state_dict(self.snapshots[snapshot])
 
     def maps(self, images: Tensor) -> Maps:
-        """Anomaly maps of (M, 3, S, S) uint8 images, in fp32 whatever the training's precision; on the CPU."""
+        """Anomaly maps of (M, 3, S, S) uint8 images, on the CPU; always in fp32, whatever trained."""
         parts = []
         self.student.eval()
         with torch.no_grad():
-            for batch in images.split(self.config.batch_size):
+            for batch in torch.split(images, self.config.batch_size):
                 x = prepare(batch.to(self.execution.device))
                 distances = feature_distances([unit(level) for level in self.teacher(x)], self.student(x))
                 layers = stack_levels(distances)
@@ -109,7 +109,7 @@ class STPM:
     def _teach(self, images: Tensor) -> list[Tensor]:
         """Teacher features of all images, one (N, C, h, w) tensor per level."""
         with torch.no_grad():
-            batches = [self.teacher(prepare(part)) for part in images.split(self.config.batch_size)]
+            batches = [self.teacher(prepare(part)) for part in torch.split(images, self.config.batch_size)]
         return [torch.cat(level) for level in zip(*batches, strict=True)]
 
     def _mean_fused(self, images: Tensor, targets: list[Tensor], indices: list[int]) -> float:
@@ -117,12 +117,23 @@ class STPM:
         self.student.eval()
         total = 0.0
         with torch.no_grad():
-            for index in torch.tensor(indices).split(self.config.batch_size):
+            for index in torch.split(torch.tensor(indices), self.config.batch_size):
                 with self.execution.autocast():
                     features = self.student(prepare(images[index]))
                 layers = stack_levels(feature_distances([t[index] for t in targets], features))
                 total += layers.prod(dim=1).double().mean().item() * len(index)
         return total / len(indices)
+
+
+class _State(TypedDict):
+    """What a checkpoint holds."""
+
+    student: dict[str, Tensor]
+    momentum: dict[str, Tensor]
+    best: dict[str, Tensor]
+    best_epoch: int
+    losses: list[float]
+    scores: list[float]
 
 
 class _Training:
@@ -133,7 +144,7 @@ class _Training:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             student = ResNet18Pyramid()  # on the CPU, so that every device starts from the same weights
-        method.student = student.to(self.execution.device, memory_format=torch.channels_last)
+        method.student = student.to(self.execution.device).to(memory_format=torch.channels_last)
         self.optimiser = torch.optim.SGD(
             method.student.parameters(),
             lr=self.config.learning_rate,
@@ -151,12 +162,12 @@ class _Training:
         """One pass over the images of `order`; returns the mean loss per image."""
         self.method.student.train()  # every epoch: validation has switched BatchNorm to its stored statistics
         total = torch.zeros((), device=images.device)
-        for index in order.split(self.config.batch_size):
+        for index in torch.split(order, self.config.batch_size):
             with self.execution.autocast():
                 features = self.method.student(prepare(images[index]))
             loss = feature_pyramid_loss([t[index] for t in targets], features)
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             self.optimiser.step()
             total += loss.detach() * len(index)
         return total.item() / len(order)
@@ -176,7 +187,7 @@ class _Training:
             self.execution.checkpoint.save(self._state())
         self.execution.progress(self.epoch, self.config.epochs, f"loss {loss:.3f}, validation {score:.2e}")
 
-    def _state(self) -> State:
+    def _state(self) -> _State:
         momentum = {
             str(i): self.optimiser.state[p]["momentum_buffer"] for i, p in enumerate(self._parameters())
         }
@@ -190,9 +201,10 @@ class _Training:
         }
 
     def _resume(self) -> None:
-        state = self.execution.checkpoint.load() if self.execution.checkpoint else None
-        if state is None:
+        saved = self.execution.checkpoint.load() if self.execution.checkpoint else None
+        if saved is None:
             return
+        state = cast(_State, saved)
         self.method.student.load_state_dict(state["student"])
         for i, parameter in enumerate(self._parameters()):
             buffer = state["momentum"][str(i)].to(parameter.device)

@@ -5,12 +5,9 @@ conv2_x, conv3_x and conv4_x, that is torchvision's layer1, layer2 and layer3.
 """
 
 import hashlib
-import pickle
-import zipfile
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
@@ -39,7 +36,7 @@ class ResNet18Pyramid(nn.Module):
         self.layer1, self.layer2, self.layer3 = net.layer1, net.layer2, net.layer3
 
     def forward(self, images: Tensor) -> Pyramid:
-        """(B, 3, H, W) normalised images -> features (B, 64, H/4, W/4), (B, 128, H/8, W/8), (B, 256, H/16, W/16)."""
+        """(B, 3, H, W) normalised images -> (B, 64, H/4, W/4), (B, 128, H/8, W/8), (B, 256, H/16, W/16)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         first = self.layer1(x)
         second = self.layer2(first)
@@ -75,9 +72,14 @@ def load_teacher(source: str) -> tuple[ResNet18Pyramid, TeacherInfo]:
 
 def prepare(images: Tensor) -> Tensor:
     """(B, 3, H, W) uint8 RGB -> float32 of the same shape, ImageNet-normalised, channels last in memory."""
+    return normalise(images.float() / 255)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """(B, 3, H, W) float RGB in [0, 1] -> ImageNet-normalised, channels last in memory."""
     scale = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
     shift = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
-    return ((images.float() / 255 - shift) / scale).contiguous(memory_format=torch.channels_last)
+    return ((images - shift) / scale).contiguous(memory_format=torch.channels_last)
 
 
 def _frozen(
@@ -103,8 +105,10 @@ def _read_state(file: Path) -> dict[str, Tensor]:
     try:
         # weights_only: a weight file must not be able to run code.
         state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damage shows in any way, from EOFError to IndexError
         raise ValueError(f"{file} is not a readable state dict ({error}): fetch it again") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{file} is not a dictionary of tensors: save the network's state_dict() itself")
     return {name: tensor.float() for name, tensor in state.items()}
 
 
@@ -120,7 +124,8 @@ def _pyramid_from(state: dict[str, Tensor], origin: str) -> tuple[ResNet18Pyrami
     for name, tensor in wanted.items():
         if name in state and state[name].shape != tensor.shape:
             raise ValueError(
-                f"{origin}: {name} is {tuple(state[name].shape)}, ResNet-18 has {tuple(tensor.shape)}: wrong network?"
+                f"{origin}: {name} is {tuple(state[name].shape)}, ResNet-18 has {tuple(tensor.shape)}: "
+                "wrong network?"
             )
     pyramid.load_state_dict({name: state.get(name, tensor) for name, tensor in wanted.items()})
     full = resnet18(weights=None).state_dict()

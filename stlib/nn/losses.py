@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,3 +29,31 @@ def feature_pyramid_loss(teacher: Sequence[Tensor], student: Sequence[Tensor]) -
     """
     distances = feature_distances(teacher, student)
     return distances[0].mean() + distances[1].mean() + distances[2].mean()
+
+
+def cosine_distances(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """1 - cosine similarity per position and level: (B, H, W) each, in [0, 2] (DeSTSeg, eqs. 2-3)."""
+    return tuple(1 - (unit(t) * unit(s)).sum(1) for t, s in zip(teacher, student, strict=True))
+
+
+def denoising_loss(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+    """DeSTSeg's distillation loss: per level the mean over positions, SUMMED over the batch and the levels.
+
+    The paper's eq. 4 has no batch; the code sums over it, so the step grows with the batch size.
+    """
+    distances = cosine_distances(teacher, student)
+    return torch.stack([d.mean(dim=(1, 2)).sum() for d in distances]).sum()
+
+
+def focal_loss(logits: Tensor, target: Tensor, gamma: float = 4.0) -> Tensor:
+    """Mean over pixels and batch of (1 - p_t)^gamma * cross entropy, without class weights (DeSTSeg, eq. 7).
+
+    `logits` and `target` (B, H, W), target in {0, 1}. From logits, so that it is exact where p rounds to 0 or 1.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return ((1 - torch.exp(-entropy)) ** gamma * entropy).mean()
+
+
+def l1_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of probability and mask, (B, H, W) each (DeSTSeg, eq. 8)."""
+    return (torch.sigmoid(logits) - target).abs().mean()

@@ -48,9 +48,8 @@ class Run:
     def check(self) -> None:
         """Raise ValueError or FileNotFoundError for anything that cannot work, before any work is done."""
         if self.profile not in entry(self.method).profiles:
-            raise ValueError(
-                f"{self.method} has no profile '{self.profile}': choose one of {', '.join(entry(self.method).profiles)}"
-            )
+            known = ", ".join(entry(self.method).profiles)
+            raise ValueError(f"{self.method} has no profile '{self.profile}': choose one of {known}")
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f"unknown precision '{self.precision}': choose fp32 or bf16")
         if self.profile != "demo" and self.category not in CATEGORIES:
@@ -62,7 +61,10 @@ class Run:
             raise ValueError(f"seed {self.seed}: choose 0 or a positive whole number")
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(f"device '{self.device}' asked for, but PyTorch sees no GPU: use device 'cpu'")
-        torch.device(self.device)
+        try:
+            torch.device(self.device)
+        except RuntimeError as error:
+            raise ValueError(f"unknown device '{self.device}': choose cpu, cuda or cuda:N") from error
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Outcome:
     maps: Maps
 
 
-class RunFailed(RuntimeError):
+class RunFailed(RuntimeError):  # noqa: N818 - the run failed, the program did not
     """A run that broke off after it had begun; `record` says so and is worth keeping."""
 
     def __init__(self, record: Record) -> None:
@@ -97,16 +99,16 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
     checkpoint = _checkpoint(spec, config.model_dump_json(), info, dataset, runs)
     execution = Execution(torch.device(spec.device), spec.precision, progress, checkpoint)
     detector = method.build(config, teacher, execution)
-    base = Record.model_construct(
-        method=spec.method,
-        category=spec.category,
-        seed=spec.seed,
-        profile=spec.profile,
-        config=config.model_dump(),
-        precision=spec.precision,
-        dataset=dataset,
-        teacher=info,
-    )
+    base: dict[str, object] = {
+        "method": spec.method,
+        "category": spec.category,
+        "seed": spec.seed,
+        "profile": spec.profile,
+        "config": config.model_dump(),
+        "precision": spec.precision,
+        "dataset": dataset,
+        "teacher": info,
+    }
     _deterministic()
     clock = _Clock(execution)
     try:
@@ -123,9 +125,9 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
     return Outcome(record, category, maps)
 
 
-def _completed(base: Record, **fields: object) -> Record:
+def _completed(base: dict[str, object], **fields: object) -> Record:
     """`base` with the remaining fields, validated."""
-    return Record.model_validate(base.model_dump() | fields)
+    return Record.model_validate(base | fields)
 
 
 def _results(category: Category, detector: Method, maps: Maps) -> dict[str, object]:
@@ -133,13 +135,15 @@ def _results(category: Category, detector: Method, maps: Maps) -> dict[str, obje
     measured = measure(category, maps)
     defined = {name: value for name, value in measured.metrics.items() if not math.isnan(value)}
     draws = replicates(measured.ranking, maps.image, category.labels)
+    # A metric that some draw leaves undefined has no interval: dropping the draw would break the pairing.
+    whole = [name for name in defined if not any(map(math.isnan, draws[name]))]
     return {
         "metrics": defined,
         "undefined": {name: _reason(category) for name in METRICS if name not in defined},
         "sensitivity": _sensitivity(category, detector, maps),
         "image_scores": _image_scores(category, maps.image),
         "pixel_curves": _rounded(measured.ranking.curves()),
-        "bootstrap": _rounded({name: draws[name] for name in defined}),
+        "bootstrap": _rounded({name: draws[name] for name in whole}),
     }
 
 
@@ -287,9 +291,8 @@ def _commit() -> tuple[str | None, bool | None]:
     """The checkout's commit and whether `stlib` differs from it; (None, None) outside git."""
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
-        ).stdout
+        command = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
 
     try:
         return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain", "--", "stlib").strip())

@@ -3,7 +3,7 @@
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_validator, model_validator
 
@@ -11,7 +11,7 @@ from stlib.files import write_atomic
 from stlib.paths import RECORDS
 from stlib.protocol import METRICS, History, Metric, Precision, Profile, TeacherInfo
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 """Raised whenever a field changes its meaning; older files are then refused, not guessed at."""
 
 
@@ -20,7 +20,8 @@ class RecordError(ValueError):
 
 
 class _Block(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # JSON has no NaN: it would be written as null, and the file could not be read again.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Dataset(_Block):
@@ -153,7 +154,7 @@ def write_record(record: Record, folder: Path = RECORDS) -> Path:
 
 
 def read_record(path: Path) -> Record:
-    """The validated record in `path`. Raises RecordError for anything else, naming the file and the fields."""
+    """The validated record in `path`. Raises RecordError for anything else, naming file and fields."""
     try:
         return Record.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -165,7 +166,7 @@ def read_record(path: Path) -> Record:
 
 
 def load_records(folder: Path = RECORDS) -> list[Record]:
-    """All records under `folder`, in path order. Raises RecordError for the first file that is invalid or misplaced."""
+    """All records under `folder`, in path order. Raises RecordError at the first invalid or misplaced one."""
     records = []
     for path in sorted(folder.rglob("*.json")):
         record = read_record(path)

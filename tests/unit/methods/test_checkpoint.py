@@ -1,0 +1,98 @@
+"""Checkpoints: whole or absent, for one run only, never code."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from stlib.methods.checkpoint import Checkpoint
+
+STATE = {"weights": {"a": torch.arange(5000.0)}, "losses": [0.5, 0.25], "best_epoch": 2}
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Checkpoint:
+    """A saved checkpoint of run 'one'."""
+    saved = Checkpoint(tmp_path / "runs" / "plate-s0.ckpt", "one")
+    saved.save(STATE)
+    return saved
+
+
+def test_what_is_saved_comes_back(checkpoint: Checkpoint):
+    state = checkpoint.load()
+    assert state is not None
+    assert torch.equal(state["weights"]["a"], STATE["weights"]["a"])
+    assert (state["losses"], state["best_epoch"]) == ([0.5, 0.25], 2)
+    assert list(checkpoint.path.parent.iterdir()) == [checkpoint.path]
+
+
+def test_nothing_saved_is_none_and_removing_it_is_no_error(tmp_path: Path):
+    absent = Checkpoint(tmp_path / "a.ckpt", "one")
+    assert absent.load() is None
+    absent.remove()
+
+
+def test_another_runs_checkpoint_is_ignored_and_kept(checkpoint: Checkpoint):
+    assert Checkpoint(checkpoint.path, "two").load() is None
+    assert checkpoint.load() is not None
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.2, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_set_aside_with_a_warning(checkpoint: Checkpoint, share: float):
+    content = checkpoint.path.read_bytes()
+    checkpoint.path.write_bytes(content[: int(share * len(content))])
+    with pytest.warns(
+        UserWarning, match=r"plate-s0\.ckpt is damaged .*plate-s0\.corrupt, training starts over"
+    ):
+        assert checkpoint.load() is None
+    assert not checkpoint.path.exists()
+    assert checkpoint.path.with_suffix(".corrupt").is_file()
+    assert checkpoint.load() is None  # and no second warning
+
+
+def test_one_flipped_bit_in_a_tensor_is_noticed(checkpoint: Checkpoint):
+    content = bytearray(checkpoint.path.read_bytes())
+    place = content.find(torch.arange(1000.0, 1010.0).numpy().tobytes())
+    assert place > 0
+    content[place] ^= 1
+    checkpoint.path.write_bytes(content)
+    with pytest.warns(UserWarning, match="checksum"):
+        assert checkpoint.load() is None
+
+
+class _Bomb:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda bomb, path: path.write_bytes(pickle.dumps(bomb))])
+def test_code_in_a_checkpoint_is_not_run(checkpoint: Checkpoint, tmp_path: Path, save):
+    save({"identity": "one", "state": _Bomb(tmp_path / "mark")}, checkpoint.path)
+    with pytest.warns(UserWarning, match="damaged"):
+        assert checkpoint.load() is None
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"identity": "one"}, 3])
+def test_a_file_of_another_kind_is_set_aside(checkpoint: Checkpoint, content: object):
+    torch.save(content, checkpoint.path)
+    with pytest.warns(UserWarning, match="damaged"):
+        assert checkpoint.load() is None
+
+
+def test_a_save_that_breaks_off_keeps_the_older_checkpoint(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+):
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save({"losses": []})
+    state = checkpoint.load()
+    assert state is not None
+    assert state["losses"] == [0.5, 0.25]

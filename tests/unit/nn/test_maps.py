@@ -1,0 +1,54 @@
+"""From distances per level to maps and scores."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from stlib.nn.maps import fuse, max_score, resize, stack_levels, top_score
+
+
+def levels() -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.rand(2, side, side, generator=generator) for side in (16, 8, 4))
+
+
+def test_levels_are_resized_to_the_finest_which_stays_as_it_is():
+    fine, middle, coarse = levels()
+    stacked = stack_levels((fine, middle, coarse))
+    assert stacked.shape == (2, 3, 16, 16)
+    assert torch.equal(stacked[:, 0], fine)
+    assert torch.equal(stacked[:, 2], resize(coarse[:, None], 16)[:, 0])
+
+
+def test_the_product_is_taken_at_the_finest_level_and_resized_afterwards():
+    stacked = stack_levels(levels())
+    expected = F.interpolate(
+        stacked.prod(1, keepdim=True), size=(64, 64), mode="bilinear", align_corners=False
+    )
+    fused = fuse(stacked, 64)
+    assert fused.shape == (2, 64, 64)
+    torch.testing.assert_close(fused, expected[:, 0])
+    resized_first = resize(stacked, 64).prod(1)
+    assert not torch.allclose(fused, resized_first, atol=1e-3)
+
+
+def test_product_and_sum_differ_where_one_level_sees_nothing():
+    stacked = torch.ones(1, 3, 4, 4)
+    stacked[0, 1] = 0
+    assert fuse(stacked, 8).abs().max() == 0
+    torch.testing.assert_close(fuse(stacked, 8, rule="sum"), torch.full((1, 8, 8), 2.0))
+
+
+def test_corners_are_not_aligned():
+    # Doubling a row 0, 1 with aligned corners would give 0, 1/3, 2/3, 1.
+    row = torch.tensor([[0.0, 1.0], [0.0, 1.0]])[None, None]
+    assert resize(row, 4)[0, 0, 0].tolist() == pytest.approx([0, 0.25, 0.75, 1])
+
+
+def test_scores_of_images():
+    pixel = torch.zeros(2, 16, 16)
+    pixel[0, 3, 4] = 5
+    pixel[1, :10, :10] = 2
+    assert max_score(pixel).tolist() == [5, 2]
+    assert top_score(pixel).tolist() == pytest.approx([0.05, 2])
+    assert top_score(pixel, top=1).tolist() == [5, 2]

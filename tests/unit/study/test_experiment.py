@@ -1,0 +1,247 @@
+"""The whole flow on a tiny dataset with an untrained teacher, and everything that must stop it early."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from stlib.data.mvtec import DatasetError, load_category
+from stlib.methods import METHODS, Entry
+from stlib.methods.execution import Execution
+from stlib.methods.stpm import STPM, Config
+from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
+from stlib.protocol import METRICS, Profile
+from stlib.study import experiment
+from stlib.study.experiment import Outcome, Run, RunFailed, measure, run
+from stlib.study.records import read_record, write_record
+
+TINY = Config(image_size=64, epochs=2, batch_size=4)
+
+
+def profiles(config: Config) -> Entry:
+    known: dict[Profile, Config] = {"demo": config, "paper": config}
+    return Entry("STPM", known, STPM)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config], None]:
+    """Two epochs at side 64 instead of STPM's schedules; call it for another recipe."""
+
+    def use(config: Config) -> None:
+        monkeypatch.setitem(METHODS, "stpm", profiles(config))
+
+    use(TINY)
+    return use
+
+
+def spec(data: Path, category: str = "plate", **options: object) -> Run:
+    return replace(Run("stpm", category, data=data, teacher="random"), **options)
+
+
+@pytest.fixture(scope="module")
+def outcome(make_category, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """One finished run on 8 + (3 good, 4 turned) images."""
+    data, runs = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("runs")
+    make_category(data, train=8, good=3, defects={"turned": 4})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "stpm", profiles(TINY))
+        finished = run(spec(data, seed=3), runs=runs)
+    assert not list(runs.rglob("*.ckpt"))
+    return finished
+
+
+def test_the_record_is_complete(outcome: Outcome):
+    record = outcome.record
+    assert (record.method, record.category, record.seed, record.profile) == ("stpm", "plate", 3, "demo")
+    assert (record.status, record.error, record.precision) == ("finished", None, "fp32")
+    assert record.config == TINY.model_dump()
+    assert list(record.metrics) == list(METRICS)
+    assert record.undefined == {}
+    assert (record.dataset.name, record.dataset.gaps) == ("other", [])
+    assert (record.dataset.train_images, record.dataset.test_good, record.dataset.test_defect) == (8, 3, 4)
+    assert (record.dataset.image_size, record.dataset.mask_rule) == (64, "half")
+    assert record.dataset.fingerprint == outcome.category.fingerprint
+    assert record.teacher.source == "random"
+    assert record.history is not None
+    assert record.history.steps == 2 * 2
+    assert len(record.history.curves["train_loss"]) == 2
+    assert record.labels() == ["other data", "demo schedule", "random teacher"]
+
+
+def test_metrics_are_those_of_the_maps(outcome: Outcome):
+    category, maps = outcome.category, outcome.maps
+    expected = image_metrics(maps.image, category.labels) | pixel_metrics(
+        PixelRanking(maps.pixel, label_regions(category.masks))
+    )
+    assert outcome.record.metrics == pytest.approx(expected)
+
+
+def test_image_scores_name_their_files_and_reproduce_the_image_metrics(outcome: Outcome):
+    scores = outcome.record.image_scores
+    assert [score.image for score in scores][:4] == [
+        "good/000.png",
+        "good/001.png",
+        "good/002.png",
+        "turned/000.png",
+    ]
+    labels = torch.tensor([not score.image.startswith("good/") for score in scores])
+    values = image_metrics(torch.tensor([score.score for score in scores]), labels)
+    assert values["image_auroc"] == pytest.approx(outcome.record.metrics["image_auroc"])
+
+
+def test_sensitivity_changes_one_thing_at_a_time(outcome: Outcome):
+    record, sensitivity = outcome.record, outcome.record.sensitivity
+    assert list(sensitivity) == ["maps=sum", "score=top100", "masks=any", "masks=full", "checkpoint=last"]
+    pixel = [name for name in METRICS if not name.startswith("image")]
+    assert all(sensitivity["score=top100"][name] == record.metrics[name] for name in pixel)
+    for rule in ("masks=any", "masks=full"):
+        assert sensitivity[rule]["image_auroc"] == record.metrics["image_auroc"]
+    assert sensitivity["maps=sum"]["pixel_auroc"] != record.metrics["pixel_auroc"]
+
+
+def test_bootstrap_and_curves_are_there_for_every_metric(outcome: Outcome):
+    record = outcome.record
+    assert set(record.bootstrap) == set(METRICS)
+    assert {len(values) for values in record.bootstrap.values()} == {200}
+    assert set(record.pixel_curves) == {"fpr", "recall", "precision"}
+
+
+def test_runtime_says_where_it_ran(outcome: Outcome):
+    runtime = outcome.record.runtime
+    assert runtime.device.startswith("CPU, ")
+    assert runtime.threads == 1
+    assert runtime.train_seconds > 0
+    assert runtime.peak_memory_mb > 50
+    assert torch.__version__.startswith(runtime.versions["torch"])
+
+
+def test_the_record_survives_its_file(outcome: Outcome, tmp_path: Path):
+    assert read_record(write_record(outcome.record, tmp_path)) == outcome.record
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_same_run_gives_the_same_result(outcome: Outcome, tmp_path: Path):
+    again = run(spec(outcome.category.layout.folder.parent, seed=3), runs=tmp_path)
+    assert again.record.same_result(outcome.record)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_killed_run_continues_and_ends_alike(
+    outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(experiment, "Execution", partial(Execution, checkpoint_every=1))
+    here = spec(outcome.category.layout.folder.parent, seed=3)
+
+    def kill(done: int, *_: object) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(here, progress=kill, runs=tmp_path)
+    assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["plate-s3.ckpt"]
+    epochs: list[int] = []
+    resumed = run(here, progress=lambda done, *_: epochs.append(done), runs=tmp_path).record
+    assert epochs == [2]
+    assert resumed.same_result(outcome.record)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_without_good_images_the_image_metrics_are_undefined_and_the_record_says_why(
+    make_category, tmp_path: Path
+):
+    make_category(tmp_path, train=6, good=0, defects={"turned": 3})
+    record = run(spec(tmp_path), runs=tmp_path / "runs").record
+    assert record.undefined == dict.fromkeys(
+        ["image_auroc", "image_ap"], "the test set holds no normal image"
+    )
+    assert "pixel_auroc" in record.metrics
+    assert "image_auroc" not in record.bootstrap
+    assert read_record(write_record(record, tmp_path / "records")) == record
+
+
+@pytest.mark.usefixtures("tiny")
+def test_without_defective_images_every_metric_is_undefined_and_the_record_says_why(
+    make_category, tmp_path: Path
+):
+    make_category(tmp_path, train=6, good=3, defects={})
+    record = run(spec(tmp_path), runs=tmp_path / "runs").record
+    assert record.metrics == {}
+    assert record.undefined == dict.fromkeys(METRICS, "the test set holds no defective image")
+    assert (record.bootstrap, record.pixel_curves) == ({}, {})
+    assert read_record(write_record(record, tmp_path / "records")) == record
+
+
+@pytest.mark.usefixtures("tiny")
+def test_draws_that_hold_no_defective_pixel_leave_no_interval_rather_than_a_broken_file(
+    make_category, tmp_path: Path
+):
+    make_category(tmp_path, train=6, good=2, defects={"turned": 2})
+    mask = tmp_path / "plate/ground_truth/turned/001_mask.png"
+    Image.new("L", (64, 64)).save(mask)
+    record = run(spec(tmp_path), runs=tmp_path / "runs").record
+    assert set(record.metrics) == set(METRICS)
+    assert set(record.bootstrap) == {"image_auroc", "image_ap"}
+    assert read_record(write_record(record, tmp_path / "records")) == record
+
+
+def test_a_run_that_diverges_leaves_a_valid_failed_record(outcome: Outcome, tiny, tmp_path: Path):
+    tiny(TINY.model_copy(update={"learning_rate": 1e30, "epochs": 5}))
+    with pytest.raises(RunFailed, match=r"stpm on plate, seed 0: epoch \d: training loss") as caught:
+        run(spec(outcome.category.layout.folder.parent), runs=tmp_path)
+    record = caught.value.record
+    assert (record.status, record.metrics, record.history) == ("failed", {}, None)
+    assert read_record(write_record(record, tmp_path)) == record
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "spam"}, "unknown method 'spam': choose one of stpm"),
+        ({"profile": "long"}, "stpm has no profile 'long': choose one of demo, paper"),
+        ({"precision": "fp16"}, "unknown precision 'fp16': choose fp32 or bf16"),
+        ({"profile": "paper"}, "'plate' is none of its categories: choose one of carpet, grid"),
+        ({"seed": -1}, "seed -1: choose 0 or a positive whole number"),
+        ({"device": "gpu"}, "unknown device 'gpu': choose cpu, cuda or cuda:N"),
+        ({"device": ""}, "unknown device ''"),
+    ],
+)
+@pytest.mark.usefixtures("tiny")
+def test_bad_input_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object], message: str
+):
+    monkeypatch.setattr(experiment, "load_teacher", lambda _: pytest.fail("work has begun"))
+    with pytest.raises(ValueError, match=message):
+        run(spec(tmp_path, **options), runs=tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.usefixtures("tiny")
+def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="PyTorch sees no GPU: use device 'cpu'"):
+        spec(tmp_path, device="cuda").check()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_an_absent_dataset_or_teacher_is_refused(tmp_path: Path):
+    with pytest.raises(DatasetError, match="no category 'plate'"):
+        run(spec(tmp_path), runs=tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no teacher weights at .*w\.pth"):
+        run(spec(tmp_path, teacher=str(tmp_path / "w.pth")), runs=tmp_path)
+
+
+def test_scores_that_are_not_finite_are_no_result(outcome: Outcome):
+    maps = outcome.maps._replace(pixel=torch.full_like(outcome.maps.pixel, math.nan))
+    with pytest.raises(FloatingPointError):
+        measure(outcome.category, maps)
+
+
+def test_other_masks_can_be_measured(outcome: Outcome):
+    category = load_category(outcome.category.layout.folder.parent, "plate", image_size=64)
+    everywhere = torch.zeros_like(category.masks)
+    everywhere[:, 0, 0] = True
+    assert measure(category, outcome.maps, everywhere).ranking.positives == len(category.test)

@@ -1,0 +1,189 @@
+"""Records: what is refused, and that a file comes back as it was written."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from stlib.protocol import METRICS
+from stlib.study.records import Record, RecordError, load_records, read_record, record_path, write_record
+
+
+def changed(record: Record, path: str, value: object) -> dict[str, object]:
+    """The record as JSON with the value at a dotted path replaced; `...` removes it."""
+    data = json.loads(record.model_dump_json())
+    *parents, last = path.split(".")
+    place = data
+    for name in parents:
+        place = place[name]
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    return data
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path: Path, make_record):
+    record = make_record(variant="lr", undefined={"iap90": "no instance"})
+    path = write_record(record, tmp_path)
+    assert path == tmp_path / "paper" / "stpm-lr" / "bottle-s0.json"
+    assert read_record(path) == record
+    assert load_records(tmp_path) == [record]
+
+
+def test_writing_twice_gives_the_same_bytes_and_leaves_one_file(tmp_path: Path, make_record):
+    record = make_record()
+    first = write_record(record, tmp_path).read_bytes()
+    assert write_record(record, tmp_path).read_bytes() == first
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / record.path]
+
+
+def test_a_series_is_one_line_of_the_file(tmp_path: Path, make_record):
+    lines = write_record(make_record(), tmp_path).read_text().splitlines()
+    assert sum('"train_loss": [ 3.5, 1.2, 0.5 ]' in line for line in lines) == 1
+    assert max(map(len, lines)) > 1000  # 200 replicates share a line
+
+
+def test_records_are_loaded_in_path_order(tmp_path: Path, make_record):
+    for category, seed in (("wood", 0), ("bottle", 1), ("bottle", 0)):
+        write_record(make_record(category, seed), tmp_path)
+    found = [(record.category, record.seed) for record in load_records(tmp_path)]
+    assert found == [("bottle", 0), ("bottle", 1), ("wood", 0)]
+    assert load_records(tmp_path / "nothing here") == []
+
+
+def test_profiles_and_variants_never_share_a_file():
+    paths = {
+        record_path("stpm", "bottle", 0, profile, variant)
+        for profile in ("paper", "short", "demo")
+        for variant in ("", "e5")
+    }
+    assert len(paths) == 6
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "field"),
+    [
+        ("schema_version", 2, "schema_version"),
+        ("profile", "full", "profile"),
+        ("precision", "fp16", "precision"),
+        ("seed", "first", "seed"),
+        ("teacher", ..., "teacher"),
+        ("dataset.fingerprint", ..., "dataset.fingerprint"),
+        ("runtime", ..., "runtime"),
+        ("metrics.accuracy", 0.9, "metrics.accuracy"),
+        ("dataset.image_size", None, "dataset.image_size"),
+        ("comment", "nice", "comment"),
+        ("history.curves.train_loss", ["high"], "history.curves.train_loss.0"),
+        ("bootstrap.iap", [0.5, None], "bootstrap.iap.1"),
+        ("history", None, "a finished run has a history"),
+        ("image_scores", [], "a finished run has a history and image scores"),
+        ("metrics.iap", ..., "each metric needs a value or a reason: iap"),
+        ("undefined", {"iap": "no instance"}, "each metric needs a value or a reason: iap"),
+        ("metrics.pixel_auroc", 97.0, r"pixel_auroc = 97\.0 is outside"),
+        ("metrics.aupro", -0.1, r"aupro = -0\.1 is outside"),
+        ("status", "failed", "a failed run has an error and no metrics"),
+    ],
+)
+def test_a_wrong_field_is_refused_with_file_and_field(
+    tmp_path: Path, make_record, place: str, value: object, field: str
+):
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(changed(make_record(), place, value)))
+    with pytest.raises(RecordError, match=rf"record\.json is not a valid record \(schema 1\): .*{field}"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"schema_version": 1'])
+def test_a_file_that_is_no_record_is_refused_by_name(tmp_path: Path, content: bytes):
+    path = tmp_path / "broken.json"
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match=r"broken\.json is not a valid record"):
+        read_record(path)
+
+
+def test_a_misplaced_file_is_refused(tmp_path: Path, make_record):
+    path = write_record(make_record(seed=0), tmp_path)
+    path.rename(path.with_name("bottle-s1.json"))
+    with pytest.raises(RecordError, match=r"bottle-s1\.json describes .*bottle-s0\.json"):
+        load_records(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_json_cannot_hold_are_refused(make_record, value: float):
+    with pytest.raises(ValidationError, match="finite"):
+        make_record(bootstrap={"iap": [0.5, value]})
+    with pytest.raises(ValidationError):
+        make_record(metrics={"iap": value})
+
+
+def test_failed_runs(tmp_path: Path, make_record):
+    failed = make_record(status="failed")
+    assert read_record(write_record(failed, tmp_path)) == failed
+    with pytest.raises(ValidationError, match="a failed run has an error"):
+        make_record(status="failed", error="")
+    with pytest.raises(ValidationError, match="a failed run has an error and no metrics"):
+        Record.model_validate(failed.model_dump() | {"metrics": {"iap": 0.5}})
+
+
+def test_every_metric_may_be_undefined_with_a_reason(make_record):
+    record = make_record(metrics={}, undefined=dict.fromkeys(METRICS, "no mask"))
+    assert record.metrics == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ({}, []),
+        ({"profile": "short"}, ["short schedule"]),
+        (
+            {"dataset": "demo", "profile": "demo", "teacher": "demo"},
+            ["demo data", "demo schedule", "demo teacher"],
+        ),
+        ({"teacher": "random"}, ["random teacher"]),
+        ({"gaps": ("test/good: 1 of 20 images",)}, ["incomplete dataset: test/good: 1 of 20 images"]),
+    ],
+)
+def test_labels_say_what_a_reader_must_know(make_record, changes: dict[str, object], labels: list[str]):
+    assert make_record(**changes).labels() == labels
+
+
+def test_the_same_result_may_come_from_another_machine_at_another_speed(make_record):
+    record = make_record()
+    elsewhere = record.runtime.model_copy(update={"device": "another", "train_seconds": 1.0})
+    assert record.same_result(make_record(runtime=elsewhere))
+    assert record != make_record(runtime=elsewhere)
+    assert not record.same_result(make_record(value=0.9700001))
+    assert not record.same_result(make_record(teacher="random"))
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path: Path, make_record):
+    (tmp_path / "paper").write_text("a file where the folder should be")
+    with pytest.raises(OSError):
+        write_record(make_record(), tmp_path)
+    assert list(tmp_path.iterdir()) == [tmp_path / "paper"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_an_error(tmp_path: Path, make_record):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError):
+        write_record(make_record(), tmp_path)
+
+
+def test_a_write_that_breaks_off_keeps_the_old_record(
+    tmp_path: Path, make_record, monkeypatch: pytest.MonkeyPatch
+):
+    old = make_record(value=0.5)
+    path = write_record(old, tmp_path)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_record(make_record(value=0.9), tmp_path)
+    assert load_records(tmp_path) == [old]
+    assert list(path.parent.iterdir()) == [path]

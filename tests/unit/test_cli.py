@@ -1,0 +1,90 @@
+"""The `stlib run` command: what it writes, and how it refuses."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from stlib.cli import app
+from stlib.methods import METHODS, Entry
+from stlib.methods.stpm import STPM, Config
+from stlib.paths import RUNS
+from stlib.study import experiment
+from stlib.study.records import read_record
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_category) -> list[str]:
+    """A run of one epoch on a tiny dataset; returns the arguments."""
+    config = Config(image_size=64, epochs=1, batch_size=4)
+    monkeypatch.setitem(METHODS, "stpm", Entry("STPM", {"demo": config}, STPM))
+    # the default folder of checkpoints is bound when `run` is defined
+    monkeypatch.setitem(experiment.run.__kwdefaults__, "runs", tmp_path / "runs")
+    make_category(tmp_path / "data", train=5, good=2, defects={"turned": 2})
+    places = ["--data", str(tmp_path / "data"), "--records", str(tmp_path / "records")]
+    return ["run", "stpm", "plate", "--profile", "demo", "--teacher", "random", *places]
+
+
+def test_help_names_the_verbs_and_their_options():
+    assert "run" in runner.invoke(app, ["--help"]).stdout
+    text = runner.invoke(app, ["run", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).stdout
+    assert all(
+        option in text for option in ("--seed", "--profile", "--data", "--teacher", "--device", "--records")
+    )
+
+
+def test_a_run_writes_its_record_and_prints_the_metrics(tiny: list[str], tmp_path: Path):
+    result = runner.invoke(app, [*tiny, "--seed", "2"])
+    assert result.exit_code == 0, result.output
+    path = tmp_path / "records" / "demo" / "stpm" / "plate-s2.json"
+    record = read_record(path)
+    assert str(path) in result.stdout
+    assert f"pixel_auroc  {record.metrics['pixel_auroc']:.4f}" in result.stdout
+    assert not list((tmp_path / "runs").rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "spam", "bottle"], "error: unknown method 'spam'"),
+        (
+            ["run", "stpm", "spoon"],
+            "error: profile 'paper' is for MVTec AD and 'spoon' is none of its categories",
+        ),
+        (["run", "stpm", "bottle", "--seed", "-1"], "error: seed -1"),
+        (["run", "stpm", "bottle", "--device", "gpu"], "error: unknown device 'gpu'"),
+        (["run", "stpm", "bottle", "--teacher", "none.pth"], "error: no teacher weights at none.pth"),
+        (["run", "stpm", "bottle", "--teacher", "random"], "error: no category 'bottle' under"),
+    ],
+)
+def test_bad_input_is_one_line_on_stderr_and_exit_status_2(
+    arguments: list[str], message: str, tmp_path: Path
+):
+    result = runner.invoke(app, [*arguments, "--data", str(tmp_path), "--records", str(tmp_path / "records")])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "records").exists()
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["run", "stpm", "bottle", "--profile", "long"], ["fly"]])
+def test_a_misspelt_command_is_a_usage_error(arguments: list[str]):
+    assert runner.invoke(app, arguments).exit_code == 2
+
+
+def test_a_run_that_diverges_is_recorded_and_exits_with_1(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = Config(image_size=64, epochs=4, batch_size=4, learning_rate=1e30)
+    monkeypatch.setitem(METHODS, "stpm", Entry("STPM", {"demo": config}, STPM))
+    result = runner.invoke(app, tiny)
+    assert result.exit_code == 1
+    assert "stpm on plate, seed 0: epoch" in result.stderr
+    assert "recorded in" in result.stderr
+    assert read_record(tmp_path / "records" / "demo" / "stpm" / "plate-s0.json").status == "failed"
+
+
+def test_checkpoints_of_the_real_runs_are_out_of_the_tests_way(tiny: list[str], tmp_path: Path):
+    assert experiment.run.__kwdefaults__["runs"] == tmp_path / "runs" != RUNS

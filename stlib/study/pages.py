@@ -1,0 +1,283 @@
+"""What the pages of the book show: tables as plain HTML that reads well without styles, scripts or sight."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from stlib.protocol import METRICS, PROFILES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
+from stlib.study.records import Record, record_path
+from stlib.study.reported import METHOD_NAMES
+from stlib.study.runs import caption, rerun_command
+from stlib.study.tables import Row, Verdict, comparable, comparison, differing, rows_of, select
+
+RECORDS_URL = "../records/"
+"""From a page of the book to the records: the site serves `results/` at its root (`html_extra_path`)."""
+
+VERDICT_CLASSES: dict[Verdict, str] = {
+    "agrees": "verdict-agree",
+    "lower": "verdict-lower",
+    "higher": "verdict-higher",
+    "not comparable": "badge-partial",
+    "not run": "verdict-notrun",
+    "not reported": "verdict-notrun",
+}
+"""Colours of the words, in book/_static/custom.css."""
+
+
+class Markup(str):
+    """HTML that must not be escaped again."""
+
+    __slots__ = ()
+
+    def __add__(self, other: str) -> "Html":
+        return Html(str(self) + (other if isinstance(other, Markup) else escape(other)))
+
+
+class Html(Markup):
+    """Markup that a notebook shows as it is, such as a table or a cell of one."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+class Text(Markup):
+    """A sentence. Shown as Markdown: other HTML gets a light card from the theme in dark mode."""
+
+    __slots__ = ()
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def to_html(frame: pd.DataFrame, caption: str) -> Html:
+    """`frame` as an accessible table; the first column heads the rows, the index is not shown.
+
+    Cells are shown as text, `Markup` cells as they are, missing ones as a dash. The wrapper scrolls sideways
+    and can be reached with the keyboard.
+    """
+    head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in frame.columns)
+    body = "".join(_row(values) for values in frame.itertuples(index=False, name=None))
+    return Html(
+        f'<div class="table-scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
+        f'<table class="dataframe"><caption>{escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _frame(content: list[dict[str, object]] | dict[str, object]) -> pd.DataFrame:
+    """Rows or columns as a frame that keeps its cells; pandas would turn `Markup` into plain text."""
+    return pd.DataFrame(content, dtype=object)
+
+
+def _row(values: Sequence[object]) -> str:
+    head, *cells = map(_cell, values)
+    return f'<tr><th scope="row">{head}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, Markup):
+        return str(value)
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return "-"
+    return score(value) if isinstance(value, float) else escape(str(value))
+
+
+def score(value: float | None) -> str:
+    """A fraction with three decimals, a dash for nothing.
+
+    >>> score(0.98765), score(None)
+    ('0.988', '-')
+    """
+    return "-" if value is None or np.isnan(value) else f"{value:.3f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign; what rounds to nothing has none.
+
+    >>> signed(0.0124), signed(-0.0124), signed(-0.0001)
+    ('+0.012', '-0.012', '0.000')
+    """
+    if value is None or np.isnan(value):
+        return "-"
+    return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}"
+
+
+def verdict_html(row: Row) -> Html:
+    """The verdict in its colour with the signed difference, and below it what a reader must know."""
+    words = f"{row.verdict} {signed(row.difference)}" if row.difference is not None else row.verdict
+    notes = "; ".join(filter(None, ["provisional" if row.provisional else "", row.note]))
+    return _badge(row.verdict, words) + Html(f"<br><small>{escape(notes)}</small>" if notes else "")
+
+
+def _badge(verdict: Verdict, words: str = "") -> Html:
+    return Html(f'<span class="{VERDICT_CLASSES[verdict]}">{escape(words or verdict)}</span>')
+
+
+WRAP = "white-space: pre-wrap; overflow-wrap: anywhere"
+NOT_RUN = Text(_badge("not run"))
+"""Shown in the place of a table without runs."""
+
+
+def comparison_html(frame: pd.DataFrame, caption: str, *, first: str = "Category") -> Html:
+    """A comparison (`tables.comparison`, `tables.means`) with a link to every record."""
+    rows: list[dict[str, object]] = [
+        {
+            first: row.category,
+            "Reported": _reported(row),
+            "Reproduced": score(row.reproduced) + (f" \u00b1 {row.sd:.3f}" if row.sd is not None else ""),
+            "Seeds": _links(row.records) or str(row.seeds or "-"),
+            "95 % interval": f"{score(row.low)} to {score(row.high)}" if row.low is not None else "-",
+            "Verdict, difference": verdict_html(row),
+        }
+        for row in rows_of(frame)
+    ]
+    return to_html(_frame(rows), caption)
+
+
+def _reported(row: Row) -> Html:
+    return Html(f'<span title="{escape(row.source)}">{row.reported}</span>' if row.reported else "-")
+
+
+def _links(paths: Iterable[str]) -> Html:
+    """The seeds of the records, each a link to its file."""
+    seeds = {path: path.rpartition("-s")[2].removesuffix(".json") for path in paths}
+    link = '<a href="{url}{path}" download aria-label="record {path}">{seed}</a>'
+    return Html(", ".join(link.format(url=RECORDS_URL, path=path, seed=seed) for path, seed in seeds.items()))
+
+
+def comparison_caption(records: Sequence[Record], method: str, metric: Metric) -> str:
+    """What a table of comparison holds, and how its runs were made."""
+    runs = comparable(select(records, method))
+    return (
+        f"{METHOD_NAMES[method]}, {METRICS[metric]}. Reproduced: mean \u00b1 standard deviation over seeds. "
+        f"Agreement: within {TOLERANCES[metric]:.3f} of the reported value. Runs compared: {caption(runs)}"
+    )
+
+
+def differing_html(frames: Sequence[pd.DataFrame]) -> Markup:
+    """The lines of several comparisons whose verdict is lower or higher."""
+    parts = []
+    for frame in frames:
+        lines = frame[frame["category"].isin(differing([frame]))]
+        parts.append(lines.assign(category=lines["category"] + ", " + METRICS[frame.attrs["metric"]]))
+    found = pd.concat(parts)
+    if found.empty:
+        return Text("No measured category is called lower or higher.")
+    return comparison_html(found, "Categories whose verdict is lower or higher", first="Category and metric")
+
+
+def metrics_html(records: Sequence[Record], method: str, metrics: Sequence[Metric]) -> Html:
+    """Several metrics side by side: reproduced score, reported score where there is one, and verdict."""
+    frames = {metric: comparison(records, method, metric) for metric in metrics}
+    columns: dict[str, object] = {
+        METRICS[m]: [_compact(row) for row in rows_of(f)] for m, f in frames.items()
+    }
+    # Each metric has its own comparable categories, so the cells of the last row say how many they cover.
+    names = [*frames[metrics[0]].category[:-1], "mean"]
+    runs = comparable(select(records, method))
+    text = f"{METHOD_NAMES[method]}, other metrics, means over seeds. {caption(runs)}"
+    return to_html(_frame({"Category": names, **columns}), text)
+
+
+def _compact(row: Row) -> Markup:
+    if row.verdict == "not run":
+        return NOT_RUN
+    covers = f" ({row.category.removeprefix('mean of ')})" if row.category.startswith("mean") else ""
+    if row.verdict == "not reported":
+        return Html(score(row.reproduced) + covers)
+    told = f"<small>reported {row.reported}</small><br>" if row.reported else ""
+    return Html(f"{score(row.reproduced)}{covers}<br>{told}") + verdict_html(
+        replace(row, note="", difference=None)
+    )
+
+
+def sensitivity_html(frame: pd.DataFrame, caption: str) -> Markup:
+    """`runs.sensitivity` as scores, each change with its distance from the score as tested."""
+    if frame.empty:
+        return Text(f"{escape(caption)}: {NOT_RUN}")
+    shown: dict[str, object] = {
+        "Category": list(frame.index),
+        "as tested": [score(value) for value in frame["as tested"]],
+    }
+    for name in frame.columns.drop("as tested"):
+        pairs = zip(frame[name], frame["as tested"], strict=True)
+        shown[name] = [f"{score(value)} ({signed(value - base)})" for value, base in pairs]
+    return to_html(_frame(shown), caption)
+
+
+def scores_html(records: Sequence[Record], metrics: Sequence[Metric], caption: str) -> Markup:
+    """Every finished run on a line of its own with its labels: for runs that no table compares."""
+    rows: list[dict[str, object]] = [
+        {
+            "Run": f"{METHOD_NAMES[r.method]}, {r.category}, seed {r.seed}",
+            **{METRICS[metric]: score(r.metrics.get(metric)) for metric in metrics},
+            "Labels": "; ".join(r.labels()) or "none",
+        }
+        for r in records
+        if r.status == "finished"
+    ]
+    return to_html(_frame(rows), caption) if rows else NOT_RUN
+
+
+def rerun_html(records: Sequence[Record]) -> Markup:
+    """Per run the command that repeats it, ready to copy, and its record."""
+    link = '<a href="{url}" download>{name}</a>'
+    # the class brings a copy button
+    block = '<div class="highlight"><pre style="{style}">{command}</pre></div>'
+    urls = [RECORDS_URL + r.path.as_posix() for r in records]
+    rows: list[dict[str, object]] = [
+        {
+            "Record": Html(link.format(url=url, name=f"{r.category}, seed {r.seed}")),
+            "Command": Html(block.format(style=WRAP, command=escape(rerun_command(r)))),
+        }
+        for r, url in zip(records, urls, strict=True)
+    ]
+    return to_html(_frame(rows), "Records, and the commands that repeat them") if rows else NOT_RUN
+
+
+def state_html(state: pd.DataFrame) -> Html:
+    """`tables.state_of_study` with a row per category and a column per method."""
+    grid = state.pivot(index="category", columns="method", values="text")
+    grid = grid.loc[state["category"].unique(), state["method"].unique()]
+    text = "Seeds measured under the paper's schedule, per method and category"
+    return to_html(grid.rename_axis("Category").reset_index(), text)
+
+
+def state_summary(state: pd.DataFrame) -> Text:
+    """`tables.state_of_study` in one paragraph."""
+    seeds = state["seeds"]
+    enough = (seeds >= SEEDS_FOR_A_VERDICT).sum()
+    counts = {
+        f"with comparable runs ({enough} with {SEEDS_FOR_A_VERDICT} seeds or more)": seeds > 0,
+        "with runs that cannot be compared": state["text"] == "not comparable",
+        "with failed runs only": state["text"] == "failed",
+        "not run": state["text"] == "not run",
+    }
+    parts = ", ".join(f"{cells.sum()} {words}" for words, cells in counts.items())
+    return Text(f"Of {len(state)} cells (one method on one category): {parts}.")
+
+
+def tolerances_html() -> Html:
+    """The tolerance of every metric, as the verdict uses it."""
+    rows: dict[str, object] = {
+        "Metric": list(METRICS.values()),
+        "Largest difference that agrees": [TOLERANCES[m] for m in METRICS],
+    }
+    text = f"Tolerances of the verdict; with fewer than {SEEDS_FOR_A_VERDICT} seeds it is provisional"
+    return to_html(_frame(rows), text)
+
+
+def profiles_html() -> Html:
+    """The profiles and what they mean."""
+    folders = [Html(f"<code>{record_path('stpm', 'bottle', 0, name)}</code>") for name in PROFILES]
+    rows: dict[str, object] = {
+        "Profile": list(PROFILES),
+        "Meaning": list(PROFILES.values()),
+        "Example of a record": folders,
+    }
+    return to_html(_frame(rows), "Profiles, never mixed in one table")

@@ -16,7 +16,7 @@ app = typer.Typer(
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0917 - typer reads them by name
     method: Annotated[str, typer.Argument(help="Which detector, e.g. stpm.")],
     category: Annotated[str, typer.Argument(help="An MVTec AD category, or one of the demo's.")],
     seed: Annotated[int, typer.Option(help="Seed of the student's weights and of the batch order.")] = 0,
@@ -48,14 +48,15 @@ def run(
             bar.set_postfix_str(state)
 
         try:
-            record = run_experiment(spec, progress=progress).record
+            outcome = run_experiment(spec, progress=progress)
+            path = outcome.keep(records)
         except RunFailed as failure:
             typer.echo(f"{failure}; recorded in {write_record(failure.record, records)}", err=True)
             raise typer.Exit(1) from failure
-        except (ValueError, FileNotFoundError) as error:
+        except (ValueError, OSError) as error:
             raise _refusal(error) from error
-    typer.echo(f"{write_record(record, records)}")
-    for name, value in record.metrics.items():
+    typer.echo(path)
+    for name, value in outcome.record.metrics.items():
         typer.echo(f"  {name:12} {value:.4f}")
 
 
@@ -71,8 +72,8 @@ def download(
     sha256: Annotated[str | None, typer.Option(help="Its checksum, if it is another archive.")] = None,
 ) -> None:
     """Download and unpack an official archive; continues where a broken download stopped."""
-    from stlib.data.download import ArchiveError
     from stlib.data.download import download as fetch
+    from stlib.data.unpack import ArchiveError
 
     try:
         typer.echo(fetch(name, target, url=url, sha256=sha256))
@@ -142,6 +143,23 @@ def queue(
         raise _refusal(error) from error
     write_atomic(output, text.encode())
     typer.echo(output)
+
+
+@app.command()
+def readme(
+    records: Annotated[Path, typer.Option(help="Folder of records.")] = paths.RECORDS,
+    file: Annotated[Path, typer.Option(help="The file with the two markers.")] = paths.ROOT / "README.md",
+) -> None:
+    """Renew the table of results in README.md."""
+    from stlib.files import write_atomic
+    from stlib.study.readme import with_results
+    from stlib.study.records import load_records
+
+    try:
+        text = with_results(file.read_text(), load_records(records))
+    except (OSError, ValueError) as error:
+        raise _refusal(error) from error
+    write_atomic(file, text.encode())
 
 
 def _refusal(error: Exception) -> typer.Exit:

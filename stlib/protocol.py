@@ -101,6 +101,7 @@ class History(BaseModel):
     selected: dict[str, float]
     """Which checkpoint is tested and why, e.g. {'epoch': 87, 'val_score': 0.0012}."""
 
+
 TOLERANCES: dict[Metric, float] = {
     "image_auroc": 0.020,
     "image_ap": 0.020,

@@ -47,21 +47,23 @@ def check_category(root: Path, category: str) -> CategoryReport:
     good = sum(item.defect == "good" for item in layout.test)
     defect = len(layout.test) - good
     return CategoryReport(
-        category, len(layout.train), good, defect, findings, _consequences(layout, findings, good, defect)
+        category, len(layout.train), good, defect, findings, _consequences(findings, good, defect)
     )
 
 
 def check_dataset(root: Path) -> Iterator[CategoryReport]:
-    """Reports for the official categories found under `root`, or for every folder where none of them is.
+    """Reports for the official categories under `root`, or for every folder where none of them is.
 
     Raises DatasetError when `root` is no folder.
     """
     if not root.is_dir():
-        raise DatasetError(f"no folder {root}: `stlib data download` fetches MVTec AD, `stlib data demo` makes the demo")
+        raise DatasetError(
+            f"no folder {root}: `stlib data download` fetches MVTec AD, `stlib data demo` makes the demo"
+        )
     present = sorted(path.name for path in root.iterdir() if (path / "train").is_dir())
     names = [name for name in CATEGORIES if name in present] or present
     if not names:
-        raise DatasetError(f"{root} holds no folder with a train/ inside: name the folder that holds the categories")
+        raise DatasetError(f"{root} holds no folder with train/ in it: name the folder of the categories")
     return (check_category(root, name) for name in names)
 
 
@@ -124,7 +126,7 @@ def _duplicates(layout: Layout) -> Iterator[Finding]:
             yield Finding("duplicate", paths[1], f"{layout.category}: equal files {names}")
 
 
-def _consequences(layout: Layout, findings: list[Finding], good: int, defect: int) -> list[str]:
+def _consequences(findings: list[Finding], good: int, defect: int) -> list[str]:
     kinds = {finding.kind for finding in findings}
     consequences = []
     if not good:

@@ -106,7 +106,7 @@ def scan(root: Path, category: str) -> Layout:
     Raises DatasetError when the folder, the training images or the test images are absent.
     """
     folder = root / category
-    if not folder.is_dir():
+    if Path(category).name != category or not folder.is_dir():  # a name, not a path out of the root
         raise DatasetError(
             f"no category '{category}' under {root}: expected {folder}/train/good; "
             "`stlib data download` fetches MVTec AD, `stlib data demo` makes the demo"

@@ -1,8 +1,8 @@
 """The building blocks of DeSTSeg and PFADSeg under their papers' names.
 
-PFADSeg (arXiv:2501.12104) builds on DeSTSeg (Zhang et al., CVPR 2023) and swaps three parts: RCM for ASPP, AFF for
-the shortcut's addition, PCAR for the second convolution of a residual block. No code of it is published; where the
-text is silent, the choice made here is named in book/pfadseg.md. B images, C channels, H x W positions throughout.
+PFADSeg (arXiv:2501.12104) builds on DeSTSeg (Zhang et al., CVPR 2023) and swaps three parts: RCM for ASPP, AFF
+for the shortcut's addition, PCAR for the second convolution of a residual block. No code of it is published;
+where the text is silent, the docstring names the choice made here. B images, C channels, H x W positions.
 """
 
 from dataclasses import dataclass
@@ -75,7 +75,9 @@ class SPR(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> attention in (0, 1), (B, C, 1, 1)."""
         pooled = [F.adaptive_avg_pool2d(features, side).flatten(1) for side in (1, 2)]
-        hidden = F.relu(self.squeeze(torch.cat(pooled, dim=1)[..., None, None]))  # (B, 5C, 1, 1) -> (B, C/16, 1, 1)
+        hidden = F.relu(
+            self.squeeze(torch.cat(pooled, dim=1)[..., None, None])
+        )  # (B, 5C, 1, 1) -> (B, C/16, 1, 1)
         return torch.sigmoid(self.excite(hidden))
 
 
@@ -91,7 +93,8 @@ class PCAR(nn.Module):
     ) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
-            nn.Sequential(conv3x3(channels, channels, dilation=d), nn.BatchNorm2d(channels)) for d in dilations
+            nn.Sequential(conv3x3(channels, channels, dilation=d), nn.BatchNorm2d(channels))
+            for d in dilations
         )
         self.spr = SPR(channels) if recalibrate else None
 
@@ -151,7 +154,10 @@ class ASPP(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         pooled = self.pooled(F.adaptive_avg_pool2d(features, 1)).expand_as(features)
-        return self.project(torch.cat([pooled, *(branch(features) for branch in self.atrous)], dim=1))
+        joined: Tensor = self.project(
+            torch.cat([pooled, *(branch(features) for branch in self.atrous)], dim=1)
+        )
+        return joined
 
 
 def _conv_bn_relu(conv: nn.Conv2d, channels: int) -> nn.Sequential:
@@ -161,7 +167,9 @@ def _conv_bn_relu(conv: nn.Conv2d, channels: int) -> nn.Sequential:
 class RCM(nn.Module):
     """Rectangular self-calibration module (Ni et al., CGRSeg, 2024): x + gamma * MLP(BN(RCA(x)))."""
 
-    def __init__(self, channels: int, *, strip: int = 11, layer_scale: float = 1e-6, expansion: int = 2) -> None:
+    def __init__(
+        self, channels: int, *, strip: int = 11, layer_scale: float = 1e-6, expansion: int = 2
+    ) -> None:
         super().__init__()
 
         def depthwise(kernel: tuple[int, int]) -> nn.Conv2d:
@@ -174,13 +182,18 @@ class RCM(nn.Module):
         )
         self.norm = nn.BatchNorm2d(channels)
         self.mlp = nn.Sequential(
-            nn.Conv2d(channels, expansion * channels, 1), nn.GELU(), nn.Conv2d(expansion * channels, channels, 1)
+            nn.Conv2d(channels, expansion * channels, 1),
+            nn.GELU(),
+            nn.Conv2d(expansion * channels, channels, 1),
         )
         self.gamma = nn.Parameter(torch.full((channels, 1, 1), layer_scale))
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         rows, columns = features.mean(dim=3, keepdim=True), features.mean(dim=2, keepdim=True)
-        attention = torch.sigmoid(self.rectangle(rows + columns))  # the sum spans H x W: a rectangle of attention
+        attention = torch.sigmoid(
+            self.rectangle(rows + columns)
+        )  # the sum spans H x W: a rectangle of attention
         calibrated = attention * self.local(features)
-        return features + self.gamma * self.mlp(self.norm(calibrated))
+        update: Tensor = self.mlp(self.norm(calibrated))
+        return features + self.gamma * update

@@ -38,7 +38,8 @@ class DenoisingStudent(nn.Module):
             stage(256, 512, design, stride=2),
         )
         self.decoder = nn.ModuleList(
-            stage(inputs, outputs, design) for inputs, outputs in ((512, 512), (512, 256), (256, 128), (128, 64))
+            stage(inputs, outputs, design)
+            for inputs, outputs in ((512, 512), (512, 256), (256, 128), (128, 64))
         )
         initialise(self)
         if zero_init:
@@ -62,12 +63,18 @@ class SegmentationNet(nn.Module):
 
     def __init__(self, design: Design, channels: int = 64 + 128 + 256, width: int = 256) -> None:
         super().__init__()
-        self.residual = nn.Sequential(ResidualBlock(channels, width, design), ResidualBlock(width, width, design))
+        self.residual = nn.Sequential(
+            ResidualBlock(channels, width, design), ResidualBlock(width, width, design)
+        )
         initialise(self)
         # The head keeps PyTorch's default initialisation: DeSTSeg's code creates it after its init loop.
         context: nn.Module = RCM(width, layer_scale=design.layer_scale) if design.rcm else ASPP(width)
         self.head = nn.Sequential(
-            context, conv3x3(width, width), nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.Conv2d(width, 1, 1)
+            context,
+            conv3x3(width, width),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, 1, 1),
         )
 
     def forward(self, similarity: Tensor) -> Tensor:

@@ -23,9 +23,9 @@ from stlib.methods.execution import Execution, Progress, quiet
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.nn.backbone import load_teacher
 from stlib.nn.maps import Maps, fuse, max_score, top_score
-from stlib.paths import ROOT, RUNS
+from stlib.paths import RECORDS, ROOT, RUNS
 from stlib.protocol import CATEGORIES, METRICS, History, Metric, Precision, Profile, TeacherInfo
-from stlib.study.records import Dataset, ImageScore, Record, Runtime, record_path
+from stlib.study.records import Dataset, ImageScore, Record, Runtime, record_path, write_record
 
 Name = TypeVar("Name", bound=str)
 
@@ -59,12 +59,17 @@ class Run:
             )
         if self.seed < 0:
             raise ValueError(f"seed {self.seed}: choose 0 or a positive whole number")
-        if self.device.startswith("cuda") and not torch.cuda.is_available():
-            raise ValueError(f"device '{self.device}' asked for, but PyTorch sees no GPU: use device 'cpu'")
         try:
-            torch.device(self.device)
-        except RuntimeError as error:
-            raise ValueError(f"unknown device '{self.device}': choose cpu, cuda or cuda:N") from error
+            device = torch.device(self.device)
+        except RuntimeError:
+            device = torch.device("meta")
+        if device.type not in ("cpu", "cuda"):
+            raise ValueError(f"unknown device '{self.device}': choose cpu, cuda or cuda:N")
+        count = torch.cuda.device_count()
+        if device.type == "cuda" and (device.index or 0) >= count:
+            raise ValueError(
+                f"device '{self.device}' asked for, but PyTorch sees {count or 'no'} GPU: use device 'cpu'"
+            )
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,13 @@ class Outcome:
     record: Record
     category: Category
     maps: Maps
+    checkpoint: Checkpoint
+
+    def keep(self, folder: Path = RECORDS) -> Path:
+        """Write the record, then forget the checkpoint, in this order: a full disk must not cost the training."""
+        path = write_record(self.record, folder)
+        self.checkpoint.remove()
+        return path
 
 
 class RunFailed(RuntimeError):  # noqa: N818 - the run failed, the program did not
@@ -121,8 +133,7 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
             _completed(base, status="failed", error=str(error), runtime=clock.runtime())
         ) from error
     record = _completed(base, history=_rounded_history(history), **results, runtime=clock.runtime())
-    checkpoint.remove()
-    return Outcome(record, category, maps)
+    return Outcome(record, category, maps, checkpoint)
 
 
 def _completed(base: dict[str, object], **fields: object) -> Record:
@@ -235,6 +246,9 @@ def _deterministic() -> None:
     """Same config, same device, same numbers: pick reproducible kernels where PyTorch offers a choice."""
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+    # fp32 means fp32: cuDNN would round the inputs of convolutions to TF32 by default.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 class _Clock:
@@ -256,7 +270,7 @@ class _Clock:
         train = self.train_seconds or total
         on_gpu = self.execution.device.type == "cuda"
         memory = torch.cuda.max_memory_allocated() if on_gpu else _peak_rss()
-        names = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow")
+        names = ("torchvision", "numpy", "scipy", "scikit-learn", "pillow")
         commit, dirty = _commit()
         return Runtime(
             started=self.started,
@@ -265,7 +279,8 @@ class _Clock:
             train_seconds=round(train, 2),
             evaluate_seconds=round(total - train, 2),
             peak_memory_mb=round(memory / 2**20, 1),
-            versions={"python": platform.python_version()} | {name: version(name) for name in names},
+            versions={"python": platform.python_version(), "torch": torch.__version__}
+            | {name: version(name) for name in names},
             commit=commit,
             dirty=dirty,
         )

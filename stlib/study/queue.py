@@ -52,5 +52,7 @@ def queue_text(records: Iterable[Record], at_hand: Collection[str] = ()) -> str:
     lines += ["| | method | category | seed | images at hand | command |", "|---|---|---|---|---|---|"]
     for rank, cell in enumerate(cells, 1):
         here = "yes" if cell.category in at_hand else "no"
-        lines.append(f"| {rank} | {cell.method} | {cell.category} | {cell.seed} | {here} | `{cell.command()}` |")
+        lines.append(
+            f"| {rank} | {cell.method} | {cell.category} | {cell.seed} | {here} | `{cell.command()}` |"
+        )
     return HEADER + "\n".join(lines) + "\n"

@@ -1,0 +1,105 @@
+# Two commands: `make book` (environment, demo notebooks, site) and `make test`.
+# Needs Python >= 3.11, make and a package registry. No GPU, no dataset.
+
+PYTHON    ?= python3
+VENV      ?= .venv
+INSTALLER ?= uv
+UV_VERSION := 0.13.9
+
+BIN  := $(VENV)/bin
+ENV  := $(VENV)/.stlib-installed
+SITE := build/_build/html
+PORT ?= 8000
+
+METHODS    := stpm
+CATEGORIES := brick grass gravel washer
+DEMO := $(foreach m,$(METHODS),$(foreach c,$(CATEGORIES),build/notebooks/$(m)-$(c).ipynb))
+
+CODE  := $(shell find stlib -name '*.py' -o -name '*.safetensors')
+PAGES := _config.yml $(shell find book results -type f -not -path 'results/runs/*')
+DEMO_READS := notebooks/run.ipynb $(CODE) $(wildcard results/reported/* results/records/demo/*/*) requirements.lock
+
+export UV_HTTP_TIMEOUT ?= 300
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL: # one notebook already uses every core
+.PHONY: help env demo book serve test check format lock linkcheck clean
+
+help: ## show this list
+	@echo "make book and make test are all you need. Targets:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) INSTALLER=$(INSTALLER) (uv or pip) PORT=$(PORT)"
+
+env: $(ENV) ## make the environment in .venv from requirements.lock
+
+book: build/book.stamp ## environment, demo notebooks, site: everything a reader needs
+	@echo "The book: $(SITE)/index.html"
+	@echo "Read it with search: make serve, then open http://localhost:$(PORT)/book/intro.html"
+
+demo: $(DEMO) ## run the demo notebooks into build/notebooks
+
+serve: build/book.stamp ## serve the built site on this computer
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)
+
+test: $(ENV) ## unit tests, docstring examples and the notebooks as tests
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbval-lax notebooks
+
+check: $(ENV) ## style, formatting, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+
+format: $(ENV) ## repair style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(ENV) ## renew requirements.lock from pyproject.toml (UPGRADE=--upgrade takes newer versions)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url \
+		--custom-compile-command "make lock" $(UPGRADE) pyproject.toml --output-file requirements.lock
+
+linkcheck: $(DEMO) ## ask every site that the book links to
+	$(BIN)/jupyter-book build . --toc book/_toc.yml --path-output build --builder linkcheck
+
+clean: ## remove what was built, keep the environment
+	rm -rf build
+
+$(ENV): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python 3.11 or newer is needed, but '$(PYTHON)' is not. Name one: make PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "error: '$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "== environment in $(VENV): about 3 GB to download, 6 GB on disk"
+ifeq ($(INSTALLER),uv)
+	@{ $(BIN)/python -m pip install --quiet uv==$(UV_VERSION) && \
+		$(BIN)/uv pip install --python $(BIN)/python --requirement requirements.lock; } || \
+		{ echo "== uv could not install; going on with pip (slower; INSTALLER=pip starts here)"; \
+		$(BIN)/python -m pip install --requirement requirements.lock; }
+else
+	$(BIN)/python -m pip install --requirement requirements.lock
+endif
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The record, written by the notebook's last cell, is the proof of success: papermill's exit code alone is not.
+# A run that failed or was killed leaves its unfinished notebook in build/tmp, never in build/notebooks.
+# Its checkpoint goes too: the code may have changed since.
+build/notebooks/%.ipynb: METHOD = $(word 1,$(subst -, ,$*))
+build/notebooks/%.ipynb: CATEGORY = $(word 2,$(subst -, ,$*))
+build/notebooks/%.ipynb: RECORD = build/records/demo/$(METHOD)/$(CATEGORY)-s0.json
+build/notebooks/%.ipynb: $(DEMO_READS) | $(ENV)
+	@echo "== notebook $(METHOD) on $(CATEGORY)"
+	@mkdir -p build/notebooks build/tmp
+	@rm -f $(RECORD) build/tmp/$*.ipynb build/runs/$(RECORD:build/records/%.json=%.ckpt)
+	$(BIN)/papermill notebooks/run.ipynb build/tmp/$*.ipynb --request-save-on-cell-execute \
+		-p method $(METHOD) -p category $(CATEGORY) -p seed 0 -p profile demo
+	@test -s $(RECORD) || { echo "error: no record $(RECORD); see build/tmp/$*.ipynb" >&2; exit 1; }
+	@mv build/tmp/$*.ipynb $@
+
+build/book.stamp: $(PAGES) $(CODE) $(DEMO) requirements.lock | $(ENV)
+	@echo "== site"
+	$(BIN)/jupyter-book build . --toc book/_toc.yml --path-output build -W -n --keep-going --all
+	@touch $@

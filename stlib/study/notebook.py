@@ -1,0 +1,105 @@
+"""What the cells of notebooks/run.ipynb show: each function is one cell."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from stlib.data.mvtec import read_image, read_mask
+from stlib.methods import entry
+from stlib.paths import ROOT
+from stlib.protocol import CATEGORIES, METRICS, PROFILES
+from stlib.study import figures
+from stlib.study.experiment import Outcome, RunFailed, run
+from stlib.study.pages import Html, score, signed, to_html
+from stlib.study.parameters import Plan
+from stlib.study.records import Record, write_record
+from stlib.study.reported import reported
+
+
+def recipe(plan: Plan) -> Html:
+    """Everything that the numbers depend on, as a table."""
+    spec = plan.run
+    config = entry(spec.method).profiles[spec.profile].model_dump()
+    teacher = Path(spec.teacher).name
+    values = {"method": entry(spec.method).title, "category": spec.category, "seed": spec.seed}
+    values |= {"profile": f"{spec.profile}: {PROFILES[spec.profile]}", "teacher": teacher}
+    return _pairs(values | {"device": spec.device, "precision": spec.precision} | config, "What is run")
+
+
+def dataset(plan: Plan) -> Html:
+    """How many images there are of each kind, and what is missing from the official dataset."""
+    kinds = Counter(item.defect for item in plan.layout.test)
+    counts = {"train/good": len(plan.layout.train)} | {f"test/{kind}": n for kind, n in sorted(kinds.items())}
+    gaps = "; ".join(plan.layout.gaps()) or "none"
+    return _pairs(counts | {"gaps": gaps}, f"Images of {plan.layout.category}, {plan.layout.dataset} dataset")
+
+
+def samples(plan: Plan, side: int = 256) -> Figure:
+    """The first training image and the first test image of up to three kinds of defect, outlined."""
+    first = {item.defect: item for item in reversed(plan.layout.test) if item.mask is not None}
+    items = [first[kind] for kind in sorted(first)[:3]]
+    images = [read_image(path, side) for path in [plan.layout.train[0], *(item.image for item in items)]]
+    masks = [None, *(read_mask(item.mask, side) for item in items if item.mask)]
+    return figures.samples(images, masks, ["train/good", *(f"test/{item.defect}" for item in items)])
+
+
+def train(plan: Plan) -> Outcome:
+    """Train, score and measure. A diverging training leaves a record that says so, and raises RunFailed."""
+    try:
+        return run(plan.run, runs=plan.runs)
+    except RunFailed as failure:
+        write_record(failure.record, plan.records)
+        raise
+
+
+def gallery(outcome: Outcome) -> Figure:
+    """The test images that `figures.gallery_rows` names, with ground truth and anomaly map."""
+    category, maps = outcome.category, outcome.maps
+    rows = figures.gallery_rows(maps.image.numpy(), category.labels.numpy())
+    chosen = list(rows.values())
+    items = [category.layout.test[index] for index in chosen]
+    return figures.gallery(
+        category.test[chosen].permute(0, 2, 3, 1).numpy(),
+        category.masks[chosen].numpy(),
+        maps.pixel[chosen].numpy(),
+        [f"{item.defect}/{item.image.name}" for item in items],
+        rows=list(rows),
+    )
+
+
+def metrics(record: Record) -> Html:
+    """The run's metrics, each beside the number that is reported for it."""
+    known = record.category in CATEGORIES
+    printed = {m: reported(record.method, m, record.category) if known else None for m in METRICS}
+    rows = [
+        {
+            "Metric": METRICS[name],
+            "This run": score(record.metrics.get(name)),
+            "Reported": f"{told.exact:f}" if told else "-",
+            "Difference": signed(record.metrics[name] - told.number)
+            if told and name in record.metrics
+            else "-",
+            "Printed in": told.source if told else "-",
+        }
+        for name, told in printed.items()
+    ]
+    labels = "; ".join(record.labels()) or "full schedule and dataset"
+    return to_html(pd.DataFrame(rows), f"{record.method}, {record.category}, seed {record.seed}: {labels}")
+
+
+def save(plan: Plan, outcome: Outcome) -> Html:
+    """Keep the record and say where it is and what it was made from."""
+    record, path = outcome.record, outcome.keep(plan.records)
+    shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    values = {"record": shown, "dataset": record.dataset.fingerprint[:12], "device": record.runtime.device}
+    values |= {"teacher": f"{record.teacher.source}, {record.teacher.pyramid_sha256[:12]}"}
+    values |= {"training": f"{record.runtime.train_seconds:.0f} s", "torch": record.runtime.versions["torch"]}
+    return _pairs(values, "Where the numbers are and what made them")
+
+
+def _pairs(values: Mapping[str, object], caption: str) -> Html:
+    rows = [(name.replace("_", " "), str(value)) for name, value in values.items()]
+    return to_html(pd.DataFrame(rows, columns=["Name", "Value"]), caption)

@@ -1,0 +1,129 @@
+"""The parameters of notebooks/run.ipynb: everything that can be wrong with them is found before any work.
+
+papermill accepts any name: a misspelt parameter would silently leave the default in force.
+"""
+
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from tqdm import TqdmWarning
+
+from stlib.data.demo import DEMO_CATEGORIES, make_demo
+from stlib.data.mvtec import Layout, scan
+from stlib.paths import BUILD, DATA, RECORDS, ROOT, RUNS
+from stlib.protocol import Precision, Profile
+from stlib.study.experiment import Run
+
+
+class ParameterError(ValueError):
+    """A parameter of the notebook that cannot be used; the message names it, its value and the remedy."""
+
+
+class Parameters(BaseModel):
+    """The notebook's parameters: exactly the names of its `parameters` cell, where their meaning stands."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    method: str
+    category: str
+    seed: int
+    profile: Profile
+    data: str
+    teacher: str
+    device: str
+    precision: Precision
+    records: str
+    runs: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that can start: its parameters hold and its folders are there."""
+
+    run: Run
+    layout: Layout
+    records: Path
+    runs: Path
+
+
+def check(namespace: Mapping[str, object]) -> Plan:
+    """The run that the plain values in a notebook's `globals()` describe.
+
+    Raises ParameterError (or another ValueError) for a name that is no parameter, a value that cannot work,
+    a folder that cannot be written and a dataset that is not there; nothing has been computed by then.
+    """
+    values = _parameters(namespace)
+    demo = values.profile == "demo"
+    records = _folder("records", values.records, BUILD / "records" if demo else RECORDS)
+    runs = _folder("runs", values.runs, BUILD / "runs" if demo else RUNS)
+    made = demo and not values.data
+    root = BUILD / "demo" if made else ROOT / values.data if values.data else DATA / "mvtec_ad"
+    common = values.model_dump(include={"method", "category", "seed", "profile", "device", "precision"})
+    spec = Run(**common, data=root, teacher=_teacher(values.teacher))
+    spec.check()
+    if made and values.category not in DEMO_CATEGORIES:
+        known = ", ".join(DEMO_CATEGORIES)
+        raise ParameterError(f"category = '{values.category}': the demo dataset has {known}")
+    return Plan(spec, scan(_demo(root) if made else root, values.category), records, runs)
+
+
+def _parameters(namespace: Mapping[str, object]) -> Parameters:
+    plain = (str, int, float, list, dict, type(None))  # all that a parameter of papermill can be
+    given = {
+        name: value
+        for name, value in namespace.items()
+        if isinstance(value, plain) and not name.startswith("_") and name not in ("In", "Out")
+    }
+    try:
+        return Parameters.model_validate(given)
+    except ValidationError as error:
+        problems = [
+            _problem(str(item["loc"][0]), item["type"], item["msg"], given) for item in error.errors()
+        ]
+        raise ParameterError("\n".join(["this run cannot start:", *problems])) from None
+
+
+def _problem(name: str, kind: str, message: str, given: Mapping[str, object]) -> str:
+    if kind == "missing":
+        return f"  {name} is not set: restore the cell tagged 'parameters'"
+    if kind == "extra_forbidden":
+        near = get_close_matches(name, Parameters.model_fields, 1)
+        known = f"did you mean {near[0]}?" if near else f"there are {', '.join(Parameters.model_fields)}"
+        return f"  {name} = {given[name]!r}: no such parameter, {known}"
+    remedy = f" (papermill keeps text as text with -r {name} ...)" if kind == "string_type" else ""
+    return f"  {name} = {given[name]!r}: {message[0].lower()}{message[1:]}{remedy}"
+
+
+def _folder(name: str, given: str, default: Path) -> Path:
+    """The folder to write into, made and tried; relative ones start at the repository root."""
+    folder = ROOT / given if given else default
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ParameterError(
+            f"{name} = '{given}': cannot write to {folder} ({error.strerror}); name another folder"
+        ) from error
+    return folder
+
+
+def _demo(root: Path) -> Path:
+    with warnings.catch_warnings():
+        # scikit-image loads pooch, and its tqdm asks for widgets although nothing is downloaded
+        warnings.simplefilter("ignore", TqdmWarning)
+        return make_demo(root)
+
+
+def _teacher(given: str) -> str:
+    if given in ("torchvision", "demo", "random"):
+        return given
+    if not (ROOT / given).is_file():
+        raise ParameterError(
+            f"teacher = '{given}': choose torchvision, demo, random or an existing weight file"
+        )
+    return str(ROOT / given)

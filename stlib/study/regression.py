@@ -1,0 +1,38 @@
+"""Does the demo still give what it gave? A run's record against the committed one. Imports no torch."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stlib.paths import RECORDS
+from stlib.protocol import METRICS
+from stlib.study.pages import Html, to_html
+from stlib.study.records import Record, read_record
+
+DRIFT = 0.05
+"""Largest difference of a metric from the committed demo record: more than another processor makes."""
+
+
+def regression(record: Record, committed: Path = RECORDS) -> Html:
+    """A line per metric: as committed (within DRIFT) or CHANGED; recipe, teacher and counts must be equal.
+
+    The text holds no number that rounding can move, so that nbval can compare it. Raises RecordError when
+    the committed record is damaged.
+    """
+    path = committed / record.path
+    if record.profile != "demo" or not path.is_file():
+        return Html("<p>There is no committed demo record to compare this run with.</p>")
+    before = read_record(path)
+    # Not the fingerprint: the demo's sines round differently on other processors.
+    counts = [(r.dataset.train_images, r.dataset.test_good, r.dataset.test_defect) for r in (record, before)]
+    same = {
+        "recipe": (record.config, record.precision) == (before.config, before.precision),
+        "teacher": record.teacher == before.teacher,
+        "number of images": counts[0] == counts[1],
+    }
+    for name, words in METRICS.items():
+        now, then = record.metrics.get(name), before.metrics.get(name)
+        same[words] = now == then if now is None or then is None else abs(now - then) <= DRIFT
+    rows = [(part, "as committed" if held else "CHANGED") for part, held in same.items()]
+    caption = f"This run and the committed demo record; metrics may differ by {DRIFT}"
+    return to_html(pd.DataFrame(rows, columns=["Part", "State"]), caption)

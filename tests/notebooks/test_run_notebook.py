@@ -1,0 +1,117 @@
+"""The committed notebooks as files: their shape, their parameters, and what they may carry."""
+
+import ast
+import re
+
+import nbformat
+import pytest
+
+from stlib.paths import ROOT
+from stlib.study.figures import ALT
+from stlib.study.parameters import ParameterError, Parameters
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PLOTS = re.compile(r"^figures\.|notebook\.(samples|gallery)\(", re.MULTILINE)
+ABSOLUTE = re.compile(r"""(?:^|["'\s>=(])(?:/[\w.-]+){2,}|\b[A-Z]:\\\\""")
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.name)
+def notebook(request):
+    book = nbformat.read(request.param, as_version=4)
+    nbformat.validate(book)
+    return book
+
+
+@pytest.fixture
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_the_notebook_is_short(notebook, code):
+    lines = [len(cell.source.splitlines()) for cell in code]
+    assert 10 <= len(notebook.cells) <= 13
+    assert max(lines) <= 12
+    assert sum(lines) <= 60
+
+
+def test_cells_call_and_do_not_compute(code):
+    logic = (
+        ast.For,
+        ast.While,
+        ast.If,
+        ast.Try,
+        ast.With,
+        ast.FunctionDef,
+        ast.ClassDef,
+        ast.Lambda,
+        ast.BinOp,
+    )
+    for cell in code:
+        found = [type(node).__name__ for node in ast.walk(ast.parse(cell.source)) if isinstance(node, logic)]
+        assert not found, cell.source
+
+
+def test_one_parameters_cell_with_the_names_of_the_run(code):
+    (cell,) = [cell for cell in code if "parameters" in tags(cell)]
+    assert tags(cell) == ["parameters", "remove-cell"]
+    assigned = [node.targets[0].id for node in ast.parse(cell.source).body]
+    assert assigned == list(Parameters.model_fields)
+    assert all("  # " in line for line in cell.source.splitlines())
+    assert code[0] is cell
+
+
+def test_defaults_are_the_demo(code):
+    values = {}
+    exec(code[0].source, values)
+    shown = Parameters.model_validate({name: values[name] for name in Parameters.model_fields})
+    assert (shown.method, shown.category, shown.seed, shown.profile) == ("stpm", "brick", 0, "demo")
+    assert (shown.data, shown.records, shown.runs, shown.device) == ("", "", "", "cpu")
+
+
+def test_a_misspelt_parameter_stops_the_first_cell(code):
+    names = {}
+    exec(code[0].source, names)
+    exec("catgeory = 'grass'", names)  # what papermill injects for -p catgeory grass
+    with pytest.raises(ParameterError, match="did you mean category"):
+        exec(code[1].source, names)
+
+
+def test_only_known_tags(code):
+    known = {"parameters", "remove-cell", "hide-input", "nbval-check-output"}
+    assert {tag for cell in code for tag in tags(cell)} <= known
+
+
+def test_every_plot_has_the_text_for_those_who_cannot_see_it(code):
+    plots = [cell for cell in code if PLOTS.search(cell.source)]
+    assert plots
+    for cell in plots:
+        assert cell.metadata["mystnb"]["image"]["alt"] in ALT.values(), cell.source
+        assert "hide-input" in tags(cell)
+
+
+def test_outputs_are_those_of_checked_cells_without_pictures(code):
+    for cell in code:
+        assert bool(cell.outputs) == ("nbval-check-output" in tags(cell)), cell.source
+        kinds = {kind for output in cell.outputs for kind in output.get("data", {})}
+        assert not [kind for kind in kinds if kind.startswith("image/")]
+        assert all(output.output_type == "execute_result" for output in cell.outputs)
+
+
+def test_outputs_name_no_place_on_a_disk(code):
+    for cell in code:
+        for output in cell.outputs:
+            assert not ABSOLUTE.search("".join(output.data.values())), cell.source
+
+
+def test_absolute_paths_are_recognised():
+    assert ABSOLUTE.search("<td>/home/someone/x</td>")
+    assert not ABSOLUTE.search('</td></tr><th scope="row">test/good</th><td>build/records</td>')
+
+
+def test_prose_states_no_result(notebook):
+    prose = " ".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert not re.search(r"\d\.\d", prose)

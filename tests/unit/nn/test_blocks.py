@@ -1,0 +1,150 @@
+"""DeSTSeg's and PFADSeg's blocks: sizes, neutral settings, and what each switch replaces."""
+
+import pytest
+import torch
+from torch import nn
+
+from stlib.methods.pfadseg import ABLATION
+from stlib.nn.blocks import AFF, ASPP, PCAR, RCM, SPR, Design, ResidualBlock
+from stlib.nn.denoising import DenoisingStudent, SegmentationNet, similarity_features
+
+
+def parameters(*networks: nn.Module) -> int:
+    return sum(p.numel() for network in networks for p in network.parameters())
+
+
+# Trainable parameters by hand, C = channels of a block:
+#   row 1: encoder 11 176 512 (ResNet-18 without fc), decoder 13 488 512, residual blocks 2 918 912, head 4 787 457.
+#   RCM for ASPP at C = 256: 272 640 - 4 196 608 = -3 923 968.
+#   AFF per block: 2 (C^2/4 + C/4 + C^2/4 + C) + 4 (C/4 + C): 18 blocks, +1 556 352.
+#   PCAR per block: 2 more 3x3 convolutions 18 C^2, three BatchNorms 6 C, SPR (5 C^2 + C) / 16 + C^2 / 16 + C.
+COUNTS = {
+    "none": 32_371_393,
+    "RCM": 28_447_425,
+    "AFF": 33_927_745,
+    "PCAR": 60_400_337,
+    "RCM+PCAR": 56_476_369,
+    "AFF+PCAR": 61_956_689,
+    "RCM+AFF+PCAR": 58_032_721,
+    "RCM+AFF": 30_003_777,
+    "control": 59_824_321,
+}
+
+
+@pytest.mark.parametrize("row", ABLATION)
+def test_trainable_parameters_of_every_ablation_row(row: str):
+    rcm, aff, pcar = ABLATION[row]
+    design = Design(rcm, aff, pcar)
+    with torch.device("meta"):
+        assert parameters(DenoisingStudent(design), SegmentationNet(design)) == COUNTS[row]
+
+
+def test_the_hand_count_of_aff():
+    c = 128
+    branch = (c * c // 4 + c // 4) + (c // 4 * c + c) + 2 * (c // 4 + c)  # two convolutions, two BatchNorms
+    assert parameters(AFF(c)) == 2 * branch
+
+
+def test_the_hand_count_of_pcar_and_rcm():
+    c = 64
+    spr = 5 * c * c // 16 + c // 16 + c // 16 * c + c
+    assert parameters(SPR(c)) == spr
+    assert parameters(PCAR(c)) == 3 * (9 * c * c + 2 * c) + spr
+    depthwise = c * (9 + 11 + 11) + 3 * c
+    assert parameters(RCM(c)) == depthwise + 2 * 2 * c + (2 * c * c + 2 * c) + (2 * c * c + c) + c
+
+
+def test_aff_at_weight_one_half_is_the_plain_addition():
+    fusion = AFF(16).eval()
+    for branch in (fusion.local_context, fusion.global_context):
+        nn.init.zeros_(branch[-1].weight)
+    x, y = torch.randn(2, 2, 16, 8, 8)
+    torch.testing.assert_close(fusion(x, y), x + y)
+
+
+def test_aff_prefers_the_residual_where_its_weight_is_one():
+    fusion = AFF(16).eval()
+    nn.init.zeros_(fusion.local_context[-1].weight)
+    nn.init.constant_(fusion.local_context[-1].bias, 50.0)
+    x, y = torch.randn(2, 2, 16, 8, 8)
+    torch.testing.assert_close(fusion(x, y), 2 * x)
+
+
+def test_pcar_with_equal_attention_is_a_third_of_the_control():
+    pcar, control = PCAR(16).eval(), PCAR(16, recalibrate=False).eval()
+    control.branches.load_state_dict(pcar.branches.state_dict())
+    assert pcar.spr is not None
+    nn.init.zeros_(pcar.spr.excite.weight)  # the same attention for every branch
+    x = torch.randn(2, 16, 8, 8)
+    torch.testing.assert_close(pcar(x), control(x) / 3)
+
+
+def test_pcar_attention_is_shared_out_between_branches_per_channel():
+    pcar = PCAR(16).eval()
+    assert pcar.spr is not None
+    x = torch.randn(2, 16, 8, 8)
+    maps = [branch(x) for branch in pcar.branches]
+    weights = torch.stack([pcar.spr(m) for m in maps]).softmax(0)
+    # three values in (0, 1) through a softmax stay within these bounds
+    assert 1 / (1 + 2 * torch.e) < weights.min()
+    assert weights.max() < torch.e / (torch.e + 2)
+    torch.testing.assert_close(pcar(x), sum(w * m for w, m in zip(weights, maps, strict=True)))
+
+
+def test_rcm_starts_as_the_identity_with_its_released_layer_scale():
+    x = torch.randn(2, 32, 16, 16)
+    torch.testing.assert_close(RCM(32).eval()(x), x, atol=1e-4, rtol=0)
+    assert (RCM(32, layer_scale=1.0).eval()(x) - x).abs().max() > 1e-2
+
+
+def test_rcm_attends_to_whole_rows_and_columns():
+    rcm = RCM(8, layer_scale=1.0).eval()
+    x = torch.zeros(1, 8, 32, 32)
+    spot = x.clone()
+    spot[:, :, 16, 16] = 5.0
+    changed = (
+        rcm.rectangle(spot.mean(3, keepdim=True) + spot.mean(2, keepdim=True))
+        - rcm.rectangle(x.mean(3, keepdim=True) + x.mean(2, keepdim=True))
+    ).abs().sum(1)[0] > 0
+    assert changed[16].all()
+    assert changed[:, 16].all()
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "stride"), [(16, 16, 1), (16, 32, 2), (32, 16, 1)])
+@pytest.mark.parametrize("design", [Design(), Design(aff=True, pcar="pcar"), Design(pcar="control")])
+def test_block_shapes(inputs: int, outputs: int, stride: int, design: Design):
+    block = ResidualBlock(inputs, outputs, design, stride=stride)
+    assert block(torch.randn(2, inputs, 16, 16)).shape == (2, outputs, 16 // stride, 16 // stride)
+
+
+def test_dilations_keep_size_and_parameters():
+    x = torch.randn(2, 16, 16, 16)
+    wide = PCAR(16, dilations=(1, 2, 3))
+    assert wide(x).shape == x.shape
+    assert parameters(wide) == parameters(PCAR(16))
+
+
+def test_aspp_keeps_the_shape():
+    assert ASPP(16)(torch.randn(2, 16, 8, 8)).shape == (2, 16, 8, 8)
+
+
+def test_student_features_have_the_teachers_shapes():
+    student = DenoisingStudent(Design()).eval()
+    with torch.no_grad():
+        features = student(torch.randn(1, 3, 64, 64))
+    assert [tuple(f.shape[1:]) for f in features] == [(64, 16, 16), (128, 8, 8), (256, 4, 4)]
+
+
+def test_zero_init_makes_every_encoder_block_start_as_its_shortcut():
+    student = DenoisingStudent(Design(), zero_init=True)
+    blocks = [m for m in student.encoder.modules() if isinstance(m, ResidualBlock)]
+    assert len(blocks) == 8
+    assert all((block.bn2.weight == 0).all() for block in blocks)
+    assert all((m.bn2.weight == 1).all() for m in student.decoder.modules() if isinstance(m, ResidualBlock))
+
+
+def test_similarity_is_the_cosine_before_the_sum_over_channels():
+    teacher = [torch.randn(2, c, s, s) for c, s in ((64, 16), (128, 8), (256, 4))]
+    joined = similarity_features(teacher, teacher)
+    assert joined.shape == (2, 448, 16, 16)
+    torch.testing.assert_close(joined[:, :64].sum(1), torch.ones(2, 16, 16))

@@ -1,0 +1,107 @@
+"""environment.yml, requirements.lock and pyproject.toml name the same packages and versions."""
+
+import re
+import tomllib
+from functools import cache
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from stlib import __version__
+from stlib.paths import ROOT
+
+
+@cache
+def lock_lines() -> list[str]:
+    return (ROOT / "requirements.lock").read_text().splitlines()
+
+
+@cache
+def locked() -> dict[str, list[Requirement]]:
+    """All entries of the lock by name; a package may have one version per Python version."""
+    entries: dict[str, list[Requirement]] = {}
+    for line in lock_lines():
+        if line and not line.lstrip().startswith("#"):
+            requirement = Requirement(line)
+            entries.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return entries
+
+
+@cache
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@cache
+def conda() -> dict:
+    return yaml.safe_load((ROOT / "environment.yml").read_text())
+
+
+def pip_section() -> list[str]:
+    return next(entry["pip"] for entry in conda()["dependencies"] if isinstance(entry, dict))
+
+
+def pinned(requirement: Requirement) -> str:
+    specifiers = list(requirement.specifier)
+    assert [s.operator for s in specifiers] == ["=="], f"{requirement} is not one exact version"
+    return specifiers[0].version
+
+
+def test_lock_pins_every_package_exactly():
+    assert len(locked()) > 100
+    for entries in locked().values():
+        for requirement in entries:
+            assert "*" not in pinned(requirement)
+
+
+def test_lock_names_no_host():
+    for line in lock_lines():
+        assert not re.search(r"://|^\s*-|@ |[\w-]+\.(com|org|io|net)\b", line), line
+
+
+def declared() -> list[Requirement]:
+    extras = project()["optional-dependencies"].values()
+    return [
+        Requirement(text) for text in [*project()["dependencies"], *(t for extra in extras for t in extra)]
+    ]
+
+
+@pytest.mark.parametrize("requirement", declared(), ids=str)
+def test_lock_satisfies_pyproject(requirement: Requirement):
+    entries = locked().get(canonicalize_name(requirement.name))
+    assert entries, f"{requirement.name} is not in requirements.lock: run make lock"
+    assert all(requirement.specifier.contains(pinned(entry)) for entry in entries)
+
+
+def test_every_python_version_finds_one_version():
+    platform = {"sys_platform": "linux", "platform_machine": "x86_64", "os_name": "posix"}
+    for minor in range(11, 15):
+        version = {"python_version": f"3.{minor}", "python_full_version": f"3.{minor}.9"}
+        for name, entries in locked().items():
+            fitting = [e for e in entries if e.marker is None or e.marker.evaluate(platform | version)]
+            assert len(fitting) <= 1, f"{name} on Python 3.{minor}"
+
+
+def test_conda_installs_the_lock():
+    assert "-r requirements.lock" in pip_section()
+
+
+def test_conda_names_the_versions_of_the_lock():
+    named = [Requirement(line) for line in pip_section() if not line.startswith("-")]
+    assert {"torch", "torchvision", "jupyter-book", "papermill", "nbval"} <= {r.name for r in named}
+    for requirement in named:
+        entries = locked()[canonicalize_name(requirement.name)]
+        assert {pinned(requirement)} == {pinned(entry) for entry in entries}
+
+
+def test_conda_pins_a_supported_python():
+    (python,) = (d for d in conda()["dependencies"] if isinstance(d, str) and d.startswith("python="))
+    assert SpecifierSet(project()["requires-python"]).contains(python.removeprefix("python="))
+
+
+def test_one_version_of_the_project():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert project()["version"] == __version__ == citation["version"]

@@ -22,4 +22,4 @@ RUNS = RESULTS / "runs"
 """Checkpoints and executed notebooks: what a run leaves behind besides its record. Not committed."""
 
 BUILD = Path(os.environ.get("STLIB_BUILD", ROOT / "build"))
-"""Products that can be made again: the demo dataset, the demo's notebooks and records (variable `STLIB_BUILD`)."""
+"""What can be made again: the demo dataset, the demo's notebooks and records (variable `STLIB_BUILD`)."""

@@ -115,8 +115,8 @@ TOLERANCES: dict[Metric, float] = {
 """Largest difference between the mean over seeds and the reported number that still counts as agreement.
 
 Fixed before the first run was finished. The sizes follow the spread between published re-implementations of
-STPM and between two published runs of DeSTSeg: per category some .01 of pixel AUROC, .02 of image AUROC, .1 of
-pixel AP and more of IAP@90; the AP and IAP tolerances are half of that spread, so that they can still fail.
+STPM and between two published runs of DeSTSeg: per category some .01 of pixel AUROC, .02 of image AUROC, .1
+of pixel AP and more of IAP@90. The tolerances of AP and IAP are half of that spread, so that they can fail.
 """
 SEEDS_FOR_A_VERDICT = 3
 """With fewer seeds a verdict is provisional."""

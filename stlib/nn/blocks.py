@@ -1,7 +1,7 @@
 """The building blocks of DeSTSeg and PFADSeg under their papers' names.
 
-PFADSeg (arXiv:2501.12104) builds on DeSTSeg (Zhang et al., CVPR 2023) and swaps three parts: RCM for ASPP, AFF
-for the shortcut's addition, PCAR for the second convolution of a residual block. No code of it is published;
+PFADSeg (arXiv:2501.12104) builds on DeSTSeg (Zhang et al., CVPR 2023) and swaps three parts: RCM for ASPP,
+AFF for the shortcut's addition, PCAR for the second convolution of a residual block. No code is published;
 where the text is silent, the docstring names the choice made here. B images, C channels, H x W positions.
 """
 
@@ -54,7 +54,7 @@ class AFF(nn.Module):
         )
 
     def forward(self, residual: Tensor, shortcut: Tensor) -> Tensor:
-        """Two (B, C, H, W) -> their weighted sum (B, C, H, W). Needs B > 1 in training: BatchNorm sees 1x1 maps.
+        """Two (B, C, H, W) -> their weighted sum. Needs B > 1 in training: BatchNorm sees 1x1 maps.
 
         The factor 2, in the released code and not in the paper, makes weight 0.5 equal to a plain addition.
         """
@@ -65,7 +65,7 @@ class AFF(nn.Module):
 
 
 class SPR(nn.Module):
-    """Spatial pyramid recalibration: channel attention from 1x1 and 2x2 averages (Yu et al., MSPANet, 2024)."""
+    """Spatial pyramid recalibration: attention from 1x1 and 2x2 averages (MSPANet, Yu et al., 2024)."""
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class SPR(nn.Module):
 class PCAR(nn.Module):
     """Parallel convolutional attention recalibration (PFADSeg, section 3.2, eqs. 5-9).
 
-    Three 3x3 convolutions, each with BatchNorm as in MSPANet; one SPR shared by the branches; a softmax over the
+    Three 3x3 convolutions, each with BatchNorm as in MSPANet; one SPR for all branches; a softmax over the
     branches for every channel; the weighted sum. `recalibrate=False` sums the branches: the capacity control.
     """
 

@@ -18,12 +18,12 @@ Features = tuple[Tensor, Tensor, Tensor]
 class DenoisingStudent(nn.Module):
     """Encoder-decoder that sees the corrupted image and reproduces the teacher's features of the clean one.
 
-    Encoder: ResNet-18 with all four stages; only its last output feeds the decoder, there are no skip connections.
+    Encoder: ResNet-18 with all four stages; only its last output feeds the decoder, nothing skips ahead.
     Decoder: the stages in reverse at stride 1, with bilinear upsampling by 2 in front of all but the first.
     """
 
     def __init__(self, design: Design, *, zero_init: bool = False) -> None:
-        """`zero_init` starts the last BatchNorm of every encoder block at 0, as timm built DeSTSeg's encoder."""
+        """`zero_init` starts the last BatchNorm of every encoder block at 0, as timm does for DeSTSeg."""
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(3, 64, 7, 2, padding=3, bias=False),
@@ -48,7 +48,7 @@ class DenoisingStudent(nn.Module):
                     nn.init.zeros_(block.bn2.weight)
 
     def forward(self, images: Tensor) -> Features:
-        """(B, 3, H, W) -> features shaped like the teacher's: strides 4, 8 and 16 with 64, 128 and 256 channels."""
+        """(B, 3, H, W) -> features shaped like the teacher's: strides 4, 8, 16 with 64, 128, 256 channels."""
         x = self.decoder[0](self.encoder(self.stem(images)))
         features = []
         for level in list(self.decoder)[1:]:

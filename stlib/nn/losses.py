@@ -48,7 +48,7 @@ def denoising_loss(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tens
 def focal_loss(logits: Tensor, target: Tensor, gamma: float = 4.0) -> Tensor:
     """Mean over pixels and batch of (1 - p_t)^gamma * cross entropy, without class weights (DeSTSeg, eq. 7).
 
-    `logits` and `target` (B, H, W), target in {0, 1}. From logits, so that it is exact where p rounds to 0 or 1.
+    `logits` and `target` (B, H, W), target in {0, 1}. From logits: exact where p rounds to 0 or 1.
     """
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return ((1 - torch.exp(-entropy)) ** gamma * entropy).mean()

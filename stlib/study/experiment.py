@@ -82,7 +82,7 @@ class Outcome:
     checkpoint: Checkpoint
 
     def keep(self, folder: Path = RECORDS) -> Path:
-        """Write the record, then forget the checkpoint, in this order: a full disk must not cost the training."""
+        """Write the record, then forget the checkpoint: a full disk must not cost the training."""
         path = write_record(self.record, folder)
         self.checkpoint.remove()
         return path

@@ -33,7 +33,7 @@ class Cell:
 
 
 def missing(records: Iterable[Record], at_hand: Collection[str] = ()) -> list[Cell]:
-    """Wanted cells without a finished record, in order of worth. `at_hand`: categories that can be run now."""
+    """Wanted cells without a finished record, best first. `at_hand`: categories that can be run now."""
     done = {record.path for record in records if record.status == "finished"}
     cells = [
         Cell(method, category, seed)

@@ -14,7 +14,7 @@ def parameters(*networks: nn.Module) -> int:
 
 
 # Trainable parameters by hand, C = channels of a block:
-#   row 1: encoder 11 176 512 (ResNet-18 without fc), decoder 13 488 512, residual blocks 2 918 912, head 4 787 457.
+#   row 1: encoder 11 176 512 (ResNet-18 without fc), decoder 13 488 512, residual 2 918 912, head 4 787 457.
 #   RCM for ASPP at C = 256: 272 640 - 4 196 608 = -3 923 968.
 #   AFF per block: 2 (C^2/4 + C/4 + C^2/4 + C) + 4 (C/4 + C): 18 blocks, +1 556 352.
 #   PCAR per block: 2 more 3x3 convolutions 18 C^2, three BatchNorms 6 C, SPR (5 C^2 + C) / 16 + C^2 / 16 + C.

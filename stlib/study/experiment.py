@@ -1,14 +1,8 @@
 """One run from images to record: the whole flow."""
 
 import math
-import platform
-import resource
-import subprocess
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,9 +17,10 @@ from stlib.methods.execution import Execution, Progress, quiet
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.nn.backbone import load_teacher
 from stlib.nn.maps import Maps, fuse, max_score, top_score
-from stlib.paths import RECORDS, ROOT, RUNS
+from stlib.paths import RECORDS, RUNS
 from stlib.protocol import CATEGORIES, METRICS, History, Metric, Precision, Profile, TeacherInfo
-from stlib.study.records import Dataset, ImageScore, Record, Runtime, record_path, write_record
+from stlib.study.provenance import Clock
+from stlib.study.records import Dataset, ImageScore, Record, record_path, write_record
 
 Name = TypeVar("Name", bound=str)
 
@@ -122,7 +117,7 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
         "teacher": info,
     }
     _deterministic()
-    clock = _Clock(execution)
+    clock = Clock(execution.device)
     try:
         history = detector.fit(category.train, seed=spec.seed)
         clock.trained()
@@ -249,70 +244,6 @@ def _deterministic() -> None:
     # fp32 means fp32: cuDNN would round the inputs of convolutions to TF32 by default.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-
-
-class _Clock:
-    """Times a run and describes where it ran."""
-
-    def __init__(self, execution: Execution) -> None:
-        self.execution = execution
-        self.started = datetime.now(UTC)
-        self.begin = time.perf_counter()
-        self.train_seconds = 0.0
-
-    def trained(self) -> None:
-        """Training is over, evaluation begins."""
-        self.train_seconds = time.perf_counter() - self.begin
-
-    def runtime(self) -> Runtime:
-        """The record's runtime block, as of now."""
-        total = time.perf_counter() - self.begin
-        train = self.train_seconds or total
-        on_gpu = self.execution.device.type == "cuda"
-        memory = torch.cuda.max_memory_allocated() if on_gpu else _peak_rss()
-        names = ("torchvision", "numpy", "scipy", "scikit-learn", "pillow")
-        commit, dirty = _commit()
-        return Runtime(
-            started=self.started,
-            device=torch.cuda.get_device_name() if on_gpu else f"CPU, {_cpu_model()}",
-            threads=torch.get_num_threads(),
-            train_seconds=round(train, 2),
-            evaluate_seconds=round(total - train, 2),
-            peak_memory_mb=round(memory / 2**20, 1),
-            versions={"python": platform.python_version(), "torch": torch.__version__}
-            | {name: version(name) for name in names},
-            commit=commit,
-            dirty=dirty,
-        )
-
-
-def _peak_rss() -> int:
-    """Peak resident memory of this process in bytes (Linux counts kilobytes, macOS bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if platform.system() == "Darwin" else peak * 1024
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
-
-
-def _commit() -> tuple[str | None, bool | None]:
-    """The checkout's commit and whether `stlib` differs from it; (None, None) outside git."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
-
-    try:
-        return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain", "--", "stlib").strip())
-    except (OSError, subprocess.CalledProcessError):
-        return None, None
 
 
 def _round(value: float) -> float:

@@ -234,7 +234,9 @@ def progress_grid(state: pd.DataFrame) -> Figure:
     cells = {"annot": numbers, "fmt": "", "linewidths": 1, "linecolor": "white", "cbar": False}
     shown = seeds.clip(upper=SEEDS_FOR_A_VERDICT)
     sns.heatmap(shown, ax=axes[0, 0], cmap=shades, vmin=0, vmax=SEEDS_FOR_A_VERDICT, **cells)
-    axes[0, 0].set(ylabel="", xlabel="number: seeds;  p: incomplete data or other labels;  x: failed")
+    axes[0, 0].set(
+        ylabel="", xlabel="number: seeds;  empty: not run;  p: incomplete data or other labels;  x: failed"
+    )
     axes[0, 0].tick_params("x", rotation=60)
     axes[0, 0].tick_params("y", rotation=0)
     return figure

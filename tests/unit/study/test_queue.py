@@ -15,10 +15,15 @@ def test_everything_is_missing_at_first() -> None:
     assert len(missing([])) == len(METHODS) * len(CATEGORIES) * SEEDS_FOR_A_VERDICT
 
 
-def test_first_seeds_come_first_and_images_at_hand_before_others() -> None:
+def test_images_at_hand_come_first_and_first_seeds_before_others() -> None:
     cells = missing([], at_hand=["zipper", "pill"])
-    assert [cell.category for cell in cells[:2]] == ["pill", "zipper"]
-    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+    assert [(cell.category, cell.seed) for cell in cells[:4]] == [
+        ("pill", 0),
+        ("zipper", 0),
+        ("pill", 1),
+        ("zipper", 1),
+    ]
+    assert [cell.seed for cell in cells[6:]] == sorted(cell.seed for cell in cells[6:])
 
 
 def test_only_a_finished_run_at_the_paper_schedule_counts() -> None:

@@ -1,0 +1,78 @@
+"""Where, when and with what a run was made: the runtime block of its record."""
+
+import platform
+import resource
+import subprocess
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from stlib.paths import ROOT
+from stlib.study.records import Runtime
+
+
+class Clock:
+    """Times a run and describes where it ran."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.started = datetime.now(UTC)
+        self.begin = time.perf_counter()
+        self.train_seconds = 0.0
+
+    def trained(self) -> None:
+        """Training is over, evaluation begins."""
+        self.train_seconds = time.perf_counter() - self.begin
+
+    def runtime(self) -> Runtime:
+        """The record's runtime block, as of now."""
+        total = time.perf_counter() - self.begin
+        train = self.train_seconds or total
+        on_gpu = self.device.type == "cuda"
+        memory = torch.cuda.max_memory_allocated() if on_gpu else _peak_rss()
+        names = ("torchvision", "numpy", "scipy", "scikit-learn", "pillow")
+        commit, dirty = _commit()
+        return Runtime(
+            started=self.started,
+            device=torch.cuda.get_device_name() if on_gpu else f"CPU, {_cpu_model()}",
+            threads=torch.get_num_threads(),
+            train_seconds=round(train, 2),
+            evaluate_seconds=round(total - train, 2),
+            peak_memory_mb=round(memory / 2**20, 1),
+            versions={"python": platform.python_version(), "torch": torch.__version__}
+            | {name: version(name) for name in names},
+            commit=commit,
+            dirty=dirty,
+        )
+
+
+def _peak_rss() -> int:
+    """Peak resident memory of this process in bytes (Linux counts kilobytes, macOS bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+
+
+def _commit() -> tuple[str | None, bool | None]:
+    """The checkout's commit and whether `stlib` differs from it; (None, None) outside git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(ROOT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+
+    try:
+        return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain", "--", "stlib").strip())
+    except (OSError, subprocess.CalledProcessError):
+        return None, None

@@ -20,6 +20,8 @@ PAGES := _config.yml $(shell find book results -type f -not -path 'results/runs/
 DEMO_READS := notebooks/run.ipynb $(CODE) $(wildcard results/reported/* results/records/demo/*/*) requirements.lock
 
 export UV_HTTP_TIMEOUT ?= 300
+# Waiting threads that spin make a busy machine many times slower.
+export OMP_WAIT_POLICY ?= passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help

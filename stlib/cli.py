@@ -21,10 +21,12 @@ def run(  # noqa: PLR0917 - typer reads them by name
     category: Annotated[str, typer.Argument(help="An MVTec AD category, or one of the demo's.")],
     seed: Annotated[int, typer.Option(help="Seed of the student's weights and of the batch order.")] = 0,
     profile: Annotated[Profile, typer.Option(help="Schedule: paper, short or demo.")] = "paper",
+    variant: Annotated[str, typer.Option(help="A named deviation, e.g. an ablation row.")] = "",
     data: Annotated[Path, typer.Option(help="Dataset root.")] = paths.DATA / "mvtec_ad",
     teacher: Annotated[
         str, typer.Option(help="'torchvision', 'demo', 'random' or a weight file.")
     ] = "torchvision",
+    textures: Annotated[str, typer.Option(help="DTD's folder; the demo draws its own.")] = "",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     precision: Annotated[Precision, typer.Option(help="Arithmetic of training.")] = "fp32",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves PyTorch's choice.")] = 0,
@@ -40,8 +42,10 @@ def run(  # noqa: PLR0917 - typer reads them by name
 
     if threads:
         torch.set_num_threads(threads)
-    spec = Run(method, category, seed, profile, data, teacher, device, precision)
-    with tqdm(desc=f"{method} {category} s{seed}", unit="epoch") as bar:
+    foreign = textures or ("demo" if profile == "demo" else paths.DATA / "dtd")
+    spec = Run(method, category, seed, profile, variant, data, teacher, foreign, device, precision)
+    name = f"{method} {variant}".strip()
+    with tqdm(desc=f"{name} {category} s{seed}", unit="epoch" if "stpm" in method else "step") as bar:
 
         def progress(done: int, total: int, state: str) -> None:
             bar.total, bar.n = total, done

@@ -87,6 +87,21 @@ class TeacherInfo(BaseModel):
     """Tensors of the full ResNet-18 that the source lacks: irrelevant unless layer4 is trained."""
 
 
+class TextureInfo(BaseModel):
+    """Where the foreign textures of synthetic anomalies come from; goes into the records that used them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Literal["DTD", "demo"]
+    fingerprint: str
+    """SHA-256 over names and contents of the files, or over the drawn pixels."""
+    images: int
+
+
+DTD_IMAGES = 5640
+"""Images of the complete Describable Textures Dataset."""
+
+
 class History(BaseModel):
     """What a training left to look at; goes into every record."""
 

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
-from demo_textures import SIDE, make_pool
+from demo_textures import make_pool
 from safetensors.torch import save as serialise
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from stlib.data.demo import DEMO_CATEGORIES, make_demo
 from stlib.data.mvtec import load_category
+from stlib.data.procedural import SIDE
 from stlib.files import sha256, write_atomic
 from stlib.methods.execution import Execution
 from stlib.methods.stpm import PROFILES, STPM

@@ -6,14 +6,11 @@ any device; all work on pixels happens where the images are. B images of side S.
 """
 
 import math
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from stlib.data.mvtec import DatasetError, read_images
 
 MAX_OCTAVE = 6
 """Perlin cells per axis are a power of two below 2 ** MAX_OCTAVE."""
@@ -126,16 +123,3 @@ def _turn(maps: Tensor, degrees: Tensor) -> Tensor:
     matrices = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
     grid = F.affine_grid(matrices.to(maps.device), list(maps.shape), align_corners=False)
     return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-
-
-def load_textures(root: Path, size: int) -> Tensor:
-    """(K, 3, size, size) uint8: the images of a DTD folder (`<root>/images/<class>/*.jpg`), in path order.
-
-    Raises DatasetError when there is none.
-    """
-    paths = sorted((root / "images").glob("*/*.jpg"))
-    if not paths:
-        raise DatasetError(
-            f"{root / 'images'} holds no <class>/*.jpg: `stlib data download dtd` fetches the textures"
-        )
-    return read_images(paths, size)

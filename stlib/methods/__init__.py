@@ -1,14 +1,13 @@
 """The detectors, by name. A method is built from a config, a frozen teacher and an execution."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from pydantic import BaseModel
-from torch import Tensor, nn
+from torch import Tensor
 
-from stlib.methods import stpm
-from stlib.methods.execution import Execution
+from stlib.methods import destseg, pfadseg, stpm
 from stlib.nn.maps import Maps
 from stlib.protocol import History, Profile
 
@@ -17,6 +16,7 @@ class Method(Protocol):
     """What `study.experiment` needs of a detector."""
 
     snapshots: dict[str, dict[str, Tensor]]
+    """Trained weights by name; the first is the one that the recipe tests."""
 
     def fit(self, train: Tensor, *, seed: int) -> History:
         """Train on (N, 3, S, S) uint8 normal images."""
@@ -30,6 +30,10 @@ class Method(Protocol):
         """Anomaly maps and scores of (M, 3, S, S) uint8 images, on the CPU."""
         ...
 
+    def alternatives(self, maps: Maps) -> dict[str, Maps]:
+        """The same maps read in other ways, by a short name of what differs; never selected from."""
+        ...
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -39,10 +43,31 @@ class Entry:
     """The name shown to readers."""
     profiles: Mapping[Profile, BaseModel]
     """The recipe under each profile."""
-    build: Callable[[Any, nn.Module, Execution], Method]  # Any: each method takes its own Config
+    build: Callable[..., Method]
+    """Called with (config, teacher, execution), and `synthesis` where `corrupts`."""
+    variants: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Named deviations from the recipe: the fields that they change."""
+    corrupts: bool = False
+    """True for a method that learns from synthetic anomalies, and so needs textures."""
+
+    def recipe(self, profile: Profile, variant: str = "") -> BaseModel:
+        """The config of a run. Raises ValueError for a profile or variant that the method does not have."""
+        if profile not in self.profiles:
+            raise ValueError(
+                f"{self.title} has no profile '{profile}': choose one of {', '.join(self.profiles)}"
+            )
+        if variant and variant not in self.variants:
+            known = ", ".join(self.variants) or "none, leave it empty"
+            raise ValueError(f"{self.title} has no variant '{variant}': there are {known}")
+        base = self.profiles[profile]
+        return type(base).model_validate(base.model_dump() | dict(self.variants.get(variant, {})))
 
 
-METHODS: dict[str, Entry] = {"stpm": Entry("STPM", stpm.PROFILES, stpm.STPM)}
+METHODS: dict[str, Entry] = {
+    "stpm": Entry("STPM", stpm.PROFILES, stpm.STPM),
+    "destseg": Entry("DeSTSeg", destseg.PROFILES, destseg.DeSTSeg, corrupts=True),
+    "pfadseg": Entry("PFADSeg", pfadseg.PROFILES, destseg.DeSTSeg, pfadseg.VARIANTS, corrupts=True),
+}
 
 
 def entry(method: str) -> Entry:

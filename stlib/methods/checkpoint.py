@@ -1,10 +1,11 @@
 """Checkpoints of a training in progress: whole or absent, tied to their run, never pickled code."""
 
 import io
+import time
 import warnings
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,18 +16,31 @@ State = Mapping[str, object]
 """Tensors and plain Python values only, so that `weights_only=True` can read it."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Checkpoint:
     """One file that a run writes as it goes and reads when it starts again."""
 
     path: Path
     identity: str
     """Whatever makes two runs the same run (config, seed, data, teacher, precision); others are ignored."""
+    seconds: float = 60.0
+    """Least time between two checkpoints: about what a killed run loses at most."""
+    spent_before: float = field(default=0.0, init=False)
+    """Seconds of training that a loaded checkpoint stands for."""
+    _begun: float = field(default_factory=time.monotonic, init=False, repr=False)
+    _saved: float = field(default_factory=time.monotonic, init=False, repr=False)
+
+    def offer(self, state: Callable[[], State]) -> None:
+        """Save the state if the last checkpoint is old enough. Raises OSError like `save`."""
+        if time.monotonic() - self._saved >= self.seconds:
+            self.save(state())
+            self._saved = time.monotonic()
 
     def save(self, state: State) -> None:
         """Replace the checkpoint. Raises OSError when it cannot be written; the old one then stays."""
         buffer = io.BytesIO()
-        torch.save({"identity": self.identity, "state": dict(state)}, buffer)
+        spent = self.spent_before + time.monotonic() - self._begun
+        torch.save({"identity": self.identity, "spent": spent, "state": dict(state)}, buffer)
         write_atomic(self.path, buffer.getvalue())
 
     def load(self) -> State | None:
@@ -34,7 +48,7 @@ class Checkpoint:
         if not self.path.is_file():
             return None
         try:
-            identity, state = _read(self.path)
+            identity, spent, state = _read(self.path)
         except Exception as error:  # damage shows in any way, from EOFError to UnicodeDecodeError
             aside = self.path.with_suffix(".corrupt")
             self.path.replace(aside)
@@ -42,17 +56,20 @@ class Checkpoint:
                 f"{self.path} is damaged ({error}); moved to {aside}, training starts over", stacklevel=2
             )
             return None
-        return state if identity == self.identity else None
+        if identity != self.identity:
+            return None
+        self.spent_before = spent
+        return state
 
     def remove(self) -> None:
         """Forget the checkpoint; called once the record is written."""
         self.path.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> tuple[str, State]:
+def _read(path: Path) -> tuple[str, float, State]:
     # torch.load does not compare the archive's checksums: it would accept a flipped bit in a tensor.
     with zipfile.ZipFile(path) as archive:
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"checksum of {damaged}")
     saved = torch.load(path, weights_only=True, map_location="cpu")
-    return saved["identity"], saved["state"]
+    return saved["identity"], saved["spent"], saved["state"]

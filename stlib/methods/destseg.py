@@ -1,11 +1,10 @@
 """DeSTSeg: Segmentation Guided Denoising Student-Teacher (Zhang et al., CVPR 2023, arXiv:2211.11317).
 
 Follows the code (apple/ml-destseg) where it and the paper differ. PFADSeg is the same training with other
-parts and another schedule: methods/pfadseg.py. Not in the registry yet: no run of it is recorded.
+parts and another schedule: methods/pfadseg.py.
 """
 
 import math
-import time
 from collections.abc import Iterator
 from typing import TypedDict, cast
 
@@ -24,8 +23,6 @@ from stlib.protocol import IMAGE_SIZE, History, Profile
 
 LOG_EVERY = 50
 """Steps per point of the training curves."""
-CHECKPOINT_SECONDS = 60.0
-"""Least time between two checkpoints; one is written where a point of the curves ends."""
 
 
 class Config(BaseModel):
@@ -54,14 +51,31 @@ class Config(BaseModel):
     zero_init: bool = True
     """Start the last BatchNorm of the encoder's blocks at 0, as timm does."""
     rcm: bool = False
+    """RCM in place of ASPP."""
     aff: bool = False
+    """AFF in place of the shortcut's addition, in student and segmentation net."""
     pcar: Recalibration = "none"
+    """PCAR in place of the blocks' second convolution, in student and segmentation net."""
     dilations: tuple[int, int, int] = (1, 1, 1)
+    """Of PCAR's three convolutions."""
     layer_scale: PositiveFloat = 1e-6
+    """RCM's initial LayerScale."""
+    aff_factor: PositiveFloat = 2.0
+    """Of AFF's weighted sum."""
+    segmentation_modules: bool = True
+    """AFF and PCAR in the segmentation net too, not in the student alone."""
 
     def design(self) -> Design:
         """The networks' switches."""
-        return Design(self.rcm, self.aff, self.pcar, self.dilations, self.layer_scale)
+        return Design(
+            rcm=self.rcm,
+            aff=self.aff,
+            pcar=self.pcar,
+            dilations=self.dilations,
+            layer_scale=self.layer_scale,
+            aff_factor=self.aff_factor,
+            segmentation=self.segmentation_modules,
+        )
 
 
 PROFILES: dict[Profile, Config] = {
@@ -168,7 +182,6 @@ class _Training:
             ),
         ]
         self.step = 0
-        self.saved = time.monotonic()
         self.curves: dict[str, list[float]] = {}
         self.running: dict[str, list[Tensor]] = {}
         self._resume()
@@ -251,9 +264,8 @@ class _Training:
         state = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
         self.running = {}
         self.execution.progress(self.step, self.total, state)
-        if self.execution.checkpoint and time.monotonic() - self.saved > CHECKPOINT_SECONDS:
-            self.execution.checkpoint.save(self._state())
-            self.saved = time.monotonic()
+        if self.execution.checkpoint:
+            self.execution.checkpoint.offer(self._state)
 
     def _state(self) -> _State:
         momentum = {name: self._buffer(parameter) for name, parameter in self._parameters()}

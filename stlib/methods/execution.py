@@ -25,8 +25,6 @@ class Execution:
     precision: Precision = "fp32"
     progress: Progress = quiet
     checkpoint: Checkpoint | None = None
-    checkpoint_every: int = 5
-    """Epochs between two checkpoints: what a killed run loses at most."""
 
     def autocast(self) -> AbstractContextManager[object]:
         """bfloat16 for convolutions when `precision` asks for it; losses and maps stay in float32."""

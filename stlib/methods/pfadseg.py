@@ -5,7 +5,6 @@ DeSTSeg's training (methods/destseg.py) with PCAR, AFF and RCM in its networks a
 """
 
 from stlib.methods.destseg import Config
-from stlib.nn.blocks import Recalibration
 from stlib.protocol import Profile
 
 PAPER = Config(
@@ -29,23 +28,26 @@ PROFILES: dict[Profile, Config] = {
     "demo": PAPER.model_copy(update=DEMO),
 }
 
-Switches = tuple[bool, bool, Recalibration]
-ABLATION: dict[str, Switches] = {
-    "none": (False, False, "none"),
-    "RCM": (True, False, "none"),
-    "AFF": (False, True, "none"),
-    "PCAR": (False, False, "pcar"),
-    "RCM+PCAR": (True, False, "pcar"),
-    "AFF+PCAR": (False, True, "pcar"),
-    "RCM+AFF+PCAR": (True, True, "pcar"),
-    "RCM+AFF": (True, True, "none"),
-    "control": (False, False, "control"),
+ROWS: dict[str, dict[str, object]] = {
+    "none": {"rcm": False, "aff": False, "pcar": "none"},
+    "RCM": {"aff": False, "pcar": "none"},
+    "AFF": {"rcm": False, "pcar": "none"},
+    "PCAR": {"rcm": False, "aff": False},
+    "RCM+PCAR": {"aff": False},
+    "AFF+PCAR": {"rcm": False},
+    "RCM+AFF": {"pcar": "none"},
+    "control": {"rcm": False, "aff": False, "pcar": "control"},
 }
-"""Rows 1 to 7 of the paper's Table 4 in its order, the combination it leaves out, and the capacity control:
-PCAR's three convolutions summed without recalibration. Values are (rcm, aff, pcar)."""
+"""The ablation: rows 1 to 6 of the paper's Table 4 in its order (row 7 is the method itself), the combination
+it leaves out, and the capacity control: PCAR's three convolutions summed without recalibration."""
 
+CHOICES: dict[str, dict[str, object]] = {
+    "gamma=1": {"layer_scale": 1.0},
+    "dilations=1-2-3": {"dilations": (1, 2, 3)},
+    "no-factor-2": {"aff_factor": 1.0},
+    "student-only": {"segmentation_modules": False},
+    "zero-init": {"zero_init": True},
+}
+"""What the text leaves open, one choice changed at a time."""
 
-def row(name: str, profile: Profile) -> Config:
-    """The recipe of one ablation row. Raises KeyError for an unknown row."""
-    rcm, aff, pcar = ABLATION[name]
-    return PROFILES[profile].model_copy(update={"rcm": rcm, "aff": aff, "pcar": pcar})
+VARIANTS = ROWS | CHOICES

@@ -16,7 +16,7 @@ from stlib.data.mvtec import split_train
 from stlib.methods.execution import Execution
 from stlib.nn.backbone import ResNet18Pyramid, prepare
 from stlib.nn.losses import feature_distances, feature_pyramid_loss, unit
-from stlib.nn.maps import Maps, fuse, max_score, stack_levels
+from stlib.nn.maps import Maps, fuse, max_score, stack_levels, top_score
 from stlib.protocol import IMAGE_SIZE, History, Profile
 
 
@@ -107,6 +107,14 @@ class STPM:
                 parts.append(Maps(layers.cpu(), pixel.cpu(), max_score(pixel).cpu()))
         return Maps(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
+    def alternatives(self, maps: Maps) -> dict[str, Maps]:
+        """The same networks read in other ways: the sum of the levels; DeSTSeg's image score."""
+        summed = fuse(maps.layers, maps.pixel.shape[-1], rule="sum")
+        return {
+            "maps=sum": Maps(maps.layers, summed, max_score(summed)),
+            "score=top100": maps._replace(image=top_score(maps.pixel)),
+        }
+
     def _teach(self, images: Tensor) -> list[Tensor]:
         """Teacher features of all images, one (N, C, h, w) tensor per level."""
         with torch.no_grad():
@@ -184,8 +192,8 @@ class _Training:
         self.scores.append(score)
         if score == min(self.scores) and score < min(self.scores[:-1], default=math.inf):
             self.best, self.best_epoch = copy.deepcopy(self.method.student.state_dict()), self.epoch
-        if self.execution.checkpoint and self.epoch % self.execution.checkpoint_every == 0:
-            self.execution.checkpoint.save(self._state())
+        if self.execution.checkpoint:
+            self.execution.checkpoint.offer(self._state)
         self.execution.progress(self.epoch, self.config.epochs, f"loss {loss:.3f}, validation {score:.2e}")
 
     def _state(self) -> _State:

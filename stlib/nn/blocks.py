@@ -27,6 +27,10 @@ class Design:
     """Of PCAR's branches: the text says 'multi-scale' and gives no kernel sizes."""
     layer_scale: float = 1e-6
     """Initial LayerScale of RCM, as released with CGRSeg; under SGD it keeps RCM near the identity."""
+    aff_factor: float = 2.0
+    """Of AFF's weighted sum: 2 in the released code, 1 in the paper's formula."""
+    segmentation: bool = True
+    """AFF and PCAR act in the segmentation net's residual blocks too, not in the student's alone."""
 
 
 def conv3x3(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
@@ -37,8 +41,9 @@ def conv3x3(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) ->
 class AFF(nn.Module):
     """Attentional feature fusion with MS-CAM weights (Dai et al., WACV 2021, eqs. 1-4)."""
 
-    def __init__(self, channels: int, reduction: int = 4) -> None:
+    def __init__(self, channels: int, reduction: int = 4, *, factor: float = 2.0) -> None:
         super().__init__()
+        self.factor = factor
         self.local_context = self._attention(channels, reduction)
         self.global_context = self._attention(channels, reduction)
 
@@ -56,12 +61,12 @@ class AFF(nn.Module):
     def forward(self, residual: Tensor, shortcut: Tensor) -> Tensor:
         """Two (B, C, H, W) -> their weighted sum. Needs B > 1 in training: BatchNorm sees 1x1 maps.
 
-        The factor 2, in the released code and not in the paper, makes weight 0.5 equal to a plain addition.
+        Factor 2, in the released code and not in the paper, makes weight 0.5 equal to a plain addition.
         """
         total = residual + shortcut
         context = self.local_context(total) + self.global_context(F.adaptive_avg_pool2d(total, 1))
         weight = torch.sigmoid(context)
-        return 2 * weight * residual + 2 * (1 - weight) * shortcut
+        return self.factor * (weight * residual + (1 - weight) * shortcut)
 
 
 class SPR(nn.Module):
@@ -123,7 +128,7 @@ class ResidualBlock(nn.Module):
             self.shortcut = nn.Sequential(
                 nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
             )
-        self.fusion = AFF(outputs) if design.aff else None
+        self.fusion = AFF(outputs, factor=design.aff_factor) if design.aff else None
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, H / stride, W / stride)."""

@@ -63,8 +63,9 @@ class SegmentationNet(nn.Module):
 
     def __init__(self, design: Design, channels: int = 64 + 128 + 256, width: int = 256) -> None:
         super().__init__()
+        blocks = design if design.segmentation else Design()
         self.residual = nn.Sequential(
-            ResidualBlock(channels, width, design), ResidualBlock(width, width, design)
+            ResidualBlock(channels, width, blocks), ResidualBlock(width, width, blocks)
         )
         initialise(self)
         # The head keeps PyTorch's default initialisation: DeSTSeg's code creates it after its init loop.

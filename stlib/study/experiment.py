@@ -1,28 +1,23 @@
 """One run from images to record: the whole flow."""
 
-import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
-from torch import Tensor
 
-from stlib.bootstrap import replicates
-from stlib.data.mvtec import Category, load_category, with_mask_rule
-from stlib.methods import Method, entry
+from stlib.data.mvtec import Category, load_category
+from stlib.data.synthesis import AnomalySynthesis
+from stlib.data.textures import load_textures
+from stlib.methods import entry
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.execution import Execution, Progress, quiet
-from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.nn.backbone import load_teacher
-from stlib.nn.maps import Maps, fuse, max_score, top_score
+from stlib.nn.maps import Maps
 from stlib.paths import RECORDS, RUNS
-from stlib.protocol import CATEGORIES, METRICS, History, Metric, Precision, Profile, TeacherInfo
+from stlib.protocol import CATEGORIES, Precision, Profile, TextureInfo
+from stlib.study.evaluation import results, rounded
 from stlib.study.provenance import Clock
-from stlib.study.records import Dataset, ImageScore, Record, record_path, write_record
-
-Name = TypeVar("Name", bound=str)
+from stlib.study.records import Dataset, Record, record_path, write_record
 
 
 @dataclass(frozen=True)
@@ -33,18 +28,26 @@ class Run:
     category: str
     seed: int = 0
     profile: Profile = "demo"
+    variant: str = ""
+    """A named deviation from the method's recipe; empty for the recipe itself."""
     data: Path = Path("data/mvtec_ad")
     """Root of the dataset in MVTec AD's layout."""
     teacher: str = "demo"
     """'torchvision', 'demo', 'random' or a weight file."""
+    textures: str | Path = "demo"
+    """'demo' or the folder of DTD; for methods that learn from synthetic anomalies."""
     device: str = "cpu"
     precision: Precision = "fp32"
 
     def check(self) -> None:
         """Raise ValueError or FileNotFoundError for anything that cannot work, before any work is done."""
-        if self.profile not in entry(self.method).profiles:
-            known = ", ".join(entry(self.method).profiles)
-            raise ValueError(f"{self.method} has no profile '{self.profile}': choose one of {known}")
+        line = entry(self.method)
+        line.recipe(self.profile, self.variant)
+        if line.corrupts and self.profile != "demo" and self.textures == "demo":
+            raise ValueError(
+                f"profile '{self.profile}' of {line.title} takes its textures from DTD: name its folder "
+                "(`stlib data download dtd` fetches it)"
+            )
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f"unknown precision '{self.precision}': choose fp32 or bf16")
         if self.profile != "demo" and self.category not in CATEGORIES:
@@ -52,8 +55,8 @@ class Run:
                 f"profile '{self.profile}' is for MVTec AD and '{self.category}' is none of its categories: "
                 f"choose one of {', '.join(CATEGORIES)}, or profile 'demo'"
             )
-        if self.seed < 0:
-            raise ValueError(f"seed {self.seed}: choose 0 or a positive whole number")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed {self.seed}: choose a whole number from 0 to {2**32 - 1}")
         try:
             device = torch.device(self.device)
         except RuntimeError:
@@ -99,15 +102,22 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
     """
     spec.check()
     method = entry(spec.method)
-    config = method.profiles[spec.profile]
+    config = method.recipe(spec.profile, spec.variant)
+    size = config.model_dump()["image_size"]
     teacher, info = load_teacher(spec.teacher)
-    category = load_category(spec.data, spec.category, image_size=config.model_dump()["image_size"])
+    category = load_category(spec.data, spec.category, image_size=size)
     dataset = _dataset(category)
-    checkpoint = _checkpoint(spec, config.model_dump_json(), info, dataset, runs)
-    execution = Execution(torch.device(spec.device), spec.precision, progress, checkpoint)
-    detector = method.build(config, teacher, execution)
+    device = torch.device(spec.device)
+    parts, textures = _synthesis(spec, size, device) if method.corrupts else ({}, None)
+    foreign = textures.fingerprint if textures else ""
+    checkpoint = _checkpoint(
+        spec, runs, config.model_dump_json(), info.pyramid_sha256, dataset.fingerprint, foreign
+    )
+    execution = Execution(device, spec.precision, progress, checkpoint)
+    detector = method.build(config, teacher, execution, **parts)
     base: dict[str, object] = {
         "method": spec.method,
+        "variant": spec.variant,
         "category": spec.category,
         "seed": spec.seed,
         "profile": spec.profile,
@@ -115,80 +125,27 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
         "precision": spec.precision,
         "dataset": dataset,
         "teacher": info,
+        "textures": textures,
     }
     _deterministic()
-    clock = Clock(execution.device)
+    clock = Clock(device, checkpoint)
     try:
         history = detector.fit(category.train, seed=spec.seed)
         clock.trained()
         maps = detector.maps(category.test)
-        results = _results(category, detector, maps)
+        measured = results(category, detector, maps)
     except FloatingPointError as error:
         raise RunFailed(
             _completed(base, status="failed", error=str(error), runtime=clock.runtime())
         ) from error
-    record = _completed(base, history=_rounded_history(history), **results, runtime=clock.runtime())
+    history = history.model_copy(update={"curves": rounded(history.curves)})
+    record = _completed(base, history=history, **measured, runtime=clock.runtime())
     return Outcome(record, category, maps, checkpoint)
 
 
 def _completed(base: dict[str, object], **fields: object) -> Record:
     """`base` with the remaining fields, validated."""
     return Record.model_validate(base | fields)
-
-
-def _results(category: Category, detector: Method, maps: Maps) -> dict[str, object]:
-    """The measured part of a record."""
-    measured = measure(category, maps)
-    defined = {name: value for name, value in measured.metrics.items() if not math.isnan(value)}
-    draws = replicates(measured.ranking, maps.image, category.labels)
-    # A metric that some draw leaves undefined has no interval: dropping the draw would break the pairing.
-    whole = [name for name in defined if not any(map(math.isnan, draws[name]))]
-    return {
-        "metrics": defined,
-        "undefined": {name: _reason(category) for name in METRICS if name not in defined},
-        "sensitivity": _sensitivity(category, detector, maps),
-        "image_scores": _image_scores(category, maps.image),
-        "pixel_curves": _rounded(measured.ranking.curves()),
-        "bootstrap": _rounded({name: draws[name] for name in whole}),
-    }
-
-
-@dataclass(frozen=True)
-class Measured:
-    """All metrics of one set of maps, and the ranking they were read from."""
-
-    metrics: dict[Metric, float]
-    ranking: PixelRanking
-
-
-def measure(category: Category, maps: Maps, masks: Tensor | None = None) -> Measured:
-    """Exact metrics of `maps` against the category's masks, or against other `masks` (M, S, S) bool."""
-    regions = label_regions(category.masks if masks is None else masks)
-    ranking = PixelRanking(maps.pixel, regions)
-    values = image_metrics(maps.image, category.labels) | pixel_metrics(ranking)
-    return Measured({name: values[name] for name in METRICS}, ranking)
-
-
-def _sensitivity(category: Category, detector: Method, maps: Maps) -> dict[str, dict[Metric, float]]:
-    """The trained model measured again with one choice changed at a time."""
-    size = category.test.shape[-1]
-    summed = fuse(maps.layers, size, rule="sum")
-    variants: dict[str, Callable[[], Measured]] = {
-        "maps=sum": lambda: measure(category, Maps(maps.layers, summed, max_score(summed))),
-        "score=top100": lambda: measure(category, maps._replace(image=top_score(maps.pixel))),
-        "masks=any": lambda: measure(category, maps, with_mask_rule(category, "any")),
-        "masks=full": lambda: measure(category, maps, with_mask_rule(category, "full")),
-    }
-    results = {name: variant().metrics for name, variant in variants.items()}
-    tested, *others = detector.snapshots
-    for other in others:
-        detector.use(other)
-        results[f"checkpoint={other}"] = measure(category, detector.maps(category.test)).metrics
-    detector.use(tested)
-    return {
-        name: {metric: value for metric, value in values.items() if not math.isnan(value)}
-        for name, values in results.items()
-    }
 
 
 def _dataset(category: Category) -> Dataset:
@@ -205,36 +162,17 @@ def _dataset(category: Category) -> Dataset:
     )
 
 
-def _reason(category: Category) -> str:
-    """Why a metric of this category has no value."""
-    if category.labels.all():
-        return "the test set holds no normal image"
-    return (
-        "the test set holds no defective image"
-        if not category.labels.any()
-        else "no mask marks a defective pixel"
-    )
+def _synthesis(spec: Run, size: int, device: torch.device) -> tuple[dict[str, AnomalySynthesis], TextureInfo]:
+    """The part that corrupts training images, and the description of its textures."""
+    textures, info = load_textures(spec.textures, size)
+    return {"synthesis": AnomalySynthesis(textures.to(device), spec.category)}, info
 
 
-def _image_scores(category: Category, scores: Tensor) -> list[ImageScore]:
-    items = zip(category.layout.test, scores.tolist(), strict=True)
-    return [
-        ImageScore(image=f"{item.defect}/{item.image.name}", score=_round(score)) for item, score in items
-    ]
-
-
-def _checkpoint(spec: Run, config: str, teacher: TeacherInfo, dataset: Dataset, runs: Path) -> Checkpoint:
-    """Where a run continues from. The identity holds all that its numbers depend on."""
-    path = runs / record_path(spec.method, spec.category, spec.seed, spec.profile).with_suffix(".ckpt")
-    identity = [
-        config,
-        str(spec.seed),
-        spec.precision,
-        spec.device,
-        teacher.pyramid_sha256,
-        dataset.fingerprint,
-    ]
-    return Checkpoint(path, "|".join(identity))
+def _checkpoint(spec: Run, runs: Path, *identity: str) -> Checkpoint:
+    """Where a run continues from; with `identity` it holds all that the run's numbers depend on."""
+    place = record_path(spec.method, spec.category, spec.seed, spec.profile, spec.variant)
+    parts = (str(spec.seed), spec.precision, spec.device, *identity)
+    return Checkpoint((runs / place).with_suffix(".ckpt"), "|".join(parts))
 
 
 def _deterministic() -> None:
@@ -244,16 +182,3 @@ def _deterministic() -> None:
     # fp32 means fp32: cuDNN would round the inputs of convolutions to TF32 by default.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-
-
-def _round(value: float) -> float:
-    """Six significant digits: what float32 scores carry, and files that diff well."""
-    return float(f"{value:.6g}")
-
-
-def _rounded(series: Mapping[Name, list[float]]) -> dict[Name, list[float]]:
-    return {name: [_round(value) for value in values] for name, values in series.items()}
-
-
-def _rounded_history(history: History) -> History:
-    return history.model_copy(update={"curves": _rounded(history.curves)})

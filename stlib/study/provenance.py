@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from stlib.methods.checkpoint import Checkpoint
 from stlib.paths import ROOT
 from stlib.study.records import Runtime
 
@@ -17,14 +18,17 @@ from stlib.study.records import Runtime
 class Clock:
     """Times a run and describes where it ran."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, checkpoint: Checkpoint) -> None:
+        """`checkpoint` knows how long earlier attempts at this run trained."""
+        self.device, self.checkpoint = device, checkpoint
         self.started = datetime.now(UTC)
         self.begin = time.perf_counter()
         self.train_seconds = 0.0
 
     def trained(self) -> None:
         """Training is over, evaluation begins."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # the queue may still be full
         self.train_seconds = time.perf_counter() - self.begin
 
     def runtime(self) -> Runtime:
@@ -39,7 +43,7 @@ class Clock:
             started=self.started,
             device=torch.cuda.get_device_name() if on_gpu else f"CPU, {_cpu_model()}",
             threads=torch.get_num_threads(),
-            train_seconds=round(train, 2),
+            train_seconds=round(train + self.checkpoint.spent_before, 2),
             evaluate_seconds=round(total - train, 2),
             peak_memory_mb=round(memory / 2**20, 1),
             versions={"python": platform.python_version(), "torch": torch.__version__}

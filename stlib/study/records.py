@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_va
 
 from stlib.files import write_atomic
 from stlib.paths import RECORDS
-from stlib.protocol import METRICS, History, Metric, Precision, Profile, TeacherInfo
+from stlib.protocol import DTD_IMAGES, METRICS, History, Metric, Precision, Profile, TeacherInfo, TextureInfo
 
 SCHEMA_VERSION: Final = 1
 """Raised whenever a field changes its meaning; older files are then refused, not guessed at."""
@@ -79,6 +79,8 @@ class Record(_Block):
     precision: Precision
     dataset: Dataset
     teacher: TeacherInfo
+    textures: TextureInfo | None = None
+    """Of synthetic anomalies, for the methods that learn from them."""
     history: History | None = None
     metrics: dict[Metric, float] = {}
     """Fractions in [0, 1]. A metric that is not here is in `undefined`."""
@@ -132,6 +134,12 @@ class Record(_Block):
             labels.append(f"{self.teacher.source} teacher")
         return labels
 
+    def remarks(self) -> list[str]:
+        """What a reader should know, but what does not keep the run from being compared."""
+        if self.textures and self.textures.source == "DTD" and self.textures.images < DTD_IMAGES:
+            return [f"{self.textures.images} of DTD's {DTD_IMAGES} textures"]
+        return []
+
     def same_result(self, other: "Record") -> bool:
         """Equality of everything but the runtime block."""
         return self.model_dump(exclude={"runtime"}) == other.model_dump(exclude={"runtime"})
@@ -144,8 +152,13 @@ def record_path(method: str, category: str, seed: int, profile: Profile, variant
 
 
 def write_record(record: Record, folder: Path = RECORDS) -> Path:
-    """Write `record` to its place under `folder`, whole or not at all. Raises OSError."""
+    """Write `record` to its place under `folder`, whole or not at all. Raises OSError.
+
+    A failed run never takes the place of a finished one: the earlier record then stays.
+    """
     path = folder / record.path
+    if record.status == "failed" and path.is_file() and read_record(path).status == "finished":
+        return path
     text = record.model_dump_json(indent=1)
     # A list of numbers on one line: readable files, and diffs of one line per series.
     text = re.sub(r'\[[^][{}"]+\]', lambda found: " ".join(found[0].split()), text)

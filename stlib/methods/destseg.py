@@ -80,7 +80,7 @@ class Config(BaseModel):
 
 PROFILES: dict[Profile, Config] = {
     "paper": Config(),
-    "short": Config(batch_size=8, student_steps=300, segmentation_steps=200),
+    "short": Config(batch_size=8, student_steps=200, segmentation_steps=100),
     "demo": Config(image_size=128, batch_size=8, student_steps=60, segmentation_steps=60),
 }
 

@@ -1,0 +1,48 @@
+"""Foreign textures for synthetic anomalies: a DTD folder, or drawn ones for the demo."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stlib.data.mvtec import DatasetError, read_images
+from stlib.data.procedural import kinds, texture
+from stlib.protocol import TextureInfo
+
+DRAWN = 138
+"""Number of drawn textures: two of every kind."""
+
+
+def load_textures(source: str | Path, size: int) -> tuple[Tensor, TextureInfo]:
+    """(K, 3, size, size) uint8 textures, and where they come from.
+
+    `source`: 'demo' draws them; otherwise the folder of DTD, with `images/<class>/*.jpg` in it. Raises
+    DatasetError when there is none.
+    """
+    if source == "demo":
+        return _drawn(size)
+    paths = sorted((Path(source) / "images").glob("*/*.jpg"))
+    if not paths:
+        raise DatasetError(
+            f"{Path(source) / 'images'} holds no <class>/*.jpg: `stlib data download dtd` fetches textures"
+        )
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.parent.name}/{path.name}".encode() + path.read_bytes())
+    info = TextureInfo(source="DTD", fingerprint=digest.hexdigest(), images=len(paths))
+    return read_images(paths, size), info
+
+
+def _drawn(size: int) -> tuple[Tensor, TextureInfo]:
+    rng = np.random.default_rng(0)
+    every = kinds()
+    pictures = np.stack([texture(*every[i % len(every)], rng) for i in range(DRAWN)])
+    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    if size != pixels.shape[-1]:
+        resized = F.interpolate(pixels.float(), (size, size), mode="bilinear", antialias=True)
+        pixels = resized.round().clamp(0, 255).to(torch.uint8)
+    fingerprint = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+    return pixels.contiguous(), TextureInfo(source="demo", fingerprint=fingerprint, images=DRAWN)

@@ -15,6 +15,9 @@ RESULTS = Path(os.environ.get("STLIB_RESULTS", ROOT / "results"))
 RECORDS = RESULTS / "records"
 """One JSON file per finished run, committed."""
 
+TEACHERS = RESULTS / "teachers"
+"""One JSON file per fine-tuned teacher, committed; the weights stay under RUNS."""
+
 REPORTED = ROOT / "results" / "reported"
 """The papers' printed numbers, one CSV per paper, committed."""
 

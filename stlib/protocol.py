@@ -72,6 +72,23 @@ Precision = Literal["fp32", "bf16"]
 """Arithmetic of training and validation; the maps that metrics are computed from are always fp32."""
 
 
+class TuningInfo(BaseModel):
+    """How a fine-tuned teacher (ET-STPM) was made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """Of its record, `results/teachers/<profile>/<name>.json`."""
+    epochs: int
+    """Full epochs, after the one that trained only the head."""
+    data: Literal["A", "B", "C"]
+    """A: train/good. B: and half of the anomalous test images. C: and all of them."""
+    categories: list[str]
+    """The classes."""
+    source_sha256: str
+    """Hash of the pyramid before fine-tuning."""
+
+
 class TeacherInfo(BaseModel):
     """What the teacher's weights are; goes into every record."""
 
@@ -85,6 +102,8 @@ class TeacherInfo(BaseModel):
     """Hash of the tensors actually used (conv1 to layer3); equal weights from different files agree."""
     missing: list[str]
     """Tensors of the full ResNet-18 that the source lacks: irrelevant unless layer4 is trained."""
+    tuned: TuningInfo | None = None
+    """None for a teacher that is used as it comes."""
 
 
 class TextureInfo(BaseModel):

@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from stlib.files import sha256
@@ -205,12 +204,3 @@ def fingerprint(layout: Layout) -> str:
     for path in sorted(layout.files()):
         digest.update(f"{path.relative_to(layout.folder).as_posix()} {sha256(path)}\n".encode())
     return digest.hexdigest()
-
-
-def split_train(count: int, *, fraction: float = 0.2, seed: int = 0) -> tuple[list[int], list[int]]:
-    """Indices of the training and validation images, as the official STPM code splits the sorted list.
-
-    scikit-learn's `train_test_split` with `random_state=seed`, so that the very same images are held out.
-    """
-    train, validation = train_test_split(range(count), test_size=fraction, random_state=seed)
-    return list(train), list(validation)

@@ -7,7 +7,7 @@ from typing import Protocol
 from pydantic import BaseModel
 from torch import Tensor
 
-from stlib.methods import destseg, pfadseg, stpm
+from stlib.methods import destseg, et_stpm, pfadseg, stpm
 from stlib.nn.maps import Maps
 from stlib.protocol import History, Profile
 
@@ -60,11 +60,21 @@ class Entry:
             known = ", ".join(self.variants) or "none, leave it empty"
             raise ValueError(f"{self.title} has no variant '{variant}': there are {known}")
         base = self.profiles[profile]
-        return type(base).model_validate(base.model_dump() | dict(self.variants.get(variant, {})))
+        return type(base).model_validate(_changed(base.model_dump(), self.variants.get(variant, {})))
+
+
+def _changed(fields: Mapping[str, object], change: Mapping[str, object]) -> dict[str, object]:
+    """`fields` with those in `change` replaced, nested ones too."""
+    merged = dict(fields)
+    for name, value in change.items():
+        old = merged[name]
+        merged[name] = _changed(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
 
 
 METHODS: dict[str, Entry] = {
     "stpm": Entry("STPM", stpm.PROFILES, stpm.STPM),
+    "et_stpm": Entry("ET-STPM", et_stpm.PROFILES, et_stpm.ETSTPM, et_stpm.VARIANTS),
     "destseg": Entry("DeSTSeg", destseg.PROFILES, destseg.DeSTSeg, corrupts=True),
     "pfadseg": Entry("PFADSeg", pfadseg.PROFILES, destseg.DeSTSeg, pfadseg.VARIANTS, corrupts=True),
 }

@@ -5,19 +5,22 @@ Chapter: book/stpm.md. Follows the official code (gdwang08/STFPM) where it and t
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypedDict, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from stlib.data.mvtec import split_train
+from stlib.data.splits import split_train
 from stlib.methods.execution import Execution
 from stlib.nn.backbone import ResNet18Pyramid, prepare
 from stlib.nn.losses import feature_distances, feature_pyramid_loss, unit
 from stlib.nn.maps import Maps, fuse, max_score, stack_levels, top_score
 from stlib.protocol import IMAGE_SIZE, History, Profile
+
+Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
+"""(normalised teacher features, raw student features), one (B, C, H, W) tensor per level -> scalar."""
 
 
 class Config(BaseModel):
@@ -60,6 +63,7 @@ class STPM:
         self.execution = execution
         self.teacher = teacher.to(execution.device).to(memory_format=torch.channels_last)
         self.student = ResNet18Pyramid()
+        self.loss: Loss = feature_pyramid_loss
         self.snapshots: dict[str, dict[str, Tensor]] = {}
         """Student weights by name: 'best' (lowest validation score; the one tested) and 'last'."""
 
@@ -174,7 +178,7 @@ class _Training:
         for index in torch.split(order, self.config.batch_size):
             with self.execution.autocast():
                 features = self.method.student(prepare(images[index]))
-            loss = feature_pyramid_loss([t[index] for t in targets], features)
+            loss = self.method.loss([t[index] for t in targets], features)
             self.optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             self.optimiser.step()

@@ -57,17 +57,23 @@ def load_teacher(source: str) -> tuple[ResNet18Pyramid, TeacherInfo]:
             torch.manual_seed(0)
             pyramid = ResNet18Pyramid()
         return _frozen(pyramid, "random", None, [])
+    origin = {"torchvision": "torchvision IMAGENET1K_V1", "demo": str(DEMO_TEACHER)}.get(source, source)
+    pyramid, missing = _pyramid_from(load_state(source), origin)
+    if source == "torchvision":
+        return _frozen(pyramid, origin, None, missing)
+    if source == "demo":  # ends at layer3 by design: nothing is missing from it
+        return _frozen(pyramid, "demo", DEMO_TEACHER, [])
+    return _frozen(pyramid, Path(source).name, Path(source), missing)
+
+
+def load_state(source: str) -> dict[str, Tensor]:
+    """The state dict, in float32, behind a `source` of `load_teacher`; empty for 'random'."""
+    if source == "random":
+        return {}
     if source == "torchvision":
         # check_hash: torch.hub's default would accept any bytes under the right name.
-        state = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True, weights_only=True)
-        pyramid, missing = _pyramid_from(dict(state), "torchvision IMAGENET1K_V1")
-        return _frozen(pyramid, "torchvision IMAGENET1K_V1", None, missing)
-    file = DEMO_TEACHER if source == "demo" else Path(source)
-    pyramid, missing = _pyramid_from(_read_state(file), str(file))
-    # The demo teacher ends at layer3 by design: nothing is missing from it.
-    return _frozen(
-        pyramid, "demo" if source == "demo" else file.name, file, [] if source == "demo" else missing
-    )
+        return dict(ResNet18_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True, weights_only=True))
+    return _read_state(DEMO_TEACHER if source == "demo" else Path(source))
 
 
 def prepare(images: Tensor) -> Tensor:

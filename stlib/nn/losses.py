@@ -31,6 +31,18 @@ def feature_pyramid_loss(teacher: Sequence[Tensor], student: Sequence[Tensor]) -
     return distances[0].mean() + distances[1].mean() + distances[2].mean()
 
 
+def l1_cosine_loss(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+    """ET-STPM's sentence on its loss, section III-C, taken at its word: L1 plus cosine distance per position.
+
+    Sum over levels of the mean over batch and positions of (mean over channels of |t - s|) + (1 - cos), on
+    normalised features; `teacher` is normalised already, as in `feature_pyramid_loss`.
+    """
+    total = torch.zeros((), device=teacher[0].device)
+    for t, s in zip(teacher, map(unit, student), strict=True):
+        total = total + (t - s).abs().mean() + (1 - (t * s).sum(1)).mean()
+    return total
+
+
 def cosine_distances(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """1 - cosine similarity per position and level: (B, H, W) each, in [0, 2] (DeSTSeg, eqs. 2-3)."""
     return tuple(1 - (unit(t) * unit(s)).sum(1) for t, s in zip(teacher, student, strict=True))

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from torch import Tensor
 
 from stlib.bootstrap import replicates
 from stlib.data.mvtec import Category, with_mask_rule
+from stlib.data.splits import untouched
 from stlib.methods import Method
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.nn.maps import Maps
@@ -56,6 +57,8 @@ def _sensitivity(category: Category, detector: Method, maps: Maps) -> dict[str, 
     found = {name: measure(category, other) for name, other in detector.alternatives(maps).items()}
     for rule in ("any", "full"):
         found[f"masks={rule}"] = measure(category, maps, with_mask_rule(category, rule))
+    half = untouched(category.layout)
+    found["test=untouched"] = measure(_part(category, half), Maps(*(part[half] for part in maps)))
     tested, *others = detector.snapshots
     for other in others:
         detector.use(other)
@@ -65,6 +68,12 @@ def _sensitivity(category: Category, detector: Method, maps: Maps) -> dict[str, 
         name: {metric: value for metric, value in measured.metrics.items() if not math.isnan(value)}
         for name, measured in found.items()
     }
+
+
+def _part(category: Category, indices: list[int]) -> Category:
+    """The category with some of its test images only."""
+    layout = replace(category.layout, test=[category.layout.test[i] for i in indices])
+    return replace(category, test=category.test[indices], masks=category.masks[indices], layout=layout)
 
 
 def _reason(category: Category) -> str:

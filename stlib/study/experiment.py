@@ -8,7 +8,7 @@ import torch
 from stlib.data.mvtec import Category, load_category
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
-from stlib.methods import entry
+from stlib.methods import entry, et_stpm
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.execution import Execution, Progress, quiet
 from stlib.nn.backbone import load_teacher
@@ -17,7 +17,15 @@ from stlib.paths import RECORDS, RUNS
 from stlib.protocol import CATEGORIES, Precision, Profile, TextureInfo
 from stlib.study.evaluation import results, rounded
 from stlib.study.provenance import Clock
-from stlib.study.records import Dataset, Record, record_path, write_record
+from stlib.study.records import (
+    Dataset,
+    Record,
+    TeacherRecord,
+    record_path,
+    write_record,
+    write_teacher_record,
+)
+from stlib.study.teachers import tuned_teacher
 
 
 @dataclass(frozen=True)
@@ -78,9 +86,16 @@ class Outcome:
     category: Category
     maps: Maps
     checkpoint: Checkpoint
+    teacher_record: TeacherRecord | None = None
+    """Of the fine-tuning behind the teacher, where there was one."""
 
     def keep(self, folder: Path = RECORDS) -> Path:
-        """Write the record, then forget the checkpoint: a full disk must not cost the training."""
+        """Write the record, then forget the checkpoint: a full disk must not cost the training.
+
+        A teacher's record goes to the folder `teachers` beside `folder`.
+        """
+        if self.teacher_record:
+            write_teacher_record(self.teacher_record, folder.parent / "teachers")
         path = write_record(self.record, folder)
         self.checkpoint.remove()
         return path
@@ -104,10 +119,22 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
     method = entry(spec.method)
     config = method.recipe(spec.profile, spec.variant)
     size = config.model_dump()["image_size"]
+    device = torch.device(spec.device)
     teacher, info = load_teacher(spec.teacher)
     category = load_category(spec.data, spec.category, image_size=size)
     dataset = _dataset(category)
-    device = torch.device(spec.device)
+    _deterministic()
+    lesson = None
+    if isinstance(config, et_stpm.Config):
+        teacher, info, lesson = tuned_teacher(
+            spec.teacher,
+            config.tuning,
+            config.teacher_epochs,
+            root=spec.data,
+            profile=spec.profile,
+            execution=Execution(device, spec.precision, progress),
+            runs=runs,
+        )
     parts, textures = _synthesis(spec, size, device) if method.corrupts else ({}, None)
     foreign = textures.fingerprint if textures else ""
     checkpoint = _checkpoint(
@@ -127,7 +154,6 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
         "teacher": info,
         "textures": textures,
     }
-    _deterministic()
     clock = Clock(device, checkpoint)
     try:
         history = detector.fit(category.train, seed=spec.seed)
@@ -140,7 +166,7 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
         ) from error
     history = history.model_copy(update={"curves": rounded(history.curves)})
     record = _completed(base, history=history, **measured, runtime=clock.runtime())
-    return Outcome(record, category, maps, checkpoint)
+    return Outcome(record, category, maps, checkpoint, lesson)
 
 
 def _completed(base: dict[str, object], **fields: object) -> Record:

@@ -8,8 +8,18 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_validator, model_validator
 
 from stlib.files import write_atomic
-from stlib.paths import RECORDS
-from stlib.protocol import DTD_IMAGES, METRICS, History, Metric, Precision, Profile, TeacherInfo, TextureInfo
+from stlib.paths import RECORDS, TEACHERS
+from stlib.protocol import (
+    CATEGORIES,
+    DTD_IMAGES,
+    METRICS,
+    History,
+    Metric,
+    Precision,
+    Profile,
+    TeacherInfo,
+    TextureInfo,
+)
 
 SCHEMA_VERSION: Final = 1
 """Raised whenever a field changes its meaning; older files are then refused, not guessed at."""
@@ -132,6 +142,18 @@ class Record(_Block):
             labels.append("incomplete dataset: " + "; ".join(self.dataset.gaps))
         if self.teacher.source in ("demo", "random"):
             labels.append(f"{self.teacher.source} teacher")
+        return labels + self._tuning_labels()
+
+    def _tuning_labels(self) -> list[str]:
+        """How the fine-tuning fell short of the paper's: fewer classes, a source without layer4."""
+        tuned = self.teacher.tuned
+        if tuned is None or tuned.epochs == 0 or self.dataset.name != "MVTec AD":
+            return []
+        labels = []
+        if len(tuned.categories) < len(CATEGORIES):
+            labels.append(f"teacher fine-tuned on {len(tuned.categories)} of {len(CATEGORIES)} categories")
+        if any(name.startswith("layer4") for name in self.teacher.missing):
+            labels.append("its layer4 started from random weights")
         return labels
 
     def remarks(self) -> list[str]:
@@ -143,6 +165,27 @@ class Record(_Block):
     def same_result(self, other: "Record") -> bool:
         """Equality of everything but the runtime block."""
         return self.model_dump(exclude={"runtime"}) == other.model_dump(exclude={"runtime"})
+
+
+class TeacherRecord(_Block):
+    """One fine-tuning of a teacher: what it learned from, how well, and how far it moved."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    profile: Profile
+    tuning: dict[str, JsonValue]
+    precision: Precision
+    source: TeacherInfo
+    """The teacher before."""
+    categories: dict[str, str]
+    """The classes, each with the fingerprint of its files."""
+    images: int
+    held_out: int
+    curves: dict[str, list[float]]
+    """Per epoch, the head's first: train_loss, accuracy, weight_change_* and feature_cosine_* per level."""
+    pyramids: list[str]
+    """Hash of the teacher after 0, 1, 2 ... full epochs."""
+    runtime: Runtime
 
 
 def record_path(method: str, category: str, seed: int, profile: Profile, variant: str = "") -> Path:
@@ -159,11 +202,33 @@ def write_record(record: Record, folder: Path = RECORDS) -> Path:
     path = folder / record.path
     if record.status == "failed" and path.is_file() and read_record(path).status == "finished":
         return path
-    text = record.model_dump_json(indent=1)
-    # A list of numbers on one line: readable files, and diffs of one line per series.
-    text = re.sub(r'\[[^][{}"]+\]', lambda found: " ".join(found[0].split()), text)
-    write_atomic(path, (text + "\n").encode())
+    write_atomic(path, _text(record))
     return path
+
+
+def _text(record: BaseModel) -> bytes:
+    """JSON with a list of numbers on one line: readable files, and diffs of one line per series."""
+    text = record.model_dump_json(indent=1)
+    text = re.sub(r'\[[^][{}"]+\]', lambda found: " ".join(found[0].split()), text)
+    return (text + "\n").encode()
+
+
+def write_teacher_record(record: TeacherRecord, folder: Path = TEACHERS) -> Path:
+    """Write to `<folder>/<profile>/<name>.json`, whole or not at all. Raises OSError."""
+    path = folder / record.profile / f"{record.name}.json"
+    write_atomic(path, _text(record))
+    return path
+
+
+def load_teacher_records(folder: Path = TEACHERS) -> list[TeacherRecord]:
+    """All teacher records under `folder`, in path order. Raises RecordError at the first invalid one."""
+    records = []
+    for path in sorted(folder.rglob("*.json")):
+        try:
+            records.append(TeacherRecord.model_validate_json(path.read_bytes()))
+        except ValidationError as error:
+            raise RecordError(f"{path} is not a valid teacher record: {error}") from error
+    return records
 
 
 def read_record(path: Path) -> Record:

@@ -9,7 +9,8 @@ import torch
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-from stlib.data.mvtec import Category, split_train
+from stlib.data.mvtec import Category
+from stlib.data.splits import split_train
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.execution import Execution
 from stlib.methods.stpm import PROFILES, STPM, Config

@@ -1,0 +1,34 @@
+"""Which images of a category are used for what."""
+
+from typing import Literal
+
+import torch
+from sklearn.model_selection import train_test_split
+
+from stlib.data.mvtec import Layout, TestItem
+
+
+def split_train(count: int, *, fraction: float = 0.2, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Indices of the training and validation images, as the official STPM code splits the sorted list.
+
+    scikit-learn's `train_test_split` with `random_state=seed`, so that the very same images are held out.
+    """
+    train, validation = train_test_split(range(count), test_size=fraction, random_state=seed)
+    return list(train), list(validation)
+
+
+def leaked(layout: Layout, data: Literal["A", "B", "C"]) -> list[TestItem]:
+    """The anomalous test images that fine-tuning sees: none (A), a fixed random half (B), all (C)."""
+    anomalous = [item for item in layout.test if item.defect != "good"]
+    if data == "A":
+        return []
+    if data == "C":
+        return anomalous
+    order = torch.randperm(len(anomalous), generator=torch.Generator().manual_seed(0)).tolist()
+    return [anomalous[i] for i in sorted(order[: (len(anomalous) + 1) // 2])]
+
+
+def untouched(layout: Layout) -> list[int]:
+    """Indices of the test images that variant B does not see: all good ones and the other half."""
+    seen = {item.image for item in leaked(layout, "B")}
+    return [index for index, item in enumerate(layout.test) if item.image not in seen]

@@ -1,0 +1,178 @@
+"""Fine-tuning the teacher to tell the categories apart (ET-STPM, arXiv:2512.18219, section III).
+
+One epoch that trains only a new head, then epochs that train everything; the teacher is kept after each.
+Optimiser, rates and batch are not in the paper: book/teacher.md names the choices.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, TypedDict, cast
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor
+from torchvision.models import ResNet
+
+from stlib.methods.execution import Execution
+from stlib.nn.backbone import ResNet18Pyramid, prepare
+from stlib.nn.classifier import feature_cosine, freeze_backbone, pyramid_of, unfreeze, weight_change
+from stlib.protocol import IMAGE_SIZE
+
+
+class Tuning(BaseModel):
+    """The recipe of the fine-tuning; everything that the tuned weights depend on besides the images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: Literal["A", "B", "C"] = "A"
+    """A: train/good, no leakage. B: and half of the anomalous test images. C: and all of them."""
+    image_size: PositiveInt = IMAGE_SIZE
+    batch_size: PositiveInt = 32
+    head_epochs: NonNegativeInt = 1
+    head_rate: PositiveFloat = 1e-3
+    """Adam, constant, while only the head learns."""
+    full_rate: PositiveFloat = 1e-4
+    """Adam, constant, when everything learns."""
+    held_out: PositiveFloat = 0.1
+    """Share of train/good kept for the classifier's accuracy."""
+    seed: NonNegativeInt = 0
+    """Of the new head, of tensors that the source lacks, of the split and of the batch order."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What the classifier learns from and is tested on."""
+
+    images: Tensor
+    """(N, 3, S, S) uint8."""
+    labels: Tensor
+    """(N,) int64: the category."""
+    held_images: Tensor
+    held_labels: Tensor
+
+
+Keep = Callable[[int, ResNet18Pyramid], None]
+"""Called after every epoch with (full epochs done, the teacher as it is then); 0 is after the head."""
+
+
+class _State(TypedDict):
+    network: dict[str, Tensor]
+    optimiser: dict[str, object]
+    epoch: int
+    curves: dict[str, list[float]]
+
+
+@dataclass
+class FineTuning:
+    """A fine-tuning in progress; continues from the execution's checkpoint."""
+
+    tuning: Tuning
+    network: ResNet
+    lessons: Lessons
+    execution: Execution
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    """Per epoch, the head's first: train_loss, accuracy on held-out normal images, and for every level the
+    relative weight change and the feature cosine to the original teacher."""
+    epoch: int = 0
+    """Epochs done, those of the head included."""
+
+    def __post_init__(self) -> None:
+        self.network.to(self.execution.device).to(memory_format=torch.channels_last)
+        self.original = pyramid_of(self.network)
+        self.optimiser = self._new_stage()
+        self._resume()
+
+    def run(self, full_epochs: int, keep: Keep) -> None:
+        """Train until `full_epochs` epochs of the whole network are done. Raises FloatingPointError."""
+        total = self.tuning.head_epochs + full_epochs
+        while self.epoch < total:
+            if self.epoch == self.tuning.head_epochs:
+                self.optimiser = self._new_stage()
+            self._log("train_loss", self._run_epoch())
+            self.epoch += 1
+            self._examine()
+            done = self.epoch - self.tuning.head_epochs
+            if done >= 0:
+                keep(done, pyramid_of(self.network))
+            if self.execution.checkpoint:
+                self.execution.checkpoint.save(self._state())
+            accuracy = self.curves["accuracy"][-1]
+            self.execution.progress(self.epoch, total, f"teacher: held-out accuracy {accuracy:.3f}")
+
+    def _new_stage(self) -> torch.optim.Adam:
+        """A fresh optimiser for the stage that the next epoch belongs to."""
+        if self.epoch < self.tuning.head_epochs:
+            freeze_backbone(self.network)
+            return torch.optim.Adam(self.network.fc.parameters(), lr=self.tuning.head_rate)
+        unfreeze(self.network)
+        return torch.optim.Adam(self.network.parameters(), lr=self.tuning.full_rate)
+
+    def _run_epoch(self) -> float:
+        """One pass over the lessons; the mean cross-entropy per image."""
+        if self.epoch >= self.tuning.head_epochs:
+            self.network.train()  # the examination has switched BatchNorm to its stored statistics
+        generator = torch.Generator().manual_seed(1_000_003 * self.tuning.seed + self.epoch)
+        order = torch.randperm(len(self.lessons.images), generator=generator)
+        total = 0.0
+        for index in torch.split(order, self.tuning.batch_size):
+            labels = self.lessons.labels[index].to(self.execution.device)
+            with self.execution.autocast():
+                logits = self.network(self._input(self.lessons.images[index]))
+            loss = F.cross_entropy(logits.float(), labels)
+            self.optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            self.optimiser.step()
+            total += loss.item() * len(index)
+        if not total < float("inf"):
+            raise FloatingPointError(f"fine-tuning, epoch {self.epoch + 1}: loss {total}")
+        return total / len(order)
+
+    def _examine(self) -> None:
+        """Accuracy on held-out images, and how far the teacher has moved."""
+        teacher = pyramid_of(self.network).to(self.execution.device)
+        original = self.original.to(self.execution.device)
+        self.network.eval()
+        right, cosine, batches = 0, dict.fromkeys(("layer1", "layer2", "layer3"), 0.0), 0
+        held = zip(
+            torch.split(self.lessons.held_images, self.tuning.batch_size),
+            torch.split(self.lessons.held_labels, self.tuning.batch_size),
+            strict=True,
+        )
+        for images, labels in held:
+            x = self._input(images)
+            with torch.no_grad():
+                right += int((self.network(x).argmax(1).cpu() == labels).sum())
+            for level, value in feature_cosine(original, teacher, x).items():
+                cosine[level] += value
+            batches += 1
+        self._log("accuracy", right / len(self.lessons.held_labels))
+        for level, value in weight_change(self.original, teacher).items():
+            self._log(f"weight_change_{level}", value)
+            self._log(f"feature_cosine_{level}", cosine[level] / batches)
+
+    def _input(self, images: Tensor) -> Tensor:
+        return prepare(images.to(self.execution.device))
+
+    def _log(self, name: str, value: float) -> None:
+        self.curves.setdefault(name, []).append(float(f"{value:.6g}"))
+
+    def _state(self) -> _State:
+        return {
+            "network": dict(self.network.state_dict()),
+            "optimiser": self.optimiser.state_dict(),
+            "epoch": self.epoch,
+            "curves": self.curves,
+        }
+
+    def _resume(self) -> None:
+        saved = self.execution.checkpoint.load() if self.execution.checkpoint else None
+        if saved is None:
+            return
+        state = cast(_State, saved)
+        self.network.load_state_dict(state["network"])
+        # the stage of the last epoch done, so that its optimiser's state fits
+        self.epoch = state["epoch"] - 1
+        self.optimiser = self._new_stage()
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.epoch, self.curves = state["epoch"], state["curves"]

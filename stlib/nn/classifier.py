@@ -1,0 +1,65 @@
+"""The whole ResNet-18 with a new head: what ET-STPM fine-tunes; layer1 to layer3 become the teacher."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet, resnet18
+
+from stlib.nn.backbone import ResNet18Pyramid, load_state
+
+LEVELS = ("layer1", "layer2", "layer3")
+
+
+def load_classifier(source: str, classes: int, *, seed: int) -> ResNet:
+    """ResNet-18 with the weights of `source` (see `load_teacher`) and a random head for `classes` classes.
+
+    Tensors that the source lacks keep their random initialisation; `TeacherInfo.missing` names them.
+    Raises what `load_teacher` raises.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = resnet18(weights=None, num_classes=classes)
+    own = network.state_dict()
+    given = {n: t for n, t in load_state(source).items() if n in own and not n.startswith("fc.")}
+    network.load_state_dict(own | given)
+    return network
+
+
+def freeze_backbone(network: ResNet) -> None:
+    """Leave only the head to train. In eval mode: frozen parameters do not stop BatchNorm's statistics."""
+    network.eval().requires_grad_(False)
+    network.fc.requires_grad_(True)
+
+
+def unfreeze(network: ResNet) -> None:
+    """Everything trains, BatchNorm statistics included."""
+    network.train().requires_grad_(True)
+
+
+def pyramid_of(network: nn.Module) -> ResNet18Pyramid:
+    """A copy of the network's conv1 to layer3 as a frozen teacher."""
+    pyramid = ResNet18Pyramid()
+    state = network.state_dict()
+    pyramid.load_state_dict({name: state[name].detach().cpu() for name in pyramid.state_dict()})
+    return pyramid.eval().requires_grad_(False)
+
+
+def weight_change(before: nn.Module, after: nn.Module) -> dict[str, float]:
+    """Per level ||after - before|| / ||before|| over all convolution weights (Frobenius norm)."""
+    old, new = before.state_dict(), after.state_dict()
+    found = {}
+    for level in LEVELS:
+        names = [n for n in old if n.startswith(level) and old[n].dim() == 4]
+        moved = sum(float((new[n].cpu() - old[n].cpu()).double().square().sum()) for n in names)
+        size = sum(float(old[n].double().square().sum()) for n in names)
+        found[level] = (moved / size) ** 0.5
+    return found
+
+
+def feature_cosine(before: nn.Module, after: nn.Module, images: Tensor) -> dict[str, float]:
+    """Per level the mean cosine similarity of both teachers' features over images and positions.
+
+    `images`: (N, 3, S, S), normalised, on the device of both networks.
+    """
+    with torch.no_grad():
+        pairs = zip(LEVELS, before(images), after(images), strict=True)
+        return {level: float(torch.cosine_similarity(a, b, dim=1).mean()) for level, a, b in pairs}

@@ -57,6 +57,15 @@ VARIANTS: dict[str, dict[str, object]] = {
 at the other epochs."""
 
 
+def variant(epochs: int, rest: str = "") -> str:
+    """The variant of `epochs` full epochs together with another deviation, such as 'data=B'.
+
+    >>> variant(2), variant(5), variant(2, "data=B"), variant(5, "data=B")
+    ('', 'e=5', 'data=B', 'e=5,data=B')
+    """
+    return ",".join(part for part in (f"e={epochs}" if epochs != 2 else "", rest) if part)
+
+
 class ETSTPM(stpm.STPM):
     """STPM on whatever teacher it is given; `config.loss` may be the paper's sentence."""
 

@@ -42,6 +42,19 @@ ROWS: dict[str, dict[str, object]] = {
 """The ablation: rows 1 to 6 of the paper's Table 4 in its order (row 7 is the method itself), the combination
 it leaves out, and the capacity control: PCAR's three convolutions summed without recalibration."""
 
+TABLE: dict[str, str] = {
+    "none": "none",
+    "RCM": "RCM",
+    "AFF": "AFF",
+    "PCAR": "PCAR",
+    "RCM+PCAR": "RCM+PCAR",
+    "AFF+PCAR": "AFF+PCAR",
+    "RCM+AFF+PCAR": "",
+    "RCM+AFF": "RCM+AFF",
+    "control": "control",
+}
+"""Label of a row -> variant; the row with all three modules is PFADSeg itself."""
+
 CHOICES: dict[str, dict[str, object]] = {
     "gamma=1": {"layer_scale": 1.0},
     "dilations=1-2-3": {"dilations": (1, 2, 3)},

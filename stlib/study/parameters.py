@@ -1,35 +1,38 @@
-"""The parameters of notebooks/run.ipynb: everything that can be wrong with them is found before any work.
+"""The parameters of the notebooks: everything that can be wrong with them is found before any work.
 
 papermill accepts any name: a misspelt parameter would silently leave the default in force.
 """
 
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import TqdmWarning
 
 from stlib.data.demo import DEMO_CATEGORIES, make_demo
 from stlib.data.mvtec import Layout, scan
+from stlib.methods import et_stpm, pfadseg
 from stlib.paths import BUILD, DATA, RECORDS, ROOT, RUNS
 from stlib.protocol import Precision, Profile
 from stlib.study.experiment import Run
+
+P = TypeVar("P", bound="_Common")
 
 
 class ParameterError(ValueError):
     """A parameter of the notebook that cannot be used; the message names it, its value and the remedy."""
 
 
-class Parameters(BaseModel):
-    """The notebook's parameters: exactly the names of its `parameters` cell, where their meaning stands."""
+class _Common(BaseModel):
+    """The names that every notebook's `parameters` cell has; their meaning stands there."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    method: str
     category: str
     seed: int
     profile: Profile
@@ -39,6 +42,28 @@ class Parameters(BaseModel):
     precision: Precision
     records: str
     runs: str
+
+
+class Parameters(_Common):
+    """Of notebooks/run.ipynb: one run."""
+
+    method: str
+    variant: str
+    textures: str
+
+
+class AblationParameters(_Common):
+    """Of notebooks/ablation.ipynb: one row of PFADSeg's ablation, or all."""
+
+    row: str
+    textures: str
+
+
+class EpochParameters(_Common):
+    """Of notebooks/teacher_epochs.ipynb: ET-STPM at some numbers of fine-tuning epochs."""
+
+    epochs: int | list[int]
+    variant: str
 
 
 @dataclass(frozen=True)
@@ -57,14 +82,43 @@ def check(namespace: Mapping[str, object]) -> Plan:
     Raises ParameterError (or another ValueError) for a name that is no parameter, a value that cannot work,
     a folder that cannot be written and a dataset that is not there; nothing has been computed by then.
     """
-    values = _parameters(namespace)
+    values = _parameters(namespace, Parameters)
+    return _plan(values, values.method, values.variant, values.textures)
+
+
+def check_ablation(namespace: Mapping[str, object]) -> list[Plan]:
+    """The runs of notebooks/ablation.ipynb: the row asked for, or every row. Raises as `check` does."""
+    values = _parameters(namespace, AblationParameters)
+    known = ", ".join(pfadseg.TABLE)
+    if values.row not in (*pfadseg.TABLE, "all"):
+        raise ParameterError(f"row = '{values.row}': choose one of {known}, or all")
+    rows = pfadseg.TABLE if values.row == "all" else {values.row: pfadseg.TABLE[values.row]}
+    return [_plan(values, "pfadseg", variant, values.textures) for variant in rows.values()]
+
+
+def check_epochs(namespace: Mapping[str, object]) -> list[Plan]:
+    """The runs of notebooks/teacher_epochs.ipynb, fewest epochs first. Raises as `check` does."""
+    values = _parameters(namespace, EpochParameters)
+    asked = [values.epochs] if isinstance(values.epochs, int) else sorted(set(values.epochs))
+    return [_plan(values, "et_stpm", et_stpm.variant(e, values.variant), "") for e in asked]
+
+
+def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:
     demo = values.profile == "demo"
     records = _folder("records", values.records, BUILD / "records" if demo else RECORDS)
     runs = _folder("runs", values.runs, BUILD / "runs" if demo else RUNS)
     made = demo and not values.data
     root = BUILD / "demo" if made else ROOT / values.data if values.data else DATA / "mvtec_ad"
-    common = values.model_dump(include={"method", "category", "seed", "profile", "device", "precision"})
-    spec = Run(**common, data=root, teacher=_teacher(values.teacher))
+    common = values.model_dump(include={"category", "seed", "profile", "device", "precision"})
+    foreign = ROOT / textures if textures else "demo" if demo else DATA / "dtd"
+    spec = Run(
+        **common,
+        method=method,
+        variant=variant,
+        data=root,
+        teacher=_teacher(values.teacher),
+        textures=foreign,
+    )
     spec.check()
     if made and values.category not in DEMO_CATEGORIES:
         known = ", ".join(DEMO_CATEGORIES)
@@ -72,7 +126,7 @@ def check(namespace: Mapping[str, object]) -> Plan:
     return Plan(spec, scan(_demo(root) if made else root, values.category), records, runs)
 
 
-def _parameters(namespace: Mapping[str, object]) -> Parameters:
+def _parameters(namespace: Mapping[str, object], model: type[P]) -> P:
     plain = (str, int, float, list, dict, type(None))  # all that a parameter of papermill can be
     given = {
         name: value
@@ -80,20 +134,21 @@ def _parameters(namespace: Mapping[str, object]) -> Parameters:
         if isinstance(value, plain) and not name.startswith("_") and name not in ("In", "Out")
     }
     try:
-        return Parameters.model_validate(given)
+        return model.model_validate(given)
     except ValidationError as error:
-        problems = [
-            _problem(str(item["loc"][0]), item["type"], item["msg"], given) for item in error.errors()
-        ]
-        raise ParameterError("\n".join(["this run cannot start:", *problems])) from None
+        # a value of the wrong type is reported once per type that would do
+        found = {str(item["loc"][0]): item for item in reversed(error.errors())}
+        known = list(model.model_fields)
+        problems = [_problem(name, i["type"], i["msg"], given, known) for name, i in found.items()]
+        raise ParameterError("\n".join(["this run cannot start:", *reversed(problems)])) from None
 
 
-def _problem(name: str, kind: str, message: str, given: Mapping[str, object]) -> str:
+def _problem(name: str, kind: str, message: str, given: Mapping[str, object], fields: Sequence[str]) -> str:
     if kind == "missing":
         return f"  {name} is not set: restore the cell tagged 'parameters'"
     if kind == "extra_forbidden":
-        near = get_close_matches(name, Parameters.model_fields, 1)
-        known = f"did you mean {near[0]}?" if near else f"there are {', '.join(Parameters.model_fields)}"
+        near = get_close_matches(name, fields, 1)
+        known = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
         return f"  {name} = {given[name]!r}: no such parameter, {known}"
     remedy = f" (papermill keeps text as text with -r {name} ...)" if kind == "string_type" else ""
     return f"  {name} = {given[name]!r}: {message[0].lower()}{message[1:]}{remedy}"

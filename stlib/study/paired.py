@@ -1,0 +1,115 @@
+"""Does one method beat another on the same images and seeds? Paired differences. Imports no torch.
+
+The rule was fixed before the first pair of runs was finished: a gain counts when its interval lies above
+zero, a loss when it lies below, and otherwise nothing can be told apart. The interval covers chance in the
+test images (paired bootstrap replicates) and, from two seeds on, in the training (seeds are drawn again in
+every replicate).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, Metric, Profile
+from stlib.study.records import Record
+from stlib.study.tables import INTERVAL, select
+
+Answer = Literal["gain", "loss", "no difference to be seen", "not run"]
+
+
+@dataclass(frozen=True)
+class Key:
+    """Which runs: a method, one of its variants, and a profile."""
+
+    method: str
+    variant: str = ""
+    profile: Profile = "paper"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The difference of two methods in one metric: second minus first."""
+
+    category: str
+    """Or 'mean of K'."""
+    seeds: tuple[int, ...]
+    """Seeds that both have."""
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    """95 % interval of the difference."""
+    labels: tuple[str, ...] = ()
+    """Labels of the runs on either side."""
+
+    @property
+    def answer(self) -> Answer:
+        """The rule above, applied to the interval."""
+        if self.low > 0:
+            return "gain"
+        return "loss" if self.high < 0 else "no difference to be seen"
+
+    @property
+    def provisional(self) -> bool:
+        """True when fewer seeds stand behind it than a verdict needs."""
+        return len(self.seeds) < SEEDS_FOR_A_VERDICT
+
+
+def pairs(records: Iterable[Record], first: Key, second: Key, metric: Metric) -> list[Pair]:
+    """A pair per category in which both methods have a finished run with the same seed, on the same data.
+
+    The last one is the mean over these categories; empty when there is no pair. Runs may carry labels: both
+    sides ran under the same conditions, and the labels come along.
+    """
+    everything = list(records)
+    sides = [_by_place(everything, key, metric) for key in (first, second)]
+    places = [place for place in sides[0] if place in sides[1]]
+    found, draws = [], []
+    for category in (*CATEGORIES, *sorted({c for c, _ in places} - set(CATEGORIES))):
+        seeds = sorted(seed for c, seed in places if c == category)
+        matched = [(sides[0][category, s], sides[1][category, s]) for s in seeds]
+        matched = [(a, b) for a, b in matched if a.dataset.fingerprint == b.dataset.fingerprint]
+        if matched:
+            replicates = _replicates(matched, metric)
+            found.append(_pair(category, matched, metric, replicates))
+            draws.append(replicates)
+    if not found:
+        return []
+    return [*found, _mean(found, np.mean(draws, axis=0))]
+
+
+def _by_place(records: Sequence[Record], key: Key, metric: Metric) -> dict[tuple[str, int], Record]:
+    runs = select(records, key.method, profile=key.profile, variant=key.variant)
+    return {(r.category, r.seed): r for r in runs if r.status == "finished" and r.bootstrap.get(metric)}
+
+
+def _replicates(matched: Sequence[tuple[Record, Record]], metric: Metric) -> NDArray[np.float64]:
+    """(R,) differences of the mean over seeds, for test images and seeds drawn with replacement."""
+    differences = np.array([np.subtract(b.bootstrap[metric], a.bootstrap[metric]) for a, b in matched])
+    seeds, count = differences.shape
+    drawn = np.random.default_rng(0).integers(seeds, size=(seeds, count))
+    return np.asarray(np.take_along_axis(differences, drawn, axis=0).mean(axis=0))
+
+
+def _pair(
+    category: str, matched: Sequence[tuple[Record, Record]], metric: Metric, replicates: NDArray[np.float64]
+) -> Pair:
+    first = float(np.mean([a.metrics[metric] for a, _ in matched]))
+    second = float(np.mean([b.metrics[metric] for _, b in matched]))
+    low, high = np.percentile(replicates, INTERVAL)
+    labels = dict.fromkeys(label for pair in matched for run in pair for label in run.labels())
+    seeds = tuple(a.seed for a, _ in matched)
+    return Pair(category, seeds, first, second, second - first, float(low), float(high), tuple(labels))
+
+
+def _mean(found: Sequence[Pair], replicates: NDArray[np.float64]) -> Pair:
+    first, second = (float(np.mean([getattr(p, side) for p in found])) for side in ("first", "second"))
+    low, high = np.percentile(replicates, INTERVAL)
+    fewest = min((p.seeds for p in found), key=len)
+    labels = tuple(dict.fromkeys(label for p in found for label in p.labels))
+    name = f"mean of {len(found)}"
+    return Pair(name, fewest, first, second, second - first, float(low), float(high), labels)

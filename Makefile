@@ -11,13 +11,14 @@ ENV  := $(VENV)/.stlib-installed
 SITE := build/_build/html
 PORT ?= 8000
 
-METHODS    := stpm
-CATEGORIES := brick grass gravel washer
-DEMO := $(foreach m,$(METHODS),$(foreach c,$(CATEGORIES),build/notebooks/$(m)-$(c).ipynb))
+# What the demo runs: notebooks/run.ipynb on METHOD-CATEGORY, and the two studies as they stand.
+RUNS    := stpm-brick stpm-grass stpm-gravel stpm-washer destseg-washer pfadseg-washer
+STUDIES := ablation teacher_epochs
+DEMO := $(foreach n,$(RUNS) $(STUDIES),build/notebooks/$(n).ipynb)
 
 CODE  := $(shell find stlib -name '*.py' -o -name '*.safetensors')
 PAGES := _config.yml $(shell find book results -type f -not -path 'results/runs/*')
-DEMO_READS := notebooks/run.ipynb $(CODE) $(wildcard results/reported/* results/records/demo/*/*) requirements.lock
+DEMO_READS := $(CODE) $(wildcard results/reported/* results/records/demo/*/*) requirements.lock
 
 export UV_HTTP_TIMEOUT ?= 300
 # Waiting threads that spin make a busy machine many times slower.
@@ -92,13 +93,21 @@ endif
 build/notebooks/%.ipynb: METHOD = $(word 1,$(subst -, ,$*))
 build/notebooks/%.ipynb: CATEGORY = $(word 2,$(subst -, ,$*))
 build/notebooks/%.ipynb: RECORD = build/records/demo/$(METHOD)/$(CATEGORY)-s0.json
-build/notebooks/%.ipynb: $(DEMO_READS) | $(ENV)
+$(RUNS:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: notebooks/run.ipynb $(DEMO_READS) | $(ENV)
 	@echo "== notebook $(METHOD) on $(CATEGORY)"
 	@mkdir -p build/notebooks build/tmp
 	@rm -f $(RECORD) build/tmp/$*.ipynb build/runs/$(RECORD:build/records/%.json=%.ckpt)
 	$(BIN)/papermill notebooks/run.ipynb build/tmp/$*.ipynb --request-save-on-cell-execute \
 		-p method $(METHOD) -p category $(CATEGORY) -p seed 0 -p profile demo
 	@test -s $(RECORD) || { echo "error: no record $(RECORD); see build/tmp/$*.ipynb" >&2; exit 1; }
+	@mv build/tmp/$*.ipynb $@
+
+# As they stand; every run in them leaves its own record.
+$(STUDIES:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: notebooks/%.ipynb $(DEMO_READS) | $(ENV)
+	@echo "== notebook $*"
+	@mkdir -p build/notebooks build/tmp
+	@rm -f build/tmp/$*.ipynb
+	$(BIN)/papermill $< build/tmp/$*.ipynb --request-save-on-cell-execute
 	@mv build/tmp/$*.ipynb $@
 
 build/book.stamp: $(PAGES) $(CODE) $(DEMO) requirements.lock | $(ENV)

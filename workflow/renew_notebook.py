@@ -1,43 +1,56 @@
-"""Renew what the demo is compared with: its committed records and the outputs of notebooks/run.ipynb.
+"""Renew what the demo is compared with: its committed records and the outputs of the notebooks.
 
 python workflow/renew_notebook.py
 """
+
+from pathlib import Path
 
 import nbformat
 import papermill
 
 from stlib.data.demo import DEMO_CATEGORIES
-from stlib.methods import METHODS
 from stlib.paths import BUILD, RECORDS, ROOT
-from stlib.study.records import read_record, record_path, write_record
+from stlib.study.records import load_records, load_teacher_records, write_record, write_teacher_record
 
-NOTEBOOK = ROOT / "notebooks" / "run.ipynb"
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+RUN = ROOT / "notebooks" / "run.ipynb"
+MORE = [{"category": name} for name in DEMO_CATEGORIES] + [
+    {"method": method, "category": "washer"} for method in ("destseg", "pfadseg")
+]
+"""Runs of the demo besides those that the notebooks make as they stand."""
 
 
 def main() -> None:
-    """Run the demo of every method and category, keep the records and the outputs that nbval checks."""
-    for method, entry in METHODS.items():
-        if "demo" in entry.profiles:
-            for category in DEMO_CATEGORIES:
-                execute(method=method, category=category)
-                made = read_record(BUILD / "records" / record_path(method, category, 0, "demo"))
-                write_record(made, RECORDS)
-    executed = execute()  # once more: it now compares with the new records
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    done = {cell.id: cell for cell in executed.cells}
+    """Run the demo, keep its records, and give the notebooks the outputs that nbval checks."""
+    for parameters in MORE:
+        execute(RUN, **parameters)
+    for path in NOTEBOOKS:
+        execute(path)
+    for record in load_records(BUILD / "records"):
+        write_record(record, RECORDS)
+    for teacher in load_teacher_records(BUILD / "teachers"):
+        write_teacher_record(teacher)
+    for path in NOTEBOOKS:
+        renew(path)
+
+
+def renew(path: Path) -> None:
+    """Execute once more, now beside the new records, and keep the outputs of the checked cells."""
+    done = {cell.id: cell for cell in execute(path).cells}
+    notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             checked = "nbval-check-output" in cell.metadata.get("tags", [])
             cell.outputs = done[cell.id].outputs if checked else []
             cell.execution_count = done[cell.id].execution_count if checked else None
-    nbformat.write(notebook, NOTEBOOK)
+    nbformat.write(notebook, path)
 
 
-def execute(**parameters: str) -> nbformat.NotebookNode:
+def execute(path: Path, **parameters: str) -> nbformat.NotebookNode:
     """The notebook after a run with `parameters`. Raises PapermillExecutionError when a cell fails."""
-    output = BUILD / "tmp" / "renew.ipynb"
+    output = BUILD / "tmp" / f"renew-{path.name}"
     output.parent.mkdir(parents=True, exist_ok=True)
-    papermill.execute_notebook(NOTEBOOK, output, parameters=parameters)
+    papermill.execute_notebook(path, output, parameters=parameters)
     return nbformat.read(output, as_version=4)
 
 

@@ -29,7 +29,7 @@ class Tuning(BaseModel):
     """A: train/good, no leakage. B: and half of the anomalous test images. C: and all of them."""
     image_size: PositiveInt = IMAGE_SIZE
     batch_size: PositiveInt = 32
-    head_epochs: NonNegativeInt = 1
+    head_epochs: PositiveInt = 1
     head_rate: PositiveFloat = 1e-3
     """Adam, constant, while only the head learns."""
     full_rate: PositiveFloat = 1e-4

@@ -4,7 +4,7 @@ DeSTSeg's training (methods/destseg.py) with PCAR, AFF and RCM in its networks a
 4.3). What the text leaves open follows DeSTSeg's code.
 """
 
-from stlib.methods.destseg import Config
+from stlib.methods.destseg import DEMO, SHORT, Config
 from stlib.protocol import Profile
 
 PAPER = Config(
@@ -18,10 +18,6 @@ PAPER = Config(
     aff=True,
     pcar="pcar",
 )
-
-SHORT = {"batch_size": 8, "student_steps": 200, "segmentation_steps": 100}
-"""About half an hour on one CPU core without PCAR, twice that with it."""
-DEMO = {"image_size": 128, "batch_size": 8, "student_steps": 60, "segmentation_steps": 60}
 
 PROFILES: dict[Profile, Config] = {
     "paper": PAPER,
@@ -41,19 +37,6 @@ ROWS: dict[str, dict[str, object]] = {
 }
 """The ablation: rows 1 to 6 of the paper's Table 4 in its order (row 7 is the method itself), the combination
 it leaves out, and the capacity control: PCAR's three convolutions summed without recalibration."""
-
-TABLE: dict[str, str] = {
-    "none": "none",
-    "RCM": "RCM",
-    "AFF": "AFF",
-    "PCAR": "PCAR",
-    "RCM+PCAR": "RCM+PCAR",
-    "AFF+PCAR": "AFF+PCAR",
-    "RCM+AFF+PCAR": "",
-    "RCM+AFF": "RCM+AFF",
-    "control": "control",
-}
-"""Label of a row -> variant; the row with all three modules is PFADSeg itself."""
 
 CHOICES: dict[str, dict[str, object]] = {
     "gamma=1": {"layer_scale": 1.0},

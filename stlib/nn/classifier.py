@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet, resnet18
 
-from stlib.nn.backbone import ResNet18Pyramid, load_state
+from stlib.nn.backbone import ResNet18Pyramid, load_state, load_teacher
 
 LEVELS = ("layer1", "layer2", "layer3")
 
@@ -19,7 +19,8 @@ def load_classifier(source: str, classes: int, *, seed: int) -> ResNet:
         torch.manual_seed(seed)
         network = resnet18(weights=None, num_classes=classes)
     own = network.state_dict()
-    given = {n: t for n, t in load_state(source).items() if n in own and not n.startswith("fc.")}
+    state = load_teacher(source)[0].state_dict() | load_state(source)  # 'random' is a pyramid, not a file
+    given = {n: t for n, t in state.items() if n in own and not n.startswith("fc.")}
     network.load_state_dict(own | given)
     return network
 

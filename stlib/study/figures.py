@@ -23,6 +23,8 @@ from stlib.study.tables import rows_of
 BLUE, ORANGE, GREEN, RED = sns.color_palette("colorblind")[:4]
 WIDTH = 7.0
 """Inches; at 100 dots per inch the width of a page's column."""
+PANELS = 3
+"""Charts side by side."""
 STYLE = {"font.size": 11, "axes.titlesize": 11, "figure.facecolor": "white", "savefig.facecolor": "white"}
 
 ALT = {
@@ -37,13 +39,15 @@ ALT = {
     "tolerance, a dot for the reproduced mean and its interval. The same numbers are in the table.",
     "progress_grid": "A grid with one row per method and one column per category; every measured cell holds "
     "its number of seeds, cells without a run are empty. The same content is in the table.",
+    "across_works": "Dot plot, one line per category: the score of one method as printed in several works, "
+    "one marker per work. The same numbers are in the table.",
 }
 """What each figure plots, for the `alt` attribute; never what came out."""
 
 Values = NDArray[np.floating]
 
 
-def _canvas(rows: int, columns: int, height: float) -> tuple[Figure, NDArray[np.object_]]:
+def canvas(rows: int, columns: int, height: float) -> tuple[Figure, NDArray[np.object_]]:
     """A figure of the page's width with a (rows, columns) array of axes that share x in a column."""
     with sns.axes_style("whitegrid", rc=STYLE):
         figure, axes = plt.subplots(
@@ -57,7 +61,7 @@ def samples(
     images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_] | None], names: Sequence[str]
 ) -> Figure:
     """A row of (S, S, 3) RGB images under their names, defects outlined where a (S, S) mask is given."""
-    figure, axes = _canvas(1, len(images), 2.2)
+    figure, axes = canvas(1, len(images), 2.2)
     for axis, image, mask, name in zip(axes[0], images, masks, names, strict=True):
         axis.imshow(image)
         axis.set(xticks=[], yticks=[], title=name)
@@ -79,14 +83,19 @@ def training_curves(histories: Mapping[str, Sequence[History]]) -> Figure:
     if not any(histories.values()):
         raise ValueError("no training to draw: pass at least one history")
     names = list(dict.fromkeys(curve for group in histories.values() for h in group for curve in h.curves))
-    figure, axes = _canvas(len(histories), len(names), 2.1 * len(histories) + 0.6)
-    for line, (label, group) in zip(axes, histories.items(), strict=True):
-        for axis, name in zip(line, names, strict=True):
-            for history, colour in zip(group, cycle(sns.color_palette("colorblind"))):
+    lines = [names[i : i + PANELS] for i in range(0, len(names), PANELS)]
+    rows = [(label, line) for label in histories for line in lines]
+    figure, axes = canvas(len(rows), len(lines[0]), 2.1 * len(rows) + 0.6)
+    for drawn, (label, line) in zip(axes, rows, strict=True):
+        for axis, name in zip(drawn, line, strict=False):
+            for history, colour in zip(histories[label], cycle(sns.color_palette("colorblind"))):
                 _curve(axis, history, name, colour)
             axis.set_title(f"{label} {name.replace('_', ' ')}".strip())
+        for axis in drawn[len(line) :]:
+            axis.set_axis_off()
+    by_epoch = any("epoch" in h.selected for group in histories.values() for h in group)
     for axis in axes[-1]:
-        axis.set_xlabel("epoch (dashed: tested)")
+        axis.set_xlabel("epoch (dashed: tested)" if by_epoch else "logged means; last step tested")
     return figure
 
 
@@ -108,7 +117,7 @@ def good_and_defective(record: Record) -> tuple[Values, Values]:
 
 def score_histogram(good: Values, defective: Values) -> Figure:
     """Distribution of (G,) and (D,) image scores over common bins."""
-    figure, axes = _canvas(1, 1, 2.8)
+    figure, axes = canvas(1, 1, 2.8)
     axis = axes[0, 0]
     bins = np.histogram_bin_edges(np.concatenate([good, defective]), bins=30)
     axis.hist(good, bins, color=BLUE, alpha=0.6, label="good")
@@ -120,7 +129,7 @@ def score_histogram(good: Values, defective: Values) -> Figure:
 
 def roc_pr(pixel_curves: Mapping[str, Sequence[float]], good: Values, defective: Values) -> Figure:
     """ROC and precision-recall: of pixels from a record's thinned curves, of images from their scores."""
-    figure, axes = _canvas(1, 2, 3.4)
+    figure, axes = canvas(1, 2, 3.4)
     image = image_curves(good, defective)
     for curves, label, style, colour in ((pixel_curves, "pixels", "-", BLUE), (image, "images", "--", RED)):
         if curves:
@@ -180,7 +189,7 @@ def gallery(
     """
     if len({len(images), len(masks), len(maps), len(names), len(rows)}) != 1:
         raise ValueError("images, masks, maps, names and rows must be equally many")
-    figure, axes = _canvas(len(images), 3, 2.3 * len(images))
+    figure, axes = canvas(len(images), 3, 2.3 * len(images))
     scale = PowerNorm(0.5, vmin=0, vmax=max(float(maps.max()), 1e-12))  # maps of products have long tails
     for line, image, mask, anomaly, name, row in zip(axes, images, masks, maps, names, rows, strict=True):
         for axis in line:
@@ -204,7 +213,7 @@ def reported_vs_reproduced(frame: pd.DataFrame) -> Figure:
     metric = frame.attrs["metric"]
     tolerance = TOLERANCES[metric]
     rows = rows_of(frame)[:-1]
-    figure, axes = _canvas(1, 1, 4.8)
+    figure, axes = canvas(1, 1, 4.8)
     axis: Axes = axes[0, 0]
     for y, row in enumerate(rows):
         if row.reported_number is not None:
@@ -222,13 +231,29 @@ def reported_vs_reproduced(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def across_works(printed: pd.DataFrame, metric: str) -> Figure:
+    """`audit.across_works` as a dot plot: a line per category, a marker and colour per work."""
+    scores = printed.astype(float)
+    figure, axes = canvas(1, 1, 5.2)
+    axis: Axes = axes[0, 0]
+    lines = range(len(scores))
+    axis.hlines(lines, scores.min(axis=1), scores.max(axis=1), color="#bbbbbb")
+    for name, marker, colour in zip(scores, cycle("osD^v"), cycle(sns.color_palette("colorblind"))):
+        axis.plot(scores[name], lines, marker, color=colour, alpha=0.8, label=name)
+    axis.set_yticks(lines, list(scores.index))
+    axis.invert_yaxis()
+    axis.set_xlabel(metric)
+    axis.legend(loc="best", framealpha=1)
+    return figure
+
+
 def progress_grid(state: pd.DataFrame) -> Figure:
     """`tables.state_of_study` as a grid: the number of seeds as a figure and a shade in every cell."""
     methods, categories = state["method"].unique(), state["category"].unique()
     marks = [_mark(*row) for row in state[["seeds", "labelled", "failed"]].to_numpy()]
     grid = state.assign(mark=marks).set_index(["method", "category"])
     seeds = grid["seeds"].unstack().loc[methods, categories]
-    figure, axes = _canvas(1, 1, 1.2 + 0.4 * len(seeds))
+    figure, axes = canvas(1, 1, 1.2 + 0.4 * len(seeds))
     shades = ListedColormap(["#f2f2f2", *sns.light_palette(BLUE, SEEDS_FOR_A_VERDICT + 1)[1:]])
     numbers = grid["mark"].unstack().loc[methods, categories]
     cells = {"annot": numbers, "fmt": "", "linewidths": 1, "linecolor": "white", "cbar": False}

@@ -1,30 +1,39 @@
 """What the cells of notebooks/run.ipynb show: each function is one cell."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 
 from stlib.data.mvtec import read_image, read_mask
-from stlib.methods import entry
+from stlib.methods import entry, et_stpm
+from stlib.methods.execution import Execution
+from stlib.nn.backbone import load_teacher, prepare
 from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, METRICS, PROFILES
-from stlib.study import figures
+from stlib.study import curves, figures
 from stlib.study.experiment import Outcome, RunFailed, run
 from stlib.study.pages import Html, score, signed, to_html
 from stlib.study.parameters import Plan
 from stlib.study.records import Record, write_record
 from stlib.study.reported import reported
+from stlib.study.teachers import tuned_teacher
 
 
 def recipe(plan: Plan) -> Html:
     """Everything that the numbers depend on, as a table."""
     spec = plan.run
-    config = entry(spec.method).profiles[spec.profile].model_dump()
+    config = entry(spec.method).recipe(spec.profile, spec.variant).model_dump()
+    config |= {f"tuning: {name}": value for name, value in config.pop("tuning", {}).items()}
     teacher = Path(spec.teacher).name
-    values = {"method": entry(spec.method).title, "category": spec.category, "seed": spec.seed}
+    values: dict[str, object] = {
+        "method": entry(spec.method).title,
+        "variant": spec.variant or "as published",
+    }
+    values |= {"category": spec.category, "seed": spec.seed}
     values |= {"profile": f"{spec.profile}: {PROFILES[spec.profile]}", "teacher": teacher}
     return _pairs(values | {"device": spec.device, "precision": spec.precision} | config, "What is run")
 
@@ -55,6 +64,16 @@ def train(plan: Plan) -> Outcome:
         raise
 
 
+def train_each(plans: Sequence[Plan]) -> list[Outcome]:
+    """`train` for every plan in turn; every record is written as its run ends."""
+    outcomes = []
+    for plan in plans:
+        outcome = train(plan)
+        outcome.keep(plan.records)
+        outcomes.append(outcome)
+    return outcomes
+
+
 def gallery(outcome: Outcome) -> Figure:
     """The test images that `figures.gallery_rows` names, with ground truth and anomaly map."""
     category, maps = outcome.category, outcome.maps
@@ -70,10 +89,35 @@ def gallery(outcome: Outcome) -> Figure:
     )
 
 
+def teacher_features(plan: Plan) -> Figure:
+    """Mean activation per level of the teacher before and after fine-tuning, on the first defective image."""
+    spec = plan.run
+    config = entry(spec.method).recipe(spec.profile, spec.variant)
+    if not isinstance(config, et_stpm.Config):
+        raise TypeError(f"{spec.method} does not fine-tune its teacher")
+    tuned, _, _ = tuned_teacher(
+        spec.teacher,
+        config.tuning,
+        config.teacher_epochs,
+        root=spec.data,
+        profile=spec.profile,
+        execution=Execution(torch.device(spec.device), spec.precision),
+        runs=plan.runs,
+    )
+    item = next(item for item in plan.layout.test if item.mask is not None)
+    image = read_image(item.image, config.image_size)
+    x = prepare(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
+    before, after = (
+        [level[0].mean(0).numpy() for level in net(x)] for net in (load_teacher(spec.teacher)[0], tuned)
+    )
+    return curves.feature_maps(image, before, after)
+
+
 def metrics(record: Record) -> Html:
     """The run's metrics, each beside the number that is reported for it."""
     known = record.category in CATEGORIES
-    printed = {m: reported(record.method, m, record.category) if known else None for m in METRICS}
+    asked = {"category": record.category, "variant": record.variant}
+    printed = {m: reported(record.method, m, **asked) if known else None for m in METRICS}
     rows = [
         {
             "Metric": METRICS[name],
@@ -87,7 +131,8 @@ def metrics(record: Record) -> Html:
         for name, told in printed.items()
     ]
     labels = "; ".join(record.labels()) or "full schedule and dataset"
-    return to_html(pd.DataFrame(rows), f"{record.method}, {record.category}, seed {record.seed}: {labels}")
+    name = " ".join(filter(None, (record.method, record.variant)))
+    return to_html(pd.DataFrame(rows), f"{name}, {record.category}, seed {record.seed}: {labels}")
 
 
 def save(plan: Plan, outcome: Outcome) -> Html:

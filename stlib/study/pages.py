@@ -1,20 +1,23 @@
 """What the pages of the book show: tables as plain HTML that reads well without styles, scripts or sight."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 
 import numpy as np
 import pandas as pd
 
-from stlib.protocol import METRICS, PROFILES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
+from stlib.protocol import CATEGORIES, METRICS, PROFILES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
 from stlib.study.records import Record, record_path
-from stlib.study.reported import METHOD_NAMES
+from stlib.study.reported import METHOD_NAMES, reported
 from stlib.study.runs import caption, rerun_command
-from stlib.study.tables import Row, Verdict, comparable, comparison, differing, rows_of, select
+from stlib.study.tables import METHODS, Row, Verdict, comparable, comparison, differing, rows_of, select
 
 RECORDS_URL = "../records/"
 """From a page of the book to the records: the site serves `results/` at its root (`html_extra_path`)."""
+
+STUDIED = {method: METHOD_NAMES[method] for method in METHODS}
+"""The methods of this study, with the names shown to readers."""
 
 VERDICT_CLASSES: dict[Verdict, str] = {
     "agrees": "verdict-agree",
@@ -69,7 +72,7 @@ def to_html(frame: pd.DataFrame, caption: str) -> Html:
     )
 
 
-def _frame(content: list[dict[str, object]] | dict[str, object]) -> pd.DataFrame:
+def plain(content: list[dict[str, object]] | dict[str, object]) -> pd.DataFrame:
     """Rows or columns as a frame that keeps its cells; pandas would turn `Markup` into plain text."""
     return pd.DataFrame(content, dtype=object)
 
@@ -136,7 +139,7 @@ def comparison_html(frame: pd.DataFrame, caption: str, *, first: str = "Category
         }
         for row in rows_of(frame)
     ]
-    return to_html(_frame(rows), caption)
+    return to_html(plain(rows), caption)
 
 
 def _reported(row: Row) -> Html:
@@ -181,12 +184,13 @@ def metrics_html(records: Sequence[Record], method: str, metrics: Sequence[Metri
     names = [*frames[metrics[0]].category[:-1], "mean"]
     runs = comparable(select(records, method))
     text = f"{METHOD_NAMES[method]}, other metrics, means over seeds. {caption(runs)}"
-    return to_html(_frame({"Category": names, **columns}), text)
+    return to_html(plain({"Category": names, **columns}), text)
 
 
 def _compact(row: Row) -> Markup:
     if row.verdict == "not run":
-        return NOT_RUN
+        told = f"<br><small>reported {row.reported}</small>" if row.reported else ""
+        return Html(str(NOT_RUN) + told)
     covers = f" ({row.category.removeprefix('mean of ')})" if row.category.startswith("mean") else ""
     if row.verdict == "not reported":
         return Html(score(row.reproduced) + covers)
@@ -207,21 +211,21 @@ def sensitivity_html(frame: pd.DataFrame, caption: str) -> Markup:
     for name in frame.columns.drop("as tested"):
         pairs = zip(frame[name], frame["as tested"], strict=True)
         shown[name] = [f"{score(value)} ({signed(value - base)})" for value, base in pairs]
-    return to_html(_frame(shown), caption)
+    return to_html(plain(shown), caption)
 
 
 def scores_html(records: Sequence[Record], metrics: Sequence[Metric], caption: str) -> Markup:
     """Every finished run on a line of its own with its labels: for runs that no table compares."""
     rows: list[dict[str, object]] = [
         {
-            "Run": f"{METHOD_NAMES[r.method]}, {r.category}, seed {r.seed}",
+            "Run": f"{METHOD_NAMES[r.method]} {r.variant}".strip() + f", {r.category}, seed {r.seed}",
             **{METRICS[metric]: score(r.metrics.get(metric)) for metric in metrics},
             "Labels": "; ".join(r.labels()) or "none",
         }
         for r in records
         if r.status == "finished"
     ]
-    return to_html(_frame(rows), caption) if rows else NOT_RUN
+    return to_html(plain(rows), caption) if rows else NOT_RUN
 
 
 def rerun_html(records: Sequence[Record]) -> Markup:
@@ -232,12 +236,39 @@ def rerun_html(records: Sequence[Record]) -> Markup:
     urls = [RECORDS_URL + r.path.as_posix() for r in records]
     rows: list[dict[str, object]] = [
         {
-            "Record": Html(link.format(url=url, name=f"{r.category}, seed {r.seed}")),
+            "Record": Html(link.format(url=url, name=f"{r.variant} {r.category}, seed {r.seed}".strip())),
             "Command": Html(block.format(style=WRAP, command=escape(rerun_command(r)))),
         }
         for r, url in zip(records, urls, strict=True)
     ]
-    return to_html(_frame(rows), "Records, and the commands that repeat them") if rows else NOT_RUN
+    return to_html(plain(rows), "Records, and the commands that repeat them") if rows else NOT_RUN
+
+
+def methods_html(records: Sequence[Record], metric: Metric) -> Html:
+    """Reproduced scores of every method side by side, with a label where a run is not the paper's setting."""
+    columns: dict[str, object] = {}
+    for method, name in STUDIED.items():
+        rows = rows_of(comparison(records, method, metric))[:-1]
+        columns.setdefault("Category", [row.category for row in rows])
+        columns[name] = [_method_cell(row) for row in rows]
+    return to_html(plain(columns), f"{METRICS[metric]}, reproduced, the papers' schedules")
+
+
+def _method_cell(row: Row) -> Markup:
+    if row.verdict == "not run":
+        return NOT_RUN
+    spread = f" \u00b1 {row.sd:.3f}" if row.sd is not None else ""
+    note = f"<br><small>{escape(row.note)}</small>" if row.note else ""
+    return Html(score(row.reproduced) + spread + note)
+
+
+def reported_html(columns: Mapping[str, tuple[str, str]], metric: Metric) -> Html:
+    """What papers print for several methods: heading -> (method, paper), a row per category and the mean."""
+    content: dict[str, object] = {"Category": [*CATEGORIES, "mean"]}
+    for name, (method, paper) in columns.items():
+        cells = [reported(method, metric, category, paper=paper) for category in (*CATEGORIES, "mean")]
+        content[name] = [f"{cell.exact:f}" if cell else "-" for cell in cells]
+    return to_html(plain(content), f"{METRICS[metric]} as printed")
 
 
 def state_html(state: pd.DataFrame) -> Html:
@@ -269,7 +300,7 @@ def tolerances_html() -> Html:
         "Largest difference that agrees": [TOLERANCES[m] for m in METRICS],
     }
     text = f"Tolerances of the verdict; with fewer than {SEEDS_FOR_A_VERDICT} seeds it is provisional"
-    return to_html(_frame(rows), text)
+    return to_html(plain(rows), text)
 
 
 def profiles_html() -> Html:
@@ -280,4 +311,4 @@ def profiles_html() -> Html:
         "Meaning": list(PROFILES.values()),
         "Example of a record": folders,
     }
-    return to_html(_frame(rows), "Profiles, never mixed in one table")
+    return to_html(plain(rows), "Profiles, never mixed in one table")

@@ -6,14 +6,16 @@ test images (paired bootstrap replicates) and, from two seeds on, in the trainin
 every replicate).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, Metric, Profile
+from stlib.study.pages import NOT_RUN, Html, Markup, plain, score, signed, to_html
 from stlib.study.records import Record
 from stlib.study.tables import INTERVAL, select
 
@@ -113,3 +115,27 @@ def _mean(found: Sequence[Pair], replicates: NDArray[np.float64]) -> Pair:
     labels = tuple(dict.fromkeys(label for p in found for label in p.labels))
     name = f"mean of {len(found)}"
     return Pair(name, fewest, first, second, second - first, float(low), float(high), labels)
+
+
+def pairs_html(found: Mapping[str, Sequence[Pair]], caption: str) -> Markup:
+    """Paired comparisons: a line per pair and category; what has no pair of runs says so."""
+    rows: list[dict[str, object]] = []
+    for name, group in found.items():
+        if not group:
+            rows.append({"Comparison": name, "Category": "", "Difference": NOT_RUN})
+        # with one category the mean repeats it
+        for pair in group if len(group) > 2 else group[:1]:
+            few = f"{'provisional; ' if pair.provisional else ''}{', '.join(pair.labels)}".rstrip("; ")
+            rows.append(
+                {
+                    "Comparison": name,
+                    "Category": pair.category,
+                    "Seeds": ", ".join(map(str, pair.seeds)),
+                    "First": score(pair.first),
+                    "Second": score(pair.second),
+                    "Difference": signed(pair.difference),
+                    "95 % interval": f"{signed(pair.low)} to {signed(pair.high)}",
+                    "Answer": Html(f"{escape(pair.answer)}<br><small>{escape(few)}</small>"),
+                }
+            )
+    return to_html(plain(rows), caption)

@@ -16,9 +16,10 @@ from tqdm import TqdmWarning
 
 from stlib.data.demo import DEMO_CATEGORIES, make_demo
 from stlib.data.mvtec import Layout, scan
-from stlib.methods import et_stpm, pfadseg
+from stlib.methods import et_stpm
 from stlib.paths import BUILD, DATA, RECORDS, ROOT, RUNS
 from stlib.protocol import Precision, Profile
+from stlib.study import ablation
 from stlib.study.experiment import Run
 
 P = TypeVar("P", bound="_Common")
@@ -89,10 +90,10 @@ def check(namespace: Mapping[str, object]) -> Plan:
 def check_ablation(namespace: Mapping[str, object]) -> list[Plan]:
     """The runs of notebooks/ablation.ipynb: the row asked for, or every row. Raises as `check` does."""
     values = _parameters(namespace, AblationParameters)
-    known = ", ".join(pfadseg.TABLE)
-    if values.row not in (*pfadseg.TABLE, "all"):
+    known = ", ".join(ablation.ROWS)
+    if values.row not in (*ablation.ROWS, "all"):
         raise ParameterError(f"row = '{values.row}': choose one of {known}, or all")
-    rows = pfadseg.TABLE if values.row == "all" else {values.row: pfadseg.TABLE[values.row]}
+    rows = ablation.ROWS if values.row == "all" else {values.row: ablation.ROWS[values.row]}
     return [_plan(values, "pfadseg", variant, values.textures) for variant in rows.values()]
 
 

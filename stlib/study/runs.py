@@ -20,6 +20,8 @@ CHANGES = {
     "masks=any": "mask: any non-zero",
     "masks=full": "mask: only full",
     "checkpoint=last": "last epoch",
+    "maps=distances": "student's distances alone",
+    "score=max": "largest pixel",
 }
 """Keys of `Record.sensitivity`, with the words shown to readers."""
 
@@ -31,7 +33,8 @@ def sensitivity(records: Iterable[Record], method: str, metric: Metric) -> pd.Da
     mean of these categories last. Changes that cannot move the metric are left out. Empty without runs.
     """
     runs = [r for r in comparable(select(records, method)) if metric in r.metrics]
-    blind = "masks=" if metric.startswith("image") else "score="
+    # 'test=' is no choice: it is the part of the test set that the leakage question needs
+    blind = ("test=", "masks=" if metric.startswith("image") else "score=")
     known = dict.fromkeys(key for r in runs for key in r.sensitivity if not key.startswith(blind))
     rows = {}
     for category in (name for name in CATEGORIES if any(r.category == name for r in runs)):
@@ -79,9 +82,11 @@ def rerun_command(record: Record) -> str:
     known = {"torchvision IMAGENET1K_V1": "torchvision", "demo": "demo", "random": "random"}
     teacher = known.get(record.teacher.source, f"path/to/{record.teacher.source}")
     data = {"MVTec AD": "data/mvtec_ad", "demo": "build/demo"}.get(record.dataset.name, "path/to/data")
+    variant = f"--variant {record.variant} " if record.variant else ""
+    textures = "--textures data/dtd " if record.textures and record.textures.source == "DTD" else ""
     return (
         f"stlib run {record.method} {record.category} --seed {record.seed} --profile {record.profile} "
-        f"--data {data} --teacher {teacher} --precision {record.precision}"
+        f"{variant}--data {data} {textures}--teacher {teacher} --precision {record.precision}"
     )
 
 
@@ -91,7 +96,8 @@ def runtimes(records: Iterable[Record]) -> pd.DataFrame:
     for r in records:
         if r.status == "finished":
             device = f"{r.runtime.device}, {_count(r.runtime.threads, 'thread')}"
-            key = (f"{METHOD_NAMES[r.method]}, {r.profile}", device, r.precision)
+            name = f"{METHOD_NAMES[r.method]} {r.variant}".strip()
+            key = (f"{name}, {r.profile}", device, r.precision)
             groups.setdefault(key, []).append(r)
     rows = [
         (

@@ -2,10 +2,12 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
@@ -59,7 +61,10 @@ def tuned_teacher(
         record = shelf.fill(source, layouts, epochs)
     pyramid = ResNet18Pyramid()
     kept = folder / f"epoch-{epochs}.safetensors"
-    pyramid.load_state_dict(load_file(kept))
+    try:
+        pyramid.load_state_dict(load_file(kept))
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{kept} cannot be read ({error}): delete {folder}") from error
     if (found := pyramid_hash(pyramid)) != record.pyramids[epochs]:
         raise ValueError(f"{kept} holds other weights ({found[:12]}) than its record says: delete {folder}")
     tuned = TuningInfo(
@@ -102,20 +107,22 @@ class _Shelf:
         prints: dict[str, str],
         execution: Execution,
     ) -> None:
-        checkpoint = Checkpoint(folder / "state.ckpt", name)
-        self.execution = Execution(execution.device, execution.precision, execution.progress, checkpoint)
+        self.checkpoint = Checkpoint(folder / "state.ckpt", name)
+        self.execution = replace(execution, checkpoint=self.checkpoint)
         self.folder, self.tuning, self.source, self.prints = folder, tuning, info, prints
         self.name, self.profile = name, profile
         self.pyramids: list[str] = []
         self.record: TeacherRecord | None = None
-        self.clock = Clock(execution.device, checkpoint)
+        self.clock = Clock(execution.device, self.checkpoint)
 
     def fill(self, source: str, layouts: Sequence[Layout], epochs: int) -> TeacherRecord:
         """Fine-tune up to `epochs` full epochs and keep every one; continues what was begun."""
         lessons = lessons_from(layouts, self.tuning)
         network = load_classifier(source, len(layouts), seed=self.tuning.seed)
-        work = FineTuning(self.tuning, network, lessons, self.execution)
         earlier = _read(self.folder / "record.json")
+        if earlier is None:  # a checkpoint would go on behind epochs that no record describes any more
+            self.checkpoint.remove()
+        work = FineTuning(self.tuning, network, lessons, self.execution)
         self.pyramids = earlier.pyramids if earlier else []
 
         def keep(epoch: int, teacher: ResNet18Pyramid) -> None:

@@ -1,16 +1,11 @@
 """Synthetic anomalies: their statistics, and that a seed decides them."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from PIL import Image
 
-from stlib.data.mvtec import DatasetError
 from stlib.data.synthesis import (
     CATEGORY_ROTATION,
     AnomalySynthesis,
-    load_textures,
     perlin_masks,
     turn_images,
 )
@@ -82,18 +77,3 @@ def test_upright_categories_are_not_turned_and_others_are():
     assert not torch.allclose(
         AnomalySynthesis(textures, "cable")(images, generator()).clean, fixed, atol=0.05
     )
-
-
-def test_textures_are_read_whole_and_in_order(tmp_path: Path):
-    for index, name in enumerate(("banded/a.jpg", "dotted/b.jpg")):
-        path = tmp_path / "images" / name
-        path.parent.mkdir(parents=True)
-        Image.new("RGB", (40, 20), (100 * index, 0, 0)).save(path)
-    textures = load_textures(tmp_path, 16)
-    assert textures.shape == (2, 3, 16, 16)
-    assert textures[1, 0].float().mean() > textures[0, 0].float().mean() + 80
-
-
-def test_a_folder_without_textures_is_refused(tmp_path: Path):
-    with pytest.raises(DatasetError, match="stlib data download dtd"):
-        load_textures(tmp_path, 16)

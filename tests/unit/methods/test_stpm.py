@@ -1,6 +1,7 @@
 """STPM on a handful of small striped images: it learns, repeats itself exactly, and survives being killed."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from stlib.data.mvtec import Category
 from stlib.data.splits import split_train
-from stlib.methods.checkpoint import Checkpoint
+from stlib.methods.checkpoint import Checkpoint, State
 from stlib.methods.execution import Execution
 from stlib.methods.stpm import PROFILES, STPM, Config
 from stlib.metrics import PixelRanking, image_metrics, label_regions
@@ -216,6 +217,18 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(
     assert not torch.equal(weights(other.snapshots["last"]), weights(method.snapshots["last"]))
 
 
+class Every(Checkpoint):
+    """Saved at every `nth` offer, however fast they come."""
+
+    nth = 1
+    offers = 0
+
+    def offer(self, state: Callable[[], State]) -> None:
+        self.offers += 1
+        if self.offers % self.nth == 0:
+            super().offer(state)
+
+
 @pytest.mark.parametrize(("every", "killed_after"), [(1, 1), (2, 3), (1, 4)])
 def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
     few: Tensor, random_teacher: ResNet18Pyramid, run: tuple[STPM, History], tmp_path: Path, every: int,
@@ -225,14 +238,13 @@ def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
         if done == killed_after:
             raise KeyboardInterrupt
 
-    checkpoint = Checkpoint(tmp_path / "s0.ckpt", "this run")
-    doomed = Execution(CPU, progress=kill, checkpoint=checkpoint, checkpoint_every=every)
+    checkpoint = Every(tmp_path / "s0.ckpt", "this run", seconds=0)
+    checkpoint.nth = every
+    doomed = Execution(CPU, progress=kill, checkpoint=checkpoint)
     with pytest.raises(KeyboardInterrupt):
         trained(few, random_teacher, execution=doomed)
     epochs = []
-    second = Execution(
-        CPU, progress=lambda done, *_: epochs.append(done), checkpoint=checkpoint, checkpoint_every=every
-    )
+    second = Execution(CPU, progress=lambda done, *_: epochs.append(done), checkpoint=checkpoint)
     resumed, history = trained(few, random_teacher, execution=second)
     assert epochs == list(
         range(killed_after - killed_after % every + 1, 5)

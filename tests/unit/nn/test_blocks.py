@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from stlib.methods.pfadseg import ABLATION
+from stlib.methods import METHODS
+from stlib.methods.pfadseg import ROWS
 from stlib.nn.blocks import AFF, ASPP, PCAR, RCM, SPR, Design, ResidualBlock
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet, similarity_features
 
@@ -19,24 +20,33 @@ def parameters(*networks: nn.Module) -> int:
 #   AFF per block: 2 (C^2/4 + C/4 + C^2/4 + C) + 4 (C/4 + C): 18 blocks, +1 556 352.
 #   PCAR per block: 2 more 3x3 convolutions 18 C^2, three BatchNorms 6 C, SPR (5 C^2 + C) / 16 + C^2 / 16 + C.
 COUNTS = {
+    "": 58_032_721,
     "none": 32_371_393,
     "RCM": 28_447_425,
     "AFF": 33_927_745,
     "PCAR": 60_400_337,
     "RCM+PCAR": 56_476_369,
     "AFF+PCAR": 61_956_689,
-    "RCM+AFF+PCAR": 58_032_721,
     "RCM+AFF": 30_003_777,
     "control": 59_824_321,
 }
 
 
-@pytest.mark.parametrize("row", ABLATION)
+@pytest.mark.parametrize("row", ["", *ROWS])
 def test_trainable_parameters_of_every_ablation_row(row: str):
-    rcm, aff, pcar = ABLATION[row]
-    design = Design(rcm, aff, pcar)
+    design = METHODS["pfadseg"].recipe("paper", row).design()
     with torch.device("meta"):
         assert parameters(DenoisingStudent(design), SegmentationNet(design)) == COUNTS[row]
+
+
+def test_student_only_has_fewer_parameters_by_the_two_segmentation_blocks_modules():
+    c = 256
+    spr = (5 * c * c + c) // 16 + c * c // 16 + c
+    pcar = 2 * 9 * c * c + 3 * 2 * c + spr
+    aff = 2 * (2 * c * c // 4 + c // 4 + c) + 4 * (c // 4 + c)
+    design = METHODS["pfadseg"].recipe("paper", "student-only").design()
+    with torch.device("meta"):
+        assert parameters(DenoisingStudent(design), SegmentationNet(design)) == COUNTS[""] - 2 * (pcar + aff)
 
 
 def test_the_hand_count_of_aff():
@@ -60,6 +70,14 @@ def test_aff_at_weight_one_half_is_the_plain_addition():
         nn.init.zeros_(branch[-1].weight)
     x, y = torch.randn(2, 2, 16, 8, 8)
     torch.testing.assert_close(fusion(x, y), x + y)
+
+
+def test_aff_without_its_factor_2_is_half_of_the_sum_at_weight_one_half():
+    fusion = AFF(16, factor=1.0).eval()
+    for branch in (fusion.local_context, fusion.global_context):
+        nn.init.zeros_(branch[-1].weight)
+    x, y = torch.randn(2, 2, 16, 8, 8)
+    torch.testing.assert_close(fusion(x, y), (x + y) / 2)
 
 
 def test_aff_prefers_the_residual_where_its_weight_is_one():

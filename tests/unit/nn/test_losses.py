@@ -1,11 +1,11 @@
-"""STPM's loss: its value and above all its scale."""
+"""STPM's and ET-STPM's losses: their values and above all their scale."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stlib.nn.losses import feature_distances, feature_pyramid_loss, unit
+from stlib.nn.losses import feature_distances, feature_pyramid_loss, l1_cosine_loss, unit
 
 
 def pyramid(seed: int, batch: int = 3) -> list[Tensor]:
@@ -78,3 +78,28 @@ def test_a_zero_feature_vector_gives_no_nan_in_value_or_gradient():
 def test_levels_must_agree_in_number():
     with pytest.raises(ValueError):
         feature_distances(pyramid(0), pyramid(0)[:2])
+
+
+def test_l1_and_cosine_by_hand():
+    # one position: teacher (1, 0), student (3, 4) -> (.6, .8): L1 (.4 + .8) / 2, cosine .6
+    teacher, student = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1), torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)
+    assert l1_cosine_loss([teacher], [student]).item() == pytest.approx(0.6 + 0.4)
+    # levels are added, positions and images averaged: a second image that agrees halves the loss
+    both = torch.cat([teacher, teacher]), torch.cat([student, 5 * teacher])
+    assert l1_cosine_loss([both[0]] * 3, [both[1]] * 3).item() == pytest.approx(3 * (0.6 + 0.4) / 2)
+
+
+def test_l1_and_cosine_cost_nothing_for_equal_features_and_differ_from_stpms_loss():
+    levels, other = pyramid(0), pyramid(1)
+    normalised = [unit(level) for level in levels]
+    assert l1_cosine_loss(normalised, [7 * level for level in levels]).item() == pytest.approx(0, abs=1e-6)
+    halves = feature_pyramid_loss(normalised, other).item() / 2  # the cosine part alone
+    l1 = sum(float((t - unit(s)).abs().mean()) for t, s in zip(normalised, other, strict=True))
+    assert l1_cosine_loss(normalised, other).item() == pytest.approx(halves + l1, rel=1e-5)
+
+
+def test_l1_and_cosine_have_a_gradient_without_nan_at_zero_features():
+    student = torch.zeros(1, 4, 2, 2, requires_grad=True)
+    torch.autograd.backward(l1_cosine_loss([unit(torch.ones(1, 4, 2, 2))], [student]))
+    assert student.grad is not None
+    assert student.grad.isfinite().all()

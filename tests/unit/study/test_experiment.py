@@ -12,12 +12,13 @@ from PIL import Image
 
 from stlib.data.mvtec import DatasetError, load_category
 from stlib.methods import METHODS, Entry
-from stlib.methods.execution import Execution
+from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.stpm import STPM, Config
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.protocol import METRICS, Profile
 from stlib.study import experiment
-from stlib.study.experiment import Outcome, Run, RunFailed, measure, run
+from stlib.study.evaluation import measure
+from stlib.study.experiment import Outcome, Run, RunFailed, run
 from stlib.study.records import read_record, write_record
 
 TINY = Config(image_size=64, epochs=2, batch_size=4)
@@ -96,7 +97,14 @@ def test_image_scores_name_their_files_and_reproduce_the_image_metrics(outcome: 
 
 def test_sensitivity_changes_one_thing_at_a_time(outcome: Outcome):
     record, sensitivity = outcome.record, outcome.record.sensitivity
-    assert list(sensitivity) == ["maps=sum", "score=top100", "masks=any", "masks=full", "checkpoint=last"]
+    assert list(sensitivity) == [
+        "maps=sum",
+        "score=top100",
+        "masks=any",
+        "masks=full",
+        "test=untouched",
+        "checkpoint=last",
+    ]
     pixel = [name for name in METRICS if not name.startswith("image")]
     assert all(sensitivity["score=top100"][name] == record.metrics[name] for name in pixel)
     for rule in ("masks=any", "masks=full"):
@@ -134,7 +142,7 @@ def test_the_same_run_gives_the_same_result(outcome: Outcome, tmp_path: Path):
 def test_a_killed_run_continues_and_ends_alike(
     outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(experiment, "Execution", partial(Execution, checkpoint_every=1))
+    monkeypatch.setattr(experiment, "Checkpoint", partial(Checkpoint, seconds=0))
     here = spec(outcome.category.layout.folder.parent, seed=3)
 
     def kill(done: int, *_: object) -> None:
@@ -202,10 +210,10 @@ def test_a_run_that_diverges_leaves_a_valid_failed_record(outcome: Outcome, tiny
     ("options", "message"),
     [
         ({"method": "spam"}, "unknown method 'spam': choose one of stpm"),
-        ({"profile": "long"}, "stpm has no profile 'long': choose one of demo, paper"),
+        ({"profile": "long"}, "STPM has no profile 'long': choose one of demo, paper"),
         ({"precision": "fp16"}, "unknown precision 'fp16': choose fp32 or bf16"),
         ({"profile": "paper"}, "'plate' is none of its categories: choose one of carpet, grid"),
-        ({"seed": -1}, "seed -1: choose 0 or a positive whole number"),
+        ({"seed": -1}, "seed -1: choose a whole number from 0 to 4294967295"),
         ({"device": "gpu"}, "unknown device 'gpu': choose cpu, cuda or cuda:N"),
         ({"device": ""}, "unknown device ''"),
     ],

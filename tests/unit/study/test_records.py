@@ -58,7 +58,7 @@ def test_profiles_and_variants_never_share_a_file():
     paths = {
         record_path("stpm", "bottle", 0, profile, variant)
         for profile in ("paper", "short", "demo")
-        for variant in ("", "e5")
+        for variant in ("", "e=5")
     }
     assert len(paths) == 6
 

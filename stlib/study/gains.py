@@ -1,0 +1,153 @@
+"""The papers' claims that one method beats another, beside what paired runs show. Imports no torch."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from statistics import fmean
+
+from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, Metric, Profile
+from stlib.study.pages import NOT_RUN, Html, Markup, Text, plain, signed, to_html
+from stlib.study.paired import Key, Pair, pairs
+from stlib.study.records import Record
+from stlib.study.reported import METHOD_NAMES, reported
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A claim: `second` scores higher than `first`."""
+
+    paper: str
+    """Which paper prints both sides."""
+    first: str
+    second: str
+    metric: Metric
+    baseline: str = ""
+    """Variant of `second` that stands for `first` in our runs: the baseline as a row of the ablation."""
+
+    @property
+    def name(self) -> str:
+        """For a table or an axis."""
+        return f"{METHOD_NAMES[self.second]} over {METHOD_NAMES[self.first]}, {METRICS[self.metric]}"
+
+    def keys(self, profile: Profile) -> tuple[Key, Key]:
+        """Our runs on either side."""
+        first = Key(self.second, self.baseline, profile) if self.baseline else Key(self.first, "", profile)
+        return first, Key(self.second, "", profile)
+
+
+GAINS = (
+    Gain("et_stpm", "stpm", "et_stpm", "image_auroc"),
+    Gain("et_stpm", "stpm", "et_stpm", "pixel_auroc"),
+    Gain("pfadseg", "destseg", "pfadseg", "image_auroc", "none"),
+    Gain("pfadseg", "destseg", "pfadseg", "pixel_ap", "none"),
+    Gain("pfadseg", "destseg", "pfadseg", "iap", "none"),
+    Gain("pfadseg", "destseg", "pfadseg", "iap90", "none"),
+    Gain("pfadseg", "stpm", "pfadseg", "pixel_ap"),
+    Gain("pfadseg", "stpm", "pfadseg", "iap"),
+)
+"""PFADSeg's baseline is row 1 of its ablation: DeSTSeg's networks under PFADSeg's schedule."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A claim with both sides of it."""
+
+    gain: Gain
+    reported_all: float | None
+    """Difference of the printed means over 15 categories."""
+    reported_here: float | None
+    """Mean of the printed differences over the categories that were run; None where none are printed."""
+    pairs: list[Pair]
+    """One per category and the mean; empty when no pair was run."""
+
+
+def found(records: Iterable[Record], profile: Profile = "paper") -> list[Found]:
+    """Every claim of `GAINS` with the runs that bear on it."""
+    everything = list(records)
+    results = []
+    for gain in GAINS:
+        group = pairs(everything, *gain.keys(profile), gain.metric)
+        here = [_printed(gain, pair.category) for pair in group[:-1] if pair.category in CATEGORIES]
+        known = [value for value in here if value is not None]
+        shown = fmean(known) if known and len(known) == len(here) else None
+        results.append(Found(gain, _printed(gain, "mean"), shown, group))
+    return results
+
+
+def _printed(gain: Gain, category: str) -> float | None:
+    sides = [
+        reported(method, gain.metric, category, paper=gain.paper) for method in (gain.first, gain.second)
+    ]
+    first, second = sides
+    return second.number - first.number if first and second else None
+
+
+def gains_html(results: Sequence[Found], caption: str) -> Html:
+    """Claim, reported gain, reproduced gain with interval, answer."""
+    rows: list[dict[str, object]] = []
+    for item in results:
+        row: dict[str, object] = {
+            "Claim": item.gain.name,
+            "Reported, 15 categories": signed(item.reported_all),
+            "Reported, these categories": signed(item.reported_here),
+        }
+        if not item.pairs:
+            rows.append(row | {"Reproduced": NOT_RUN})
+            continue
+        pair = item.pairs[-1]
+        rows.append(
+            row
+            | {
+                "Reproduced": signed(pair.difference),
+                "95 % interval": f"{signed(pair.low)} to {signed(pair.high)}",
+                "Categories, seeds": f"{len(item.pairs) - 1}, {len(pair.seeds)}",
+                "Answer": Html(f"{escape(pair.answer)}<br><small>{escape(_reservations(pair))}</small>"),
+            }
+        )
+    return to_html(plain(rows), caption)
+
+
+def _reservations(pair: Pair) -> str:
+    return "; ".join(filter(None, ["provisional" if pair.provisional else "", *pair.labels]))
+
+
+def sentences(results: Sequence[Found]) -> Markup:
+    """The same in plain language, one list item per claim."""
+    return Text("\n".join(f"- {_sentence(item)}" for item in results))
+
+
+def _sentence(item: Found) -> str:
+    told = f"the paper prints {signed(item.reported_all)}"
+    if not item.pairs:
+        return f"**{item.gain.name}**: {told}; not run here, so nothing can be said."
+    pair = item.pairs[-1]
+    where = ", ".join(p.category for p in item.pairs[:-1])
+    if item.reported_here is not None:
+        told += f" ({signed(item.reported_here)} on the categories run here)"
+    answer = {
+        "gain": "a gain, larger than chance in the test images explains",
+        "loss": "a loss, larger than chance in the test images explains",
+        "no difference to be seen": "no difference to be seen: the interval holds zero",
+    }[pair.answer]
+    few = f" Rests on {len(pair.seeds)} seed(s)." if pair.provisional else ""
+    labels = f" Not the paper's setting: {'; '.join(pair.labels)}." if pair.labels else ""
+    return (
+        f"**{item.gain.name}**: {told}. Measured on {where}: {signed(pair.difference)}, "
+        f"95 % interval {signed(pair.low)} to {signed(pair.high)}: {answer}.{few}{labels}"
+    )
+
+
+def open_questions(results: Sequence[Found]) -> Markup:
+    """Per claim what is missing before a verdict: runs, seeds, categories, or the paper's own setting."""
+    lines = []
+    for item in results:
+        if not item.pairs:
+            lines.append(f"- {item.gain.name}: no pair of runs.")
+            continue
+        pair = item.pairs[-1]
+        lacking = [f"{len(CATEGORIES) - len(item.pairs) + 1} of {len(CATEGORIES)} categories"]
+        if pair.provisional:
+            lacking.append(f"{SEEDS_FOR_A_VERDICT - len(pair.seeds)} more seed(s)")
+        text = f"- {item.gain.name}: {' and '.join(lacking)} are missing"
+        lines.append(text + (f"; {'; '.join(pair.labels)}." if pair.labels else "."))
+    return Text("\n".join(lines))

@@ -1,0 +1,111 @@
+"""ET-STPM against the number of fine-tuning epochs, and the leakage question. Imports no torch."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from stlib.protocol import METRICS, Metric, Profile
+from stlib.study.pages import Markup, plain, to_html
+from stlib.study.paired import Key, Pair, pairs, pairs_html
+from stlib.study.records import Record, TeacherRecord
+from stlib.study.tables import select
+
+EPOCHS = (0, 1, 2, 3, 5, 10)
+"""Full epochs of the study; 0 is STPM."""
+
+
+def key(epochs: int, rest: str = "", profile: Profile = "paper") -> Key:
+    """The runs with `epochs` full epochs and another deviation, such as 'data=B'."""
+    variant = ",".join(part for part in (f"e={epochs}" if epochs != 2 else "", rest) if part)
+    return Key("et_stpm", variant, profile)
+
+
+def untuned(records: Iterable[Record], profile: Profile) -> Key:
+    """The runs without fine-tuning: STPM's; where there is none, ET-STPM's with 0 epochs, which are equal."""
+    stpm = Key("stpm", "", profile)
+    return stpm if select(records, stpm.method, profile=profile) else key(0, "", profile)
+
+
+def against_epochs(
+    records: Iterable[Record], metric: Metric, *, rest: str = "", profile: Profile = "paper"
+) -> pd.DataFrame:
+    """One row per category, seed and number of epochs: columns category, seed, epochs, score, low, high.
+
+    `low` and `high` bound the difference from STPM with the same seed (paired bootstrap), added to STPM's
+    score; for 0 epochs they are the score itself.
+    """
+    everything = list(records)
+    zero = untuned(everything, profile)
+    runs = select(everything, zero.method, profile=profile, variant=zero.variant)
+    rows: list[tuple[object, ...]] = [
+        (r.category, r.seed, 0, *[r.metrics[metric]] * 3) for r in runs if metric in r.metrics
+    ]
+    for epochs in EPOCHS[1:]:
+        for r in select(everything, "et_stpm", profile=profile, variant=key(epochs, rest).variant):
+            one = [s for s in everything if (s.category, s.seed) == (r.category, r.seed)]
+            found = pairs(one, zero, key(epochs, rest, profile), metric)
+            if found:
+                pair = found[0]
+                bounds = (pair.first + pair.low, pair.first + pair.high)
+                rows.append((r.category, r.seed, epochs, pair.second, *bounds))
+    return pd.DataFrame(rows, columns=["category", "seed", "epochs", "score", "low", "high"])
+
+
+def gains(records: Iterable[Record], metric: Metric, profile: Profile = "paper") -> dict[str, list[Pair]]:
+    """Every number of epochs, leaking data, learning rate and loss against STPM, on the same seeds."""
+    everything = list(records)
+    wanted = {f"{e} epochs": key(e, "", profile) for e in EPOCHS[1:]}
+    wanted |= {
+        "2 epochs, half of the anomalous test images seen (B)": key(2, "data=B", profile),
+        "2 epochs, all anomalous test images seen (C)": key(2, "data=C", profile),
+        "2 epochs, rate a tenth": key(2, "rate=1e-5", profile),
+        "2 epochs, rate ten times": key(2, "rate=1e-3", profile),
+        "2 epochs, L1 + cosine loss": key(2, "loss=l1+cosine", profile),
+    }
+    zero = untuned(everything, profile)
+    return {name: pairs(everything, zero, other, metric) for name, other in wanted.items()}
+
+
+def gains_html(records: Iterable[Record], metric: Metric, profile: Profile = "paper") -> Markup:
+    """`gains` as a table."""
+    caption = f"{METRICS[metric]}: ET-STPM minus STPM, same seeds, {profile} schedule"
+    return pairs_html(gains(records, metric, profile), caption)
+
+
+def leakage(records: Iterable[Record], metric: Metric, profile: Profile = "paper") -> pd.DataFrame:
+    """Variant A, B and C at two epochs on all test images and on those that B never saw.
+
+    Columns: category, seed, variant, all, untouched. A gain of B over A that is larger on all test images
+    than on the untouched ones is leakage.
+    """
+    rows = []
+    for name, rest in (("A", ""), ("B", "data=B"), ("C", "data=C")):
+        for r in select(records, "et_stpm", profile=profile, variant=rest):
+            half = r.sensitivity.get("test=untouched", {})
+            if metric in r.metrics and metric in half:
+                rows.append((r.category, r.seed, name, r.metrics[metric], half[metric]))
+    return pd.DataFrame(rows, columns=["category", "seed", "variant", "all", "untouched"])
+
+
+def teachers_html(teachers: Sequence[TeacherRecord]) -> Markup:
+    """The fine-tunings: classes, images, held-out accuracy after every epoch, how far they moved."""
+    rows: list[dict[str, object]] = [
+        {
+            "Teacher": t.name,
+            "Profile": t.profile,
+            "Classes": len(t.categories),
+            "Images": t.images,
+            "Epoch": "head" if epoch == 0 else epoch,
+            "Loss": t.curves["train_loss"][epoch],
+            "Held-out accuracy": t.curves["accuracy"][epoch],
+            **{
+                f"{level} moved / cosine": f"{t.curves[f'weight_change_{level}'][epoch]:.4f} / "
+                f"{t.curves[f'feature_cosine_{level}'][epoch]:.4f}"
+                for level in ("layer1", "layer2", "layer3")
+            },
+        }
+        for t in teachers
+        for epoch in range(len(t.curves["accuracy"]))
+    ]
+    caption = "Fine-tuned teachers: relative weight change and feature cosine to the original, per level"
+    return to_html(plain(rows), caption)

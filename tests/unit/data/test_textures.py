@@ -1,0 +1,60 @@
+"""Foreign textures: read from DTD's folder, or drawn."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from stlib.data.mvtec import DatasetError
+from stlib.data.textures import DRAWN, load_textures
+
+
+@pytest.fixture
+def dtd(tmp_path: Path) -> Path:
+    """Two textures in two classes; the second is redder."""
+    for index, name in enumerate(("banded/a.jpg", "dotted/b.jpg")):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (40, 20), (100 * index, 0, 0)).save(path)
+    return tmp_path
+
+
+def test_textures_are_read_whole_and_in_order(dtd: Path):
+    textures, info = load_textures(dtd, 16)
+    assert textures.shape == (2, 3, 16, 16)
+    assert textures[1, 0].float().mean() > textures[0, 0].float().mean() + 80
+    assert (info.source, info.images) == ("DTD", 2)
+
+
+def test_the_fingerprint_knows_contents_and_names_but_not_the_place_or_size(dtd: Path, tmp_path: Path):
+    before = load_textures(dtd, 16)[1].fingerprint
+    assert load_textures(str(dtd), 8)[1].fingerprint == before
+    (dtd / "images/banded/a.jpg").rename(dtd / "images/banded/c.jpg")
+    renamed = load_textures(dtd, 16)[1].fingerprint
+    Image.new("RGB", (40, 20), (1, 2, 3)).save(dtd / "images/banded/c.jpg")
+    assert len({before, renamed, load_textures(dtd, 16)[1].fingerprint}) == 3
+
+
+def test_a_folder_without_textures_is_refused(tmp_path: Path):
+    with pytest.raises(DatasetError, match="stlib data download dtd"):
+        load_textures(tmp_path, 16)
+
+
+def test_an_unreadable_texture_is_named(dtd: Path):
+    (dtd / "images/banded/a.jpg").write_bytes(b"no picture")
+    with pytest.raises(DatasetError, match=r"banded/a\.jpg is not a readable image"):
+        load_textures(dtd, 16)
+
+
+def test_drawn_textures_are_the_same_in_every_run_and_differ_from_each_other():
+    textures, info = load_textures("demo", 32)
+    assert textures.shape == (DRAWN, 3, 32, 32)
+    assert textures.dtype == torch.uint8
+    assert (info.source, info.images) == ("demo", DRAWN)
+    again, described = load_textures("demo", 32)
+    assert torch.equal(again, textures)
+    assert described == info
+    assert len(textures.flatten(1).unique(dim=0)) == DRAWN
+    # flat grey patches would teach nothing
+    assert (textures.float().std(dim=(2, 3)).amax(1) > 2).float().mean() > 0.95

@@ -243,12 +243,16 @@ class _Training:
         )
         self._descend(self.optimisers[1], focal + l1)
         predicted = (torch.sigmoid(logits.float()) >= 0.5).float().mean()
-        return {
-            "focal_loss": focal.detach(),
-            "l1_loss": l1.detach(),
-            "predicted_area": predicted.detach(),
+        logged = {
+            "focal_loss": focal,
+            "l1_loss": l1,
+            "predicted_area": predicted,
             "target_area": target.mean(),
         }
+        for name, parameter in self.method.segmentation.named_parameters():
+            if name.endswith(".gamma"):  # does RCM leave the identity?
+                logged["rcm_layer_scale"] = parameter.abs().mean()
+        return {name: value.detach() for name, value in logged.items()}
 
     def _descend(self, optimiser: torch.optim.SGD, loss: Tensor) -> None:
         optimiser.zero_grad(set_to_none=True)

@@ -239,7 +239,7 @@ def across_works(printed: pd.DataFrame, metric: str) -> Figure:
     lines = range(len(scores))
     axis.hlines(lines, scores.min(axis=1), scores.max(axis=1), color="#bbbbbb")
     for name, marker, colour in zip(scores, cycle("osD^v"), cycle(sns.color_palette("colorblind"))):
-        axis.plot(scores[name], lines, marker, color=colour, alpha=0.8, label=name)
+        axis.plot(scores[name], lines, marker, color=colour, fillstyle="none", markeredgewidth=2, label=name)
     axis.set_yticks(lines, list(scores.index))
     axis.invert_yaxis()
     axis.set_xlabel(metric)

@@ -75,10 +75,12 @@ def found(records: Iterable[Record], profile: Profile = "paper") -> list[Found]:
 
 
 def _printed(gain: Gain, category: str) -> float | None:
-    sides = [
-        reported(method, gain.metric, category, paper=gain.paper) for method in (gain.first, gain.second)
-    ]
-    first, second = sides
+    """The claimed difference in one category (or 'mean'), both sides from the claiming paper."""
+    paper = gain.paper
+    second = reported(gain.second, gain.metric, category, paper=paper)
+    first = reported(gain.first, gain.metric, category, paper=paper)
+    if first is None and gain.baseline:  # printed as a row of the ablation only
+        first = reported(gain.second, gain.metric, category, paper=paper, variant=gain.baseline)
     return second.number - first.number if first and second else None
 
 

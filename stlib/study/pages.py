@@ -11,7 +11,17 @@ from stlib.protocol import CATEGORIES, METRICS, PROFILES, SEEDS_FOR_A_VERDICT, T
 from stlib.study.records import Record, record_path
 from stlib.study.reported import METHOD_NAMES, reported
 from stlib.study.runs import caption, rerun_command
-from stlib.study.tables import METHODS, Row, Verdict, comparable, comparison, differing, rows_of, select
+from stlib.study.tables import (
+    METHODS,
+    Row,
+    Verdict,
+    comparable,
+    comparison,
+    differing,
+    means,
+    rows_of,
+    select,
+)
 
 RECORDS_URL = "../records/"
 """From a page of the book to the records: the site serves `results/` at its root (`html_extra_path`)."""
@@ -172,6 +182,15 @@ def differing_html(frames: Sequence[pd.DataFrame]) -> Markup:
     if found.empty:
         return Text("No measured category is called lower or higher.")
     return comparison_html(found, "Categories whose verdict is lower or higher", first="Category and metric")
+
+
+def means_html(records: Sequence[Record], method: str, metrics: Sequence[Metric]) -> Markup:
+    """`tables.means` of one method; one line where no run can be judged."""
+    frame = means(records, method, metrics)
+    if all(row.verdict == "not run" for row in rows_of(frame)):
+        return Text(f"{METHOD_NAMES[method]}: no run that can be judged.")
+    caption = f"{METHOD_NAMES[method]}, means over the categories that can be judged"
+    return comparison_html(frame, caption, first="Metric, categories")
 
 
 def metrics_html(records: Sequence[Record], method: str, metrics: Sequence[Metric]) -> Html:

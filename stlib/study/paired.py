@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, Metric, Profile
-from stlib.study.pages import NOT_RUN, Html, Markup, plain, score, signed, to_html
+from stlib.study.pages import NOT_RUN, Html, Markup, Text, plain, score, signed, to_html
 from stlib.study.records import Record
 from stlib.study.tables import INTERVAL, select
 
@@ -119,6 +119,8 @@ def _mean(found: Sequence[Pair], replicates: NDArray[np.float64]) -> Pair:
 
 def pairs_html(found: Mapping[str, Sequence[Pair]], caption: str) -> Markup:
     """Paired comparisons: a line per pair and category; what has no pair of runs says so."""
+    if not any(found.values()):
+        return Text(f"{escape(caption)}: {NOT_RUN}")
     rows: list[dict[str, object]] = []
     for name, group in found.items():
         if not group:

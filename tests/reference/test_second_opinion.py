@@ -1,0 +1,36 @@
+"""The README against a recomputation that shares no code with stlib (workflow/second_opinion.py)."""
+
+import ast
+import subprocess
+import sys
+
+from stlib.paths import ROOT
+
+SCRIPT = ROOT / "workflow" / "second_opinion.py"
+
+
+def run(readme):
+    return subprocess.run([sys.executable, SCRIPT, readme], capture_output=True, text=True)
+
+
+def test_the_readme_says_what_the_raw_records_say():
+    found = run(ROOT / "README.md")
+    assert found.returncode == 0, found.stderr
+    assert "STPM" in found.stdout
+
+
+def test_a_changed_number_is_noticed(tmp_path):
+    text = (ROOT / "README.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| bottle |"))
+    wrong = tmp_path / "README.md"
+    wrong.write_text(text.replace(row, row.replace("0.988", "0.977")))
+    found = run(wrong)
+    assert found.returncode == 1
+    assert "bottle" in found.stderr
+
+
+def test_it_shares_no_code():
+    tree = ast.parse(SCRIPT.read_text())
+    modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not any(name.startswith("stlib") for name in modules)

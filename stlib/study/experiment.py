@@ -148,7 +148,7 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
         "category": spec.category,
         "seed": spec.seed,
         "profile": spec.profile,
-        "config": config.model_dump(),
+        "config": config.model_dump(mode="json"),
         "precision": spec.precision,
         "dataset": dataset,
         "teacher": info,

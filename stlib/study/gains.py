@@ -103,13 +103,14 @@ def gains_html(results: Sequence[Found], caption: str) -> Html:
                 "Reproduced": signed(pair.difference),
                 "95 % interval": f"{signed(pair.low)} to {signed(pair.high)}",
                 "Categories, seeds": f"{len(item.pairs) - 1}, {len(pair.seeds)}",
-                "Answer": Html(f"{escape(pair.answer)}<br><small>{escape(_reservations(pair))}</small>"),
+                "Answer": Html(f"{escape(pair.answer)}<br><small>{escape(reservations(pair))}</small>"),
             }
         )
     return to_html(plain(rows), caption)
 
 
-def _reservations(pair: Pair) -> str:
+def reservations(pair: Pair) -> str:
+    """What keeps an answer from being final: few seeds, labels of the runs."""
     return "; ".join(filter(None, ["provisional" if pair.provisional else "", *pair.labels]))
 
 

@@ -1,0 +1,72 @@
+"""The landing page's table: every headline claim of the papers and what this study found. Imports no torch."""
+
+from collections.abc import Sequence
+
+from stlib.protocol import METRICS, Metric
+from stlib.study.gains import Found, reservations
+from stlib.study.pages import NOT_RUN, Html, plain, score, signed, to_html, verdict_html
+from stlib.study.records import Record
+from stlib.study.reported import METHOD_NAMES, reported
+from stlib.study.tables import comparable, comparison, rows_of, select
+
+LEVELS: tuple[tuple[str, Metric], ...] = (
+    ("stpm", "image_auroc"),
+    ("stpm", "pixel_auroc"),
+    ("et_stpm", "image_auroc"),
+    ("et_stpm", "pixel_auroc"),
+    ("destseg", "image_auroc"),
+    ("destseg", "pixel_ap"),
+    ("destseg", "iap"),
+    ("pfadseg", "image_auroc"),
+    ("pfadseg", "pixel_ap"),
+    ("pfadseg", "iap"),
+)
+"""The scores that the papers' abstracts state."""
+
+
+def claims_html(records: Sequence[Record], results: Sequence[Found]) -> Html:
+    """Levels first, then the claims that one method beats another (`gains.found`)."""
+    rows = [_level(records, *level) for level in LEVELS] + [_gain(item) for item in results]
+    return to_html(plain(rows), "The papers' claims and what paired, recorded runs show")
+
+
+def _level(records: Sequence[Record], method: str, metric: Metric) -> dict[str, object]:
+    """A method reaches a score, as a mean over the categories."""
+    printed = reported(method, metric)
+    row = rows_of(comparison(records, method, metric))[-1]
+    runs = [r for r in select(records, method) if r.status == "finished"]
+    line: dict[str, object] = {
+        "Claim": f"{METHOD_NAMES[method]} reaches, {METRICS[metric]}",
+        "Printed": score(printed.number if printed else None),
+    }
+    if not runs:
+        return line | {"Verdict": NOT_RUN}
+    if row.reproduced is None:
+        labels = "; ".join(dict.fromkeys(label for r in runs for label in r.labels()))
+        said = f"not comparable<br><small>{len(runs)} runs: {labels}</small>"
+        return line | {"Verdict": Html(said)}
+    return line | {
+        "Printed, same categories": score(row.reported_number),
+        "Reproduced": _with_interval(score(row.reproduced), score(row.low), score(row.high)),
+        "Verdict": verdict_html(row),
+        "Behind it": f"{row.category.removeprefix('mean of ')} categories, {len(comparable(runs))} runs",
+    }
+
+
+def _gain(item: Found) -> dict[str, object]:
+    """One method beats another."""
+    line: dict[str, object] = {"Claim": item.gain.name, "Printed": signed(item.reported_all)}
+    if not item.pairs:
+        return line | {"Verdict": NOT_RUN}
+    pair = item.pairs[-1]
+    behind = sum(len(p.seeds) for p in item.pairs[:-1])
+    return line | {
+        "Printed, same categories": signed(item.reported_here),
+        "Reproduced": _with_interval(signed(pair.difference), signed(pair.low), signed(pair.high)),
+        "Verdict": Html(f"{pair.answer}<br><small>{reservations(pair)}</small>"),
+        "Behind it": f"{len(item.pairs) - 1} categories, {behind} pairs of runs",
+    }
+
+
+def _with_interval(value: str, low: str, high: str) -> Html:
+    return Html(f"{value}<br><small>{low} to {high}</small>")

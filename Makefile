@@ -11,6 +11,14 @@ ENV  := $(VENV)/.stlib-installed
 SITE := build/_build/html
 PORT ?= 8000
 
+# The whole study: which grid of workflow/grid.toml, where (local or slurm), on what, how far.
+PROFILE ?= local
+GRID    ?= paper
+DEVICE  ?= $(if $(filter slurm,$(PROFILE)),cuda,cpu)
+TARGET  ?= all
+CONFIG  ?= # further settings of workflow/config.yaml, e.g. precision=bf16 methods=stpm
+ARGS    ?= # further options of Snakemake, e.g. --dry-run
+
 # What the demo runs: notebooks/run.ipynb on METHOD-CATEGORY, and the two studies as they stand.
 RUNS    := stpm-brick stpm-grass stpm-gravel stpm-washer destseg-washer pfadseg-washer
 STUDIES := ablation teacher_epochs
@@ -28,11 +36,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # one notebook already uses every core
-.PHONY: help env demo book serve test check format lock linkcheck clean
+.PHONY: help env demo book serve test check plan reproduce format lock linkcheck clean
 
 help: ## show this list
 	@echo "make book and make test are all you need. Targets:"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@echo "Of reproduce: GRID=$(GRID) PROFILE=$(PROFILE) (local or slurm) DEVICE=$(DEVICE) TARGET=$(TARGET) CONFIG= ARGS="
 	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) INSTALLER=$(INSTALLER) (uv or pip) PORT=$(PORT)"
 
 env: $(ENV) ## make the environment in .venv from requirements.lock
@@ -55,6 +64,13 @@ check: $(ENV) ## style, formatting, types and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
+
+plan: $(ENV) ## what the study still lacks, with an estimate of GPU and CPU hours
+	$(BIN)/python -m stlib.cli queue --estimate --grid $(GRID)
+
+reproduce: $(ENV) ## the whole study: every run without a record, then tables and site (PROFILE=slurm: on a cluster)
+	$(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE) \
+		--config grid=$(GRID) device=$(DEVICE) $(CONFIG) $(ARGS) -- $(TARGET)
 
 format: $(ENV) ## repair style and formatting
 	$(BIN)/ruff check --fix .

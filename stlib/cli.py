@@ -1,7 +1,7 @@
-"""The `stlib` command: data, runs, queue. Thin: every verb is one call into the package."""
+"""The `stlib` command: data, runs, teachers, queue. Thin: every verb is one call into the package."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -9,6 +9,9 @@ from rich.table import Table
 
 from stlib import paths
 from stlib.protocol import Precision, Profile
+
+if TYPE_CHECKING:
+    from stlib.study.records import Record
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Student-teacher anomaly detectors, reproduced."
@@ -62,6 +65,41 @@ def run(  # noqa: PLR0917 - typer reads them by name
     typer.echo(path)
     for name, value in outcome.record.metrics.items():
         typer.echo(f"  {name:12} {value:.4f}")
+
+
+@app.command()
+def teacher(  # noqa: PLR0917
+    variant: Annotated[str, typer.Argument(help="Of et_stpm, e.g. e=10: makes fewer epochs too.")] = "",
+    profile: Annotated[Profile, typer.Option(help="Schedule: paper, short or demo.")] = "paper",
+    data: Annotated[Path, typer.Option(help="Dataset root.")] = paths.DATA / "mvtec_ad",
+    source: Annotated[str, typer.Option("--teacher", help="What to fine-tune, as in `run`.")] = "torchvision",
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    precision: Annotated[Precision, typer.Option(help="Arithmetic of training.")] = "fp32",
+    runs: Annotated[Path, typer.Option(help="Folder of teachers.")] = paths.RUNS,
+) -> None:
+    """Fine-tune ET-STPM's teacher before the runs that share it. A killed fine-tuning continues."""
+    import torch
+
+    from stlib.methods import entry, et_stpm
+    from stlib.methods.execution import Execution
+    from stlib.study.teachers import tuned_teacher
+
+    try:
+        config = entry("et_stpm").recipe(profile, variant)
+        assert isinstance(config, et_stpm.Config)
+        execution = Execution(torch.device(device), precision)
+        _, info, _ = tuned_teacher(
+            source,
+            config.tuning,
+            config.teacher_epochs,
+            root=data,
+            profile=profile,
+            execution=execution,
+            runs=runs,
+        )
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+        raise _refusal(error) from error
+    typer.echo(info.tuned.name if info.tuned else info.source)
 
 
 data = typer.Typer(no_args_is_help=True, help="Datasets: download, check, demo.")
@@ -133,20 +171,46 @@ def queue(
     data_root: Annotated[Path, typer.Option("--data", help="Dataset root.")] = paths.DATA / "mvtec_ad",
     records: Annotated[Path, typer.Option(help="Folder of records.")] = paths.RECORDS,
     output: Annotated[Path, typer.Option(help="File to write.")] = paths.RESULTS / "QUEUE.md",
+    estimate: Annotated[bool, typer.Option("--estimate", help="Print what they cost instead.")] = False,
+    grid: Annotated[str, typer.Option(help="Which grid of workflow/grid.toml.")] = "paper",
 ) -> None:
-    """Write the list of runs that the book still needs."""
+    """Write the list of runs that the book still needs, or say what they will cost."""
     from stlib.files import write_atomic
     from stlib.protocol import CATEGORIES
     from stlib.study.queue import queue_text
-    from stlib.study.records import RecordError, load_records
+    from stlib.study.records import load_records
 
     at_hand = [name for name in CATEGORIES if (data_root / name).is_dir()]
     try:
-        text = queue_text(load_records(records), at_hand)
-    except RecordError as error:
+        recorded = load_records(records)
+        if estimate:
+            _print_estimate(recorded, grid)
+            return
+        text = queue_text(recorded, at_hand, grid)
+    except (ValueError, OSError) as error:
         raise _refusal(error) from error
     write_atomic(output, text.encode())
     typer.echo(output)
+
+
+def _print_estimate(records: "list[Record]", grid: str) -> None:
+    from stlib.study.estimate import estimate, total
+    from stlib.study.queue import missing, wanted
+
+    cells = missing(records, grid=grid)
+    costs = estimate(cells, records)
+    table = Table("method", "runs", "on", "seconds a run", "hours", "from")
+    for cost in costs:
+        numbers = ("unknown" if n is None else f"{n:,.1f}" for n in (cost.seconds, cost.hours))
+        table.add_row(cost.method, str(cost.runs), cost.processor, *numbers, cost.source)
+    console = Console()
+    console.print(f"{len(cells)} of {len(wanted(grid))} runs are missing. On GPUs, or on CPUs:")
+    console.print(table)
+    for processor in ("GPU", "CPU"):
+        hours, unknown = total(costs, processor)
+        known = f"{hours:,.1f}" if unknown < len(cells) else "unknown"
+        rest = f", without {unknown} runs of methods that have no record" if unknown else ""
+        console.print(f"{processor} hours: {known}{rest}", highlight=False)
 
 
 @app.command()

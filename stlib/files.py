@@ -1,8 +1,11 @@
-"""Atomic writes and hashes: a file under its final name is always whole."""
+"""Atomic writes, locks and hashes: a file under its final name is always whole."""
 
+import fcntl
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -23,6 +26,21 @@ def write_atomic(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def sole(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock file `path`; the system lets go of it however this process ends, SIGKILL included.
+
+    Raises BlockingIOError while another process holds it, unless told to `wait`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:  # left in place: removing it would let a third process lock another file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise BlockingIOError(f"another process is at work here and holds {path}") from error
+        yield
 
 
 def sha256(path: Path) -> str:

@@ -22,7 +22,7 @@ from stlib.nn.maps import Maps, fuse, max_score, resize, stack_levels, top_score
 from stlib.protocol import IMAGE_SIZE, History, Profile
 
 LOG_EVERY = 50
-"""Steps per point of the training curves."""
+"""Most steps per point of the training curves; a short schedule gets about twenty points."""
 
 
 class Config(BaseModel):
@@ -189,6 +189,7 @@ class _Training:
             ),
         ]
         self.step = 0
+        self.log_every = min(LOG_EVERY, max(1, self.total // 20))
         self.curves: dict[str, list[float]] = {}
         self.running: dict[str, list[Tensor]] = {}
         self._resume()
@@ -265,7 +266,7 @@ class _Training:
 
     def _close_step(self) -> None:
         self.step += 1
-        if self.step % LOG_EVERY and self.step not in (self.config.student_steps, self.total):
+        if self.step % self.log_every and self.step not in (self.config.student_steps, self.total):
             return
         means = {name: torch.stack(values).mean().item() for name, values in self.running.items()}
         for name, value in means.items():

@@ -52,7 +52,8 @@ def _claim(row: Row) -> Html:
 
 
 def _average(row: Row) -> str:
-    return f"{_name(row['method'])}, {_metric(row)}, {str(row['average']).replace('_', ' of ')}"
+    mean, _, part = str(row["average"]).partition("_")
+    return f"{_name(row['method'])}, {_metric(row)}, {mean}" + (f" of {part}s" if part else "")
 
 
 def means_html(averages: pd.DataFrame) -> Html:

@@ -57,8 +57,8 @@ def _sensitivity(category: Category, detector: Method, maps: Maps) -> dict[str, 
     found = {name: measure(category, other) for name, other in detector.alternatives(maps).items()}
     for rule in ("any", "full"):
         found[f"masks={rule}"] = measure(category, maps, with_mask_rule(category, rule))
-    half = untouched(category.layout)
-    found["test=untouched"] = measure(_part(category, half), Maps(*(part[half] for part in maps)))
+    if half := untouched(category.layout):
+        found["test=untouched"] = measure(_part(category, half), Maps(*(part[half] for part in maps)))
     tested, *others = detector.snapshots
     for other in others:
         detector.use(other)

@@ -8,13 +8,14 @@ import torch
 from stlib.data.mvtec import Category, load_category
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
+from stlib.files import sole
 from stlib.methods import entry, et_stpm
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.execution import Execution, Progress, quiet
-from stlib.nn.backbone import load_teacher
+from stlib.nn.backbone import ResNet18Pyramid, load_teacher
 from stlib.nn.maps import Maps
 from stlib.paths import RECORDS, RUNS
-from stlib.protocol import CATEGORIES, Precision, Profile, TextureInfo
+from stlib.protocol import CATEGORIES, Precision, Profile, TeacherInfo, TextureInfo
 from stlib.study.evaluation import results, rounded
 from stlib.study.provenance import Clock
 from stlib.study.records import (
@@ -112,8 +113,8 @@ class RunFailed(RuntimeError):  # noqa: N818 - the run failed, the program did n
 def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
     """Train, score and measure. Checkpoints go under `runs`; a killed run continues from there.
 
-    Raises ValueError (DatasetError included) or FileNotFoundError for bad input before training starts, and
-    RunFailed when training diverges.
+    Raises ValueError (DatasetError included) or FileNotFoundError for bad input before training starts,
+    BlockingIOError while another process makes the same run, and RunFailed when training diverges.
     """
     spec.check()
     method = entry(spec.method)
@@ -122,26 +123,7 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
     device = torch.device(spec.device)
     teacher, info = load_teacher(spec.teacher)
     category = load_category(spec.data, spec.category, image_size=size)
-    dataset = _dataset(category)
-    _deterministic()
-    lesson = None
-    if isinstance(config, et_stpm.Config):
-        teacher, info, lesson = tuned_teacher(
-            spec.teacher,
-            config.tuning,
-            config.teacher_epochs,
-            root=spec.data,
-            profile=spec.profile,
-            execution=Execution(device, spec.precision, progress),
-            runs=runs,
-        )
     parts, textures = _synthesis(spec, size, device) if method.corrupts else ({}, None)
-    foreign = textures.fingerprint if textures else ""
-    checkpoint = _checkpoint(
-        spec, runs, config.model_dump_json(), info.pyramid_sha256, dataset.fingerprint, foreign
-    )
-    execution = Execution(device, spec.precision, progress, checkpoint)
-    detector = method.build(config, teacher, execution, **parts)
     base: dict[str, object] = {
         "method": spec.method,
         "variant": spec.variant,
@@ -150,23 +132,50 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
         "profile": spec.profile,
         "config": config.model_dump(mode="json"),
         "precision": spec.precision,
-        "dataset": dataset,
+        "dataset": _dataset(category),
         "teacher": info,
         "textures": textures,
     }
-    clock = Clock(device, checkpoint)
+    _deterministic()
+    clock, lesson = Clock(device), None
     try:
-        history = detector.fit(category.train, seed=spec.seed)
-        clock.trained()
-        maps = detector.maps(category.test)
-        measured = results(category, detector, maps)
+        if isinstance(config, et_stpm.Config):
+            execution = Execution(device, spec.precision, progress)
+            teacher, info, lesson = _tune(spec, config, execution, runs)
+            base["teacher"] = info
+        foreign = textures.fingerprint if textures else ""
+        recipe = config.model_dump_json()
+        checkpoint = _checkpoint(spec, runs, recipe, info.pyramid_sha256, category.fingerprint, foreign)
+        execution = Execution(device, spec.precision, progress, checkpoint)
+        detector = method.build(config, teacher, execution, **parts)
+        clock = Clock(device, checkpoint)
+        # held by the process that trains: a notebook's kernel may outlive whoever started it
+        with sole(checkpoint.path.with_suffix(".lock")):
+            history = detector.fit(category.train, seed=spec.seed)
+            clock.trained()
+            maps = detector.maps(category.test)
+            measured = results(category, detector, maps)
     except FloatingPointError as error:
-        raise RunFailed(
-            _completed(base, status="failed", error=str(error), runtime=clock.runtime())
-        ) from error
+        failed = _completed(base, status="failed", error=str(error), runtime=clock.runtime())
+        raise RunFailed(failed) from error
     history = history.model_copy(update={"curves": rounded(history.curves)})
     record = _completed(base, history=history, **measured, runtime=clock.runtime())
     return Outcome(record, category, maps, checkpoint, lesson)
+
+
+def _tune(
+    spec: Run, config: et_stpm.Config, execution: Execution, runs: Path
+) -> tuple[ResNet18Pyramid, TeacherInfo, TeacherRecord]:
+    """ET-STPM's first step."""
+    return tuned_teacher(
+        spec.teacher,
+        config.tuning,
+        config.teacher_epochs,
+        root=spec.data,
+        profile=spec.profile,
+        execution=execution,
+        runs=runs,
+    )
 
 
 def _completed(base: dict[str, object], **fields: object) -> Record:

@@ -1,4 +1,4 @@
-"""The landing page's table: every headline claim of the papers and what this study found. Imports no torch."""
+"""The landing page's table: every headline claim of the papers, and what was found. Imports no torch."""
 
 from collections.abc import Sequence
 

@@ -18,7 +18,7 @@ from stlib.study.records import Runtime
 class Clock:
     """Times a run and describes where it ran."""
 
-    def __init__(self, device: torch.device, checkpoint: Checkpoint) -> None:
+    def __init__(self, device: torch.device, checkpoint: Checkpoint | None = None) -> None:
         """`checkpoint` knows how long earlier attempts at this run trained."""
         self.device, self.checkpoint = device, checkpoint
         self.started = datetime.now(UTC)
@@ -35,6 +35,7 @@ class Clock:
         """The record's runtime block, as of now."""
         total = time.perf_counter() - self.begin
         train = self.train_seconds or total
+        earlier = self.checkpoint.spent_before if self.checkpoint else 0.0
         on_gpu = self.device.type == "cuda"
         memory = torch.cuda.max_memory_allocated() if on_gpu else _peak_rss()
         names = ("torchvision", "numpy", "scipy", "scikit-learn", "pillow")
@@ -43,7 +44,7 @@ class Clock:
             started=self.started,
             device=torch.cuda.get_device_name() if on_gpu else f"CPU, {_cpu_model()}",
             threads=torch.get_num_threads(),
-            train_seconds=round(train + self.checkpoint.spent_before, 2),
+            train_seconds=round(train + earlier, 2),
             evaluate_seconds=round(total - train, 2),
             peak_memory_mb=round(memory / 2**20, 1),
             versions={"python": platform.python_version(), "torch": torch.__version__}

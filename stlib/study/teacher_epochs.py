@@ -48,7 +48,9 @@ def against_epochs(
                 pair = found[0]
                 bounds = (pair.first + pair.low, pair.first + pair.high)
                 rows.append((r.category, r.seed, epochs, pair.second, *bounds))
-    return pd.DataFrame(rows, columns=["category", "seed", "epochs", "score", "low", "high"])
+    frame = pd.DataFrame(rows, columns=["category", "seed", "epochs", "score", "low", "high"])
+    tuned = frame.loc[frame["epochs"] > 0, "category"]
+    return frame[frame["category"].isin(tuned)]  # STPM alone is no curve
 
 
 def gains(records: Iterable[Record], metric: Metric, profile: Profile = "paper") -> dict[str, list[Pair]]:

@@ -13,7 +13,7 @@ from safetensors.torch import save as serialise
 
 from stlib.data.mvtec import Layout, fingerprint, read_images, scan
 from stlib.data.splits import leaked, split_train
-from stlib.files import write_atomic
+from stlib.files import sole, write_atomic
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.execution import Execution
 from stlib.methods.finetuning import FineTuning, Lessons, Tuning
@@ -55,10 +55,11 @@ def tuned_teacher(
     prints = {layout.category: fingerprint(layout) for layout in layouts}
     name = _name(tuning, info, prints, execution)
     folder = runs / "teachers" / profile / name
-    record = _read(folder / "record.json")
-    if record is None or len(record.pyramids) <= epochs:
-        shelf = _Shelf(folder, name, profile, tuning, info, prints, execution)
-        record = shelf.fill(source, layouts, epochs)
+    with sole(folder / "lock", wait=True):  # many runs share one teacher: the first makes it
+        record = _read(folder / "record.json")
+        if record is None or len(record.pyramids) <= epochs:
+            shelf = _Shelf(folder, name, profile, tuning, info, prints, execution)
+            record = shelf.fill(source, layouts, epochs)
     pyramid = ResNet18Pyramid()
     kept = folder / f"epoch-{epochs}.safetensors"
     try:

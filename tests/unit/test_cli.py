@@ -54,6 +54,11 @@ def test_a_run_writes_its_record_and_prints_the_metrics(tiny: list[str], tmp_pat
             "error: profile 'paper' is for MVTec AD and 'spoon' is none of its categories",
         ),
         (["run", "stpm", "bottle", "--seed", "-1"], "error: seed -1"),
+        (["run", "pfadseg", "bottle", "--variant", "ASPP"], "error: PFADSeg has no variant 'ASPP'"),
+        (
+            ["run", "destseg", "bottle", "--textures", "demo"],
+            "error: profile 'paper' of DeSTSeg takes its textures from DTD",
+        ),
         (["run", "stpm", "bottle", "--device", "gpu"], "error: unknown device 'gpu'"),
         (["run", "stpm", "bottle", "--teacher", "none.pth"], "error: no teacher weights at none.pth"),
         (["run", "stpm", "bottle", "--teacher", "random"], "error: no category 'bottle' under"),
@@ -84,6 +89,18 @@ def test_a_run_that_diverges_is_recorded_and_exits_with_1(
     assert "stpm on plate, seed 0: epoch" in result.stderr
     assert "recorded in" in result.stderr
     assert read_record(tmp_path / "records" / "demo" / "stpm" / "plate-s0.json").status == "failed"
+
+
+def test_a_run_that_diverges_leaves_an_earlier_finished_record_alone(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert runner.invoke(app, tiny).exit_code == 0
+    path = tmp_path / "records" / "demo" / "stpm" / "plate-s0.json"
+    before = path.read_bytes()
+    config = Config(image_size=64, epochs=4, batch_size=4, learning_rate=1e30)
+    monkeypatch.setitem(METHODS, "stpm", Entry("STPM", {"demo": config}, STPM))
+    assert runner.invoke(app, tiny).exit_code == 1
+    assert path.read_bytes() == before
 
 
 def test_checkpoints_of_the_real_runs_are_out_of_the_tests_way(tiny: list[str], tmp_path: Path):

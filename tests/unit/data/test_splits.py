@@ -56,7 +56,7 @@ def test_untouched_is_what_b_does_not_see_every_good_image_included(cracked: int
 def test_the_half_is_random_but_always_the_same():
     torch.manual_seed(99)  # the caller's random state must not matter
     names = [item.image.stem for item in leaked(layout(2, 12), "B")]
-    assert names == ["000", "001", "003", "007", "008", "010"]
+    assert names == ["000", "004", "005", "007", "008", "009"]
     assert {item.defect for item in leaked(layout(2, 20, 20), "B")} == {"cracked", "dented"}
 
 

@@ -71,13 +71,13 @@ class _Bomb:
 
 @pytest.mark.parametrize("save", [torch.save, lambda bomb, path: path.write_bytes(pickle.dumps(bomb))])
 def test_code_in_a_checkpoint_is_not_run(checkpoint: Checkpoint, tmp_path: Path, save):
-    save({"identity": "one", "state": _Bomb(tmp_path / "mark")}, checkpoint.path)
+    save({"identity": "one", "spent": 0.0, "state": _Bomb(tmp_path / "mark")}, checkpoint.path)
     with pytest.warns(UserWarning, match="damaged"):
         assert checkpoint.load() is None
     assert not (tmp_path / "mark").exists()
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"identity": "one"}, 3])
+@pytest.mark.parametrize("content", [[1, 2], {"identity": "one"}, {"identity": "one", "state": {}}, 3])
 def test_a_file_of_another_kind_is_set_aside(checkpoint: Checkpoint, content: object):
     torch.save(content, checkpoint.path)
     with pytest.warns(UserWarning, match="damaged"):
@@ -96,3 +96,53 @@ def test_a_save_that_breaks_off_keeps_the_older_checkpoint(
     state = checkpoint.load()
     assert state is not None
     assert state["losses"] == [0.5, 0.25]
+
+
+class Clock:
+    """Time that passes when told; every checkpoint begins at the present."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.path = 0.0, folder / "a.ckpt"
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+
+    def begin(self, identity: str = "one") -> Checkpoint:
+        made = Checkpoint(self.path, identity, seconds=60)
+        made._begun = made._saved = self.now
+        return made
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(tmp_path, monkeypatch)
+
+
+def test_an_offer_is_taken_when_the_last_checkpoint_is_old_enough(clock: Clock):
+    saved, collected, stored = clock.begin(), [], []
+
+    def state() -> dict[str, float]:
+        collected.append(clock.now)
+        return {"now": clock.now}
+
+    for clock.now in (40.0, 65.0, 100.0, 130.0):
+        saved.offer(state)
+        found = clock.begin().load()
+        stored.append(found and found["now"])
+    assert stored == [None, 65, 65, 130]
+    assert collected == [65, 130]  # a state that is not saved is not even collected
+
+
+def test_the_time_of_earlier_attempts_adds_up(clock: Clock):
+    first = clock.begin()
+    clock.now = 30.0
+    first.save(STATE)
+    assert first.spent_before == 0
+    clock.now = 1000.0
+    second = clock.begin()
+    assert second.load() is not None
+    assert second.spent_before == 30
+    clock.now = 1010.0
+    second.save(STATE)
+    third, stranger = clock.begin(), clock.begin("two")
+    third.load()
+    stranger.load()
+    assert (third.spent_before, stranger.spent_before) == (40, 0)

@@ -6,12 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from stlib.data.mvtec import Category, load_category
 from stlib.data.synthesis import AnomalySynthesis
+from stlib.data.textures import load_textures
 from stlib.methods import destseg, pfadseg
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.destseg import Config, DeSTSeg
 from stlib.methods.execution import Execution, Progress, quiet
-from stlib.nn.backbone import ResNet18Pyramid
+from stlib.metrics import PixelRanking, label_regions
+from stlib.nn.backbone import ResNet18Pyramid, load_teacher
 from stlib.nn.losses import denoising_loss, focal_loss
 
 SIZE = 64
@@ -100,6 +103,23 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
     assert seen == [4]
     for one, other in ((unbroken.student, resumed.student), (unbroken.segmentation, resumed.segmentation)):
         assert all(torch.equal(v, other.state_dict()[k]) for k, v in one.state_dict().items())
+
+
+def test_it_learns_to_find_defects_that_it_has_not_seen(plate: Category):
+    # Real networks, drawn textures, 40 + 5 steps at side 32. The student's own map is asserted: it is what 40
+    # steps can teach (pixel AUROC .81 to .92 over seeds 0 to 3); the segmentation net needs hundreds.
+    config = Config(
+        image_size=32, batch_size=4, student_steps=40, segmentation_steps=5, student_rate=0.1, top=10
+    )
+    foreign, _ = load_textures("demo", config.image_size)
+    execution = Execution(torch.device("cpu"))
+    method = DeSTSeg(config, load_teacher("demo")[0], execution, AnomalySynthesis(foreign, "plate"))
+    small = load_category(plate.layout.folder.parent, "plate", image_size=config.image_size)
+    losses = method.fit(small.train, seed=0).curves["distillation_loss"]
+    part = max(1, len(losses) // 8)
+    assert sum(losses[-part:]) < sum(losses[:part]) / 2
+    maps = method.alternatives(method.maps(small.test))["maps=distances"]
+    assert PixelRanking(maps.pixel, label_regions(small.masks)).auroc() > 0.7
 
 
 def test_too_few_images_are_refused(random_teacher: ResNet18Pyramid):

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,8 @@ import torch
 from PIL import Image
 
 from stlib.data.mvtec import DatasetError, load_category
+from stlib.data.splits import untouched
+from stlib.data.textures import load_textures
 from stlib.methods import METHODS, Entry
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.stpm import STPM, Config
@@ -128,8 +129,51 @@ def test_runtime_says_where_it_ran(outcome: Outcome):
     assert torch.__version__.startswith(runtime.versions["torch"])
 
 
+def test_test_images_that_a_leaking_teacher_may_see_are_left_out_of_untouched(outcome: Outcome):
+    left = untouched(outcome.category.layout)
+    assert len(left) == 3 + 2
+    scores, labels = outcome.maps.image[left], outcome.category.labels[left]
+    found = outcome.record.sensitivity["test=untouched"]
+    assert {name: found[name] for name in ("image_auroc", "image_ap")} == image_metrics(scores, labels)
+    masks = label_regions(outcome.category.masks[left])
+    assert found["pixel_ap"] == pixel_metrics(PixelRanking(outcome.maps.pixel[left], masks))["pixel_ap"]
+
+
 def test_the_record_survives_its_file(outcome: Outcome, tmp_path: Path):
     assert read_record(write_record(outcome.record, tmp_path)) == outcome.record
+
+
+@pytest.mark.parametrize(("method", "variant"), [("destseg", ""), ("pfadseg", "RCM")])
+def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
+    outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, variant: str
+):
+    few = {"image_size": 32, "batch_size": 4, "student_steps": 2, "segmentation_steps": 2, "top": 10}
+    line = METHODS[method]
+    tiny = line.profiles["demo"].model_copy(update=few)
+    monkeypatch.setitem(METHODS, method, replace(line, profiles={"demo": tiny}))
+    wanted = spec(outcome.category.layout.folder.parent, method=method, variant=variant)
+    finished = run(wanted, runs=tmp_path / "runs")
+    record = finished.record
+    assert (record.method, record.variant, record.config["rcm"]) == (method, variant, variant == "RCM")
+    assert record.textures == load_textures("demo", 32)[1]
+    assert list(record.sensitivity) == [
+        "maps=distances",
+        "score=max",
+        "masks=any",
+        "masks=full",
+        "test=untouched",
+    ]
+    assert list(record.metrics) == list(METRICS)
+    assert record.history is not None
+    assert (record.history.steps, record.history.images_seen) == (4, 16)
+    assert set(record.history.curves) >= {"distillation_loss", "focal_loss", "l1_loss"}
+    assert record.history.selected == {"step": 4}
+    path = finished.keep(tmp_path / "records")
+    folder = f"{method}-{variant}" if variant else method
+    assert path == tmp_path / "records" / "demo" / folder / "plate-s0.json"
+    assert read_record(path) == record
+    assert not list(tmp_path.rglob("*.ckpt"))
+    assert not (tmp_path / "teachers").exists()
 
 
 @pytest.mark.usefixtures("tiny")
@@ -138,24 +182,32 @@ def test_the_same_run_gives_the_same_result(outcome: Outcome, tmp_path: Path):
     assert again.record.same_result(outcome.record)
 
 
-@pytest.mark.usefixtures("tiny")
 def test_a_killed_run_continues_and_ends_alike(
-    outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    outcome: Outcome, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(experiment, "Checkpoint", partial(Checkpoint, seconds=0))
+    def begun_long_ago(path: Path, identity: str) -> Checkpoint:
+        checkpoint = Checkpoint(path, identity, seconds=0)
+        checkpoint._begun -= 1000
+        return checkpoint
+
     here = spec(outcome.category.layout.folder.parent, seed=3)
 
     def kill(done: int, *_: object) -> None:
         if done == 1:
             raise KeyboardInterrupt
 
+    monkeypatch.setattr(experiment, "Checkpoint", begun_long_ago)
     with pytest.raises(KeyboardInterrupt):
         run(here, progress=kill, runs=tmp_path)
+    monkeypatch.undo()
+    tiny(TINY)
     assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["plate-s3.ckpt"]
     epochs: list[int] = []
     resumed = run(here, progress=lambda done, *_: epochs.append(done), runs=tmp_path).record
     assert epochs == [2]
     assert resumed.same_result(outcome.record)
+    assert resumed.runtime.train_seconds > 1000
+    assert resumed.runtime.evaluate_seconds < 1000
 
 
 @pytest.mark.usefixtures("tiny")
@@ -170,6 +222,14 @@ def test_without_good_images_the_image_metrics_are_undefined_and_the_record_says
     assert "pixel_auroc" in record.metrics
     assert "image_auroc" not in record.bootstrap
     assert read_record(write_record(record, tmp_path / "records")) == record
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_single_test_image_leaves_nothing_untouched_and_the_run_still_ends(make_category, tmp_path: Path):
+    make_category(tmp_path, train=6, good=0, defects={"turned": 1})
+    record = run(spec(tmp_path), runs=tmp_path / "runs").record
+    assert "test=untouched" not in record.sensitivity
+    assert "pixel_auroc" in record.metrics
 
 
 @pytest.mark.usefixtures("tiny")
@@ -211,6 +271,7 @@ def test_a_run_that_diverges_leaves_a_valid_failed_record(outcome: Outcome, tiny
     [
         ({"method": "spam"}, "unknown method 'spam': choose one of stpm"),
         ({"profile": "long"}, "STPM has no profile 'long': choose one of demo, paper"),
+        ({"variant": "e=1"}, "STPM has no variant 'e=1': there are none, leave it empty"),
         ({"precision": "fp16"}, "unknown precision 'fp16': choose fp32 or bf16"),
         ({"profile": "paper"}, "'plate' is none of its categories: choose one of carpet, grid"),
         ({"seed": -1}, "seed -1: choose a whole number from 0 to 4294967295"),
@@ -225,6 +286,16 @@ def test_bad_input_is_refused_before_any_work(
     monkeypatch.setattr(experiment, "load_teacher", lambda _: pytest.fail("work has begun"))
     with pytest.raises(ValueError, match=message):
         run(spec(tmp_path, **options), runs=tmp_path)
+
+
+@pytest.mark.parametrize("method", ["destseg", "pfadseg"])
+@pytest.mark.parametrize("profile", ["paper", "short"])
+def test_drawn_textures_are_for_the_demo_only(tmp_path: Path, method: str, profile: Profile):
+    wanted = spec(tmp_path, "bottle", method=method, profile=profile)
+    with pytest.raises(ValueError, match=f"profile '{profile}' of .*Seg takes its textures from DTD"):
+        run(wanted, runs=tmp_path)
+    replace(wanted, textures=tmp_path / "dtd").check()
+    replace(wanted, method="stpm").check()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -1,7 +1,7 @@
 import pytest
 
 from stlib.study import parameters
-from stlib.study.parameters import ParameterError, check
+from stlib.study.parameters import ParameterError, check, check_ablation, check_epochs
 
 
 @pytest.fixture
@@ -10,6 +10,8 @@ def given(tmp_path, make_category):
     data = make_category(tmp_path / "data", "plate")
     return {
         "method": "stpm",
+        "variant": "",
+        "textures": "",
         "category": "plate",
         "seed": 0,
         "profile": "demo",
@@ -39,13 +41,15 @@ def test_what_a_kernel_adds_is_no_parameter(given):
     ("change", "message"),
     [
         ({"catgeory": "grass"}, "catgeory = 'grass': no such parameter, did you mean category?"),
-        ({"epochs": 3}, "epochs = 3: no such parameter, there are method, category"),
+        ({"epochs": 3}, "epochs = 3: no such parameter, there are category, seed"),
         ({"seed": "0"}, "seed = '0': input should be a valid integer"),
         ({"seed": True}, "seed = True: input should be a valid integer"),
         ({"seed": 0.5}, "seed = 0.5: input should be a valid integer"),
-        ({"seed": -1}, "seed -1: choose 0 or a positive"),
+        ({"seed": -1}, "seed -1: choose a whole number from 0"),
         ({"data": 2024}, "data = 2024: .* with -r data"),
         ({"category": None}, "category = None: input should be a valid string"),
+        ({"variant": "e=5"}, "STPM has no variant 'e=5'"),
+        ({"method": "pfadseg", "variant": "RMC"}, "no variant 'RMC': there are none, RCM"),
         ({"method": "stmp"}, "unknown method 'stmp': choose one of stpm"),
         ({"profile": "papers"}, "profile = 'papers': input should be 'paper', 'short' or 'demo'"),
         ({"profile": "paper"}, "'plate' is none of its categories: choose one of carpet"),
@@ -103,3 +107,47 @@ def test_mvtec_runs_go_to_the_committed_results(given, tmp_path, monkeypatch, ma
     assert plan.records == tmp_path / "results"
     assert plan.layout.folder == tmp_path / "mvtec_ad" / "tile"
     assert not (tmp_path / "build").exists()
+
+
+@pytest.fixture
+def row(given):
+    """Parameters of the ablation notebook."""
+    return {k: v for k, v in given.items() if k not in ("method", "variant")} | {"row": "none"}
+
+
+def test_a_row_of_the_ablation_is_a_variant_and_all_are_nine_runs(row):
+    assert [(p.run.method, p.run.variant) for p in check_ablation(row)] == [("pfadseg", "none")]
+    every = [p.run.variant for p in check_ablation(row | {"row": "all"})]
+    assert len(set(every)) == 9
+    assert check_ablation(row | {"row": "RCM+AFF+PCAR"})[0].run.variant == ""  # the method itself
+
+
+def test_an_unknown_row_is_refused_with_the_known_ones(row):
+    with pytest.raises(ParameterError, match=r"row = 'RMC': choose one of none, RCM, .*, control, or all"):
+        check_ablation(row | {"row": "RMC"})
+
+
+@pytest.fixture
+def epochs(given):
+    """Parameters of the notebook of the teacher's epochs."""
+    return {k: v for k, v in given.items() if k not in ("method", "textures")} | {"epochs": [5, 0, 2, 5]}
+
+
+def test_epochs_are_a_number_or_a_list_fewest_first_and_once(epochs):
+    assert [p.run.variant for p in check_epochs(epochs)] == ["e=0", "", "e=5"]
+    assert [p.run.variant for p in check_epochs(epochs | {"epochs": 1})] == ["e=1"]
+    both = check_epochs(epochs | {"epochs": [2, 3], "variant": "data=B"})
+    assert [p.run.variant for p in both] == ["data=B", "e=3,data=B"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 4}, "ET-STPM has no variant 'e=4'"),
+        ({"epochs": "2"}, "epochs = '2': input should be a valid"),
+        ({"variant": "data=D"}, "ET-STPM has no variant"),
+    ],
+)
+def test_epochs_that_are_not_in_the_study_are_refused(epochs, change, message):
+    with pytest.raises(ValueError, match=message):
+        check_epochs(epochs | change)

@@ -7,8 +7,18 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from stlib.protocol import METRICS
-from stlib.study.records import Record, RecordError, load_records, read_record, record_path, write_record
+from stlib.protocol import CATEGORIES, METRICS, TextureInfo, TuningInfo
+from stlib.study.records import (
+    Record,
+    RecordError,
+    TeacherRecord,
+    load_records,
+    load_teacher_records,
+    read_record,
+    record_path,
+    write_record,
+    write_teacher_record,
+)
 
 
 def changed(record: Record, path: str, value: object) -> dict[str, object]:
@@ -128,6 +138,19 @@ def test_failed_runs(tmp_path: Path, make_record):
         Record.model_validate(failed.model_dump() | {"metrics": {"iap": 0.5}})
 
 
+def test_a_failed_run_never_takes_the_place_of_a_finished_one(tmp_path: Path, make_record):
+    failed, finished = make_record(status="failed"), make_record()
+    path = write_record(failed, tmp_path)
+    again = make_record(status="failed", error="epoch 9: training loss inf")
+    assert read_record(write_record(again, tmp_path)) == again  # among failures the last one counts
+    assert read_record(write_record(finished, tmp_path)) == finished
+    before = path.read_bytes()
+    assert write_record(failed, tmp_path) == path
+    assert path.read_bytes() == before
+    better = make_record(value=0.98)
+    assert read_record(write_record(better, tmp_path)) == better
+
+
 def test_every_metric_may_be_undefined_with_a_reason(make_record):
     record = make_record(metrics={}, undefined=dict.fromkeys(METRICS, "no mask"))
     assert record.metrics == {}
@@ -148,6 +171,83 @@ def test_every_metric_may_be_undefined_with_a_reason(make_record):
 )
 def test_labels_say_what_a_reader_must_know(make_record, changes: dict[str, object], labels: list[str]):
     assert make_record(**changes).labels() == labels
+
+
+def tuned(record: Record, *, epochs: int = 2, categories: int = 15, missing: tuple[str, ...] = ()) -> Record:
+    """The record with a teacher that was fine-tuned on so many categories."""
+    info = TuningInfo(
+        name="A", epochs=epochs, data="A", categories=list(CATEGORIES)[:categories], source_sha256="2" * 64
+    )
+    teacher = record.teacher.model_copy(update={"tuned": info, "missing": list(missing)})
+    return record.model_copy(update={"teacher": teacher})
+
+
+FEWER, HALF_MADE = "teacher fine-tuned on 4 of 15 categories", "its layer4 started from random weights"
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ({}, []),
+        ({"categories": 4}, [FEWER]),
+        ({"missing": ("layer4.0.conv1.weight", "fc.weight")}, [HALF_MADE]),
+        ({"missing": ("fc.weight", "fc.bias")}, []),
+        ({"categories": 4, "missing": ("layer4.0.conv1.weight",)}, [FEWER, HALF_MADE]),
+        ({"epochs": 0, "categories": 4, "missing": ("layer4.0.conv1.weight",)}, []),
+    ],
+)
+def test_labels_say_how_a_fine_tuning_fell_short(make_record, changes: dict[str, object], labels: list[str]):
+    assert tuned(make_record(), **changes).labels() == labels
+    assert tuned(make_record(dataset="demo"), **changes).labels() == ["demo data"]
+
+
+@pytest.mark.parametrize(
+    ("textures", "remarks"),
+    [
+        (None, []),
+        (TextureInfo(source="DTD", fingerprint="3" * 64, images=5640), []),
+        (TextureInfo(source="DTD", fingerprint="3" * 64, images=47), ["47 of DTD's 5640 textures"]),
+        (TextureInfo(source="demo", fingerprint="3" * 64, images=138), []),
+    ],
+)
+def test_remarks_name_missing_textures_and_are_no_labels(
+    tmp_path: Path, make_record, textures: TextureInfo | None, remarks: list[str]
+):
+    record = make_record(textures=textures)
+    assert (record.remarks(), record.labels()) == (remarks, [])
+    assert read_record(write_record(record, tmp_path)) == record
+
+
+def fine_tuning(make_record) -> TeacherRecord:
+    record = make_record()
+    return TeacherRecord(
+        name="A-rate0.0001-s0-12345678",
+        profile="paper",
+        tuning={"data": "A", "full_rate": 1e-4},
+        precision="fp32",
+        source=record.teacher,
+        categories={"bottle": "0" * 64, "tile": "1" * 64},
+        images=40,
+        held_out=4,
+        curves={"train_loss": [1.5, 0.5], "accuracy": [0.5, 1.0]},
+        pyramids=["1" * 64, "2" * 64],
+        runtime=record.runtime,
+    )
+
+
+def test_a_teacher_record_comes_back_as_it_was_written(tmp_path: Path, make_record):
+    record = fine_tuning(make_record)
+    path = write_teacher_record(record, tmp_path)
+    assert path == tmp_path / "paper" / "A-rate0.0001-s0-12345678.json"
+    assert load_teacher_records(tmp_path) == [record]
+    assert '"train_loss": [ 1.5, 0.5 ]' in path.read_text()
+
+
+def test_a_damaged_teacher_record_is_named(tmp_path: Path, make_record):
+    path = write_teacher_record(fine_tuning(make_record), tmp_path)
+    path.write_text(path.read_text().replace('"held_out": 4', '"held_out": "some"'))
+    with pytest.raises(RecordError, match=r"12345678\.json is not a valid teacher record: [^:]*held_out"):
+        load_teacher_records(tmp_path)
 
 
 def test_the_same_result_may_come_from_another_machine_at_another_speed(make_record):

@@ -7,11 +7,13 @@ import nbformat
 import pytest
 
 from stlib.paths import ROOT
-from stlib.study.figures import ALT
-from stlib.study.parameters import ParameterError, Parameters
+from stlib.study import curves, figures
+from stlib.study.parameters import AblationParameters, EpochParameters, ParameterError, Parameters
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PLOTS = re.compile(r"^figures\.|notebook\.(samples|gallery)\(", re.MULTILINE)
+MODELS = {"run": Parameters, "ablation": AblationParameters, "teacher_epochs": EpochParameters}
+ALT = figures.ALT | curves.ALT
+PLOTS = re.compile(r"^(figures|curves)\.|notebook\.(samples|gallery|teacher_features)\(", re.MULTILINE)
 ABSOLUTE = re.compile(r"""(?:^|["'\s>=(])(?:/[\w.-]+){2,}|\b[A-Z]:\\\\""")
 
 
@@ -24,6 +26,11 @@ def notebook(request):
     book = nbformat.read(request.param, as_version=4)
     nbformat.validate(book)
     return book
+
+
+@pytest.fixture
+def model(request, notebook):
+    return MODELS[request.node.callspec.params["notebook"].stem]
 
 
 @pytest.fixture
@@ -55,20 +62,20 @@ def test_cells_call_and_do_not_compute(code):
         assert not found, cell.source
 
 
-def test_one_parameters_cell_with_the_names_of_the_run(code):
+def test_one_parameters_cell_with_the_names_of_the_model(code, model):
     (cell,) = [cell for cell in code if "parameters" in tags(cell)]
     assert tags(cell) == ["parameters", "remove-cell"]
     assigned = [node.targets[0].id for node in ast.parse(cell.source).body]
-    assert assigned == list(Parameters.model_fields)
+    assert sorted(assigned) == sorted(model.model_fields)
     assert all("  # " in line for line in cell.source.splitlines())
     assert code[0] is cell
 
 
-def test_defaults_are_the_demo(code):
+def test_defaults_are_the_demo(code, model):
     values = {}
     exec(code[0].source, values)
-    shown = Parameters.model_validate({name: values[name] for name in Parameters.model_fields})
-    assert (shown.method, shown.category, shown.seed, shown.profile) == ("stpm", "brick", 0, "demo")
+    shown = model.model_validate({name: values[name] for name in model.model_fields})
+    assert (shown.seed, shown.profile, shown.teacher) == (0, "demo", "demo")
     assert (shown.data, shown.records, shown.runs, shown.device) == ("", "", "", "cpu")
 
 

@@ -1,0 +1,59 @@
+"""What the missing runs will cost, from the runs that are recorded. Imports no torch."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from stlib.study.grid import Cell
+from stlib.study.records import Record
+
+Processor = Literal["GPU", "CPU"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What `runs` missing runs of one method cost on one kind of processor."""
+
+    method: str
+    processor: Processor
+    runs: int
+    seconds: float | None
+    """Of one run, training and evaluation: the median over `source`; None without a record."""
+    hours: float | None
+    """Of all of them: GPU hours, or hours of a CPU's core."""
+    source: str
+    """Which records the numbers come from."""
+
+
+def estimate(missing: Iterable[Cell], records: Iterable[Record]) -> list[Cost]:
+    """Two lines per method, GPU and CPU, from finished records of that method under the same profile.
+
+    Variants count as their method. A teacher's fine-tuning, made once for many runs, is not in it.
+    """
+    finished = [record for record in records if record.status == "finished"]
+    return [
+        _cost(method, processor, runs, [r for r in finished if (r.method, r.profile) == (method, profile)])
+        for (method, profile), runs in Counter((c.method, c.profile) for c in missing).items()
+        for processor in ("GPU", "CPU")
+    ]
+
+
+def total(costs: Iterable[Cost], processor: Processor) -> tuple[float, int]:
+    """Hours of all methods that have a record, and the number of runs whose cost is unknown."""
+    lines = [cost for cost in costs if cost.processor == processor]
+    return sum(cost.hours or 0.0 for cost in lines), sum(cost.runs for cost in lines if cost.hours is None)
+
+
+def _cost(method: str, processor: Processor, runs: int, records: Sequence[Record]) -> Cost:
+    timed = [r for r in records if r.runtime.device.startswith("CPU") == (processor == "CPU")]
+    if not timed:
+        return Cost(method, processor, runs, None, None, "no record")
+    seconds = [r.runtime.train_seconds + r.runtime.evaluate_seconds for r in timed]
+    # a run holds one GPU, or as many cores as it has threads
+    width = [r.runtime.threads if processor == "CPU" else 1 for r in timed]
+    hours = runs * median(s * w for s, w in zip(seconds, width)) / 3600
+    where = ", ".join(sorted({f"{r.runtime.device}, {r.precision}" for r in timed}))
+    source = f"{len(timed)} record{'s' if len(timed) > 1 else ''} on {where}"
+    return Cost(method, processor, runs, median(seconds), hours, source)

@@ -1,0 +1,83 @@
+# From the dataset to the records.
+
+
+rule data:
+    output:
+        touch(DONE / "data"),
+    log:
+        OUT / "data.log",
+    params:
+        root=DATA_ROOT,
+        action="demo" if DEMO else "check",
+        accept="true" if config["accept_gaps"] else "false",
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    shell:
+        "{sys.executable} -m stlib.cli data {params.action} {params.root:q} > {log:q} 2>&1"
+        " || {{ test $? -eq 1 && {params.accept}; }}"
+
+
+def need(kind: str, method: str):
+    return config["needs"][method][kind]
+
+
+rule tuning:
+    input:
+        ancient(DONE / "data"),
+    output:
+        touch(DONE / "tuning" / "{name}"),
+    log:
+        OUT / "tuning-{name}.log",
+    params:
+        variant=lambda wildcards: TUNINGS[wildcards.name],
+        settings=[f"--profile={GRID.profile}", f"--data={DATA_ROOT}", f"--teacher={TEACHER}",
+            f"--device={config['device']}", f"--precision={config['precision']}", f"--runs={RUN_ROOT}"],
+    threads: need("threads", "tuning")
+    resources:
+        mem_mb=need("mem_mb", "tuning"),
+        runtime=need("runtime", "tuning"),
+        gpu=int(GPU),
+        gpu_share=need("gpu_share", "tuning") if GPU else 0,
+    shell:
+        "{sys.executable} -m stlib.cli teacher {params.variant:q} {params.settings:q} > {log:q} 2>&1"
+
+
+def of(wildcards):
+    return CELLS[f"{wildcards.row}/{wildcards.image}"]
+
+
+def before(wildcards) -> list:
+    """What a run waits for: readable images, and the teacher that several runs share."""
+    cell = of(wildcards)
+    tuning = [DONE / "tuning" / (teacher_of(cell) or "recipe")] if cell.method == "et_stpm" else []
+    return [ancient(path) for path in [DONE / "data", *tuning]]
+
+
+rule run:
+    input:
+        before,
+    output:
+        touch(DONE / "runs" / "{row}" / "{image}"),
+    log:
+        OUT / "{row}" / "{image}.log",
+    params:
+        cell=lambda wildcards: [
+            f"{name}={getattr(of(wildcards), name)}"
+            for name in ("method", "variant", "category", "seed", "profile")
+        ],
+        settings=[f"data={'' if DEMO and not config['data'] else DATA_ROOT}", f"teacher={TEACHER}",
+            f"textures={config['textures']}", f"device={config['device']}", f"precision={config['precision']}",
+            f"records={RECORD_ROOT}", f"runs={RUN_ROOT}"],
+        script=Path(workflow.basedir) / "run_cell.py",
+    threads: lambda wildcards: need("threads", of(wildcards).method)
+    resources:
+        mem_mb=lambda wildcards: need("mem_mb", of(wildcards).method),
+        runtime=lambda wildcards: need("runtime", of(wildcards).method),
+        gpu=int(GPU),
+        gpu_share=lambda wildcards: need("gpu_share", of(wildcards).method) if GPU else 0,
+    wildcard_constraints:
+        row="[^/]+",
+        image="[^/]+",
+    shell:
+        "{sys.executable} {params.script:q} {params.cell:q} {params.settings:q} > {log:q} 2>&1"

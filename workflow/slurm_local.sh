@@ -2,8 +2,7 @@
 # A Slurm cluster on this one computer, to try the slurm profile: no accounting, no cgroups, nothing kept.
 #
 #   apt-get install slurm-wlm munge               # Debian, Ubuntu
-#   workflow/slurm_local.sh up                    # as root; everything it makes is in build/slurm
-#   export SLURM_CONF=$PWD/build/slurm/slurm.conf
+#   workflow/slurm_local.sh up                    # as root; all is in build/slurm, but a link in /etc/slurm
 #   make reproduce PROFILE=slurm GRID=demo DEVICE=cpu TARGET=runs \
 #       ARGS="--set-threads run=1 --slurm-no-account --slurm-status-command squeue"
 #   workflow/slurm_local.sh kill slurmd           # the node dies; `up` brings it back
@@ -12,7 +11,7 @@ set -eu
 
 HERE=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)/build/slurm
 NODE=$(hostname -s)
-export SLURM_CONF="$HERE/slurm.conf"
+CONF=/etc/slurm/slurm.conf # job steps forget the variable SLURM_CONF
 
 # running NAME: is the process in NAME.pid alive, and is it NAME?
 running() {
@@ -23,12 +22,19 @@ stop() { # NAME SIGNAL
     if running "$1"; then kill "-$2" "$(cat "$HERE/$1.pid")"; fi
 }
 
+ours() { test "$(readlink "$CONF")" = "$HERE/slurm.conf"; }
+
 up() {
     mkdir -p "$HERE/state" "$HERE/spool"
+    if test -e "$CONF" && ! ours; then
+        echo "error: there is a Slurm here already: $CONF" >&2
+        exit 1
+    fi
+    ln -sf "$HERE/slurm.conf" "$CONF"
     if ! test -s "$HERE/munge.key"; then
         (umask 077; head -c 128 /dev/urandom > "$HERE/munge.key")
     fi
-    cat > "$SLURM_CONF" <<CONF
+    cat > "$HERE/slurm.conf" <<END
 ClusterName=local
 SlurmctldHost=$NODE
 SlurmUser=$(id -un)
@@ -57,7 +63,7 @@ SlurmdTimeout=30
 MinJobAge=600
 NodeName=$NODE CPUs=$(nproc) RealMemory=$(awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
 PartitionName=local Nodes=$NODE Default=YES MaxTime=INFINITE State=UP
-CONF
+END
     running munged || munged --force --key-file="$HERE/munge.key" --socket="$HERE/munge.socket" \
         --pid-file="$HERE/munged.pid" --log-file="$HERE/munged.log" --seed-file="$HERE/munged.seed" --num-threads=2
     running slurmctld || slurmctld
@@ -73,6 +79,9 @@ CONF
 case "${1:-}" in
 up) up ;;
 kill) stop "$2" KILL ;;
-down) for name in slurmd slurmctld munged; do stop "$name" TERM; done ;;
+down)
+    for name in slurmd slurmctld munged; do stop "$name" TERM; done
+    if ours; then rm "$CONF"; fi
+    ;;
 *) echo "usage: $0 up | kill slurmd | down" >&2; exit 2 ;;
 esac

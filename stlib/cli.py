@@ -208,8 +208,8 @@ def _print_estimate(records: "list[Record]", grid: str) -> None:
     console.print(table)
     for processor in ("GPU", "CPU"):
         hours, unknown = total(costs, processor)
-        known = f"{hours:,.1f}" if unknown < len(cells) else "unknown"
-        rest = f", without {unknown} runs of methods that have no record" if unknown else ""
+        known = f"{hours:,.1f} for {len(cells) - unknown} runs" if unknown < len(cells) else "unknown"
+        rest = f"; no record yet for the method of {unknown}" if unknown else ""
         console.print(f"{processor} hours: {known}{rest}", highlight=False)
 
 

@@ -20,6 +20,7 @@ running() {
 
 stop() { # NAME SIGNAL
     if running "$1"; then kill "-$2" "$(cat "$HERE/$1.pid")"; fi
+    for _ in $(seq 20); do running "$1" || return 0; sleep 1; done
 }
 
 ours() { test "$(readlink "$CONF")" = "$HERE/slurm.conf"; }

@@ -19,6 +19,8 @@ RUN_ROOT = place("runs", BUILD / "runs" if DEMO else RUNS)
 OUT = RUN_ROOT / GRID.profile
 DONE = RUN_ROOT / ".done" / GRID.profile
 TEACHER = config["teacher"] or ("demo" if DEMO else "torchvision")
+if (ROOT / TEACHER).is_file():
+    TEACHER = str(ROOT / TEACHER)
 GPU = str(config["device"]).startswith("cuda")
 
 CELLS = {

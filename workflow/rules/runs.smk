@@ -9,7 +9,7 @@ rule data:
     params:
         root=DATA_ROOT,
         action="demo" if DEMO else "check",
-        accept="true" if config["accept_gaps"] else "false",
+        accept=str(str(config["accept_gaps"]).lower() in ("yes", "true")).lower(),
     resources:
         mem_mb=2000,
         runtime=120,

@@ -237,7 +237,7 @@ def scores_html(records: Sequence[Record], metrics: Sequence[Metric], caption: s
     """Every finished run on a line of its own with its labels: for runs that no table compares."""
     rows: list[dict[str, object]] = [
         {
-            "Run": f"{METHOD_NAMES[r.method]} {r.variant}".strip() + f", {r.category}, seed {r.seed}",
+            "Run": _named(r),
             **{METRICS[metric]: score(r.metrics.get(metric)) for metric in metrics},
             "Labels": "; ".join(r.labels()) or "none",
         }
@@ -245,6 +245,11 @@ def scores_html(records: Sequence[Record], metrics: Sequence[Metric], caption: s
         if r.status == "finished"
     ]
     return to_html(plain(rows), caption) if rows else NOT_RUN
+
+
+def _named(record: Record) -> str:
+    variant = f" (variant {record.variant})" if record.variant else ""
+    return f"{METHOD_NAMES[record.method]}{variant}, {record.category}, seed {record.seed}"
 
 
 def rerun_html(records: Sequence[Record]) -> Markup:

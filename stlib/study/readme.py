@@ -38,7 +38,9 @@ def _section(records: Sequence[Record], method: str) -> str:
     table += [f"| {_name(cells)} | " + " | ".join(map(_cells, cells)) + " |" for cells in shown]
     absent = len(CATEGORIES) - sum(cells[0].category in CATEGORIES for cells in shown)
     runs = [record for record in select(records, method) if record.status == "finished"]
-    return "\n".join([*table, "", f"{absent} of {len(CATEGORIES)} categories: not run. {caption(runs)}"])
+    labels = dict.fromkeys(f"{record.category}: {label}" for record in runs for label in record.labels())
+    why = f" Not comparable: {'; '.join(labels)}." if labels else ""
+    return "\n".join([*table, "", f"{absent} of {len(CATEGORIES)} categories: not run. {caption(runs)}{why}"])
 
 
 def _name(cells: tuple[Row, ...]) -> str:

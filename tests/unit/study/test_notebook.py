@@ -15,7 +15,7 @@ def plan(tmp_path, make_category, monkeypatch):
     """A run of one epoch on a few small images."""
     monkeypatch.setitem(stpm.PROFILES, "demo", stpm.Config(image_size=64, epochs=1, batch_size=4))
     root = make_category(tmp_path / "data", "plate", defects={"turned": 2, "bent": 1})
-    spec = Run("stpm", "plate", 0, "demo", root, "random")
+    spec = Run("stpm", "plate", data=root, teacher="random")
     return Plan(spec, scan(root, "plate"), tmp_path / "records", tmp_path / "runs")
 
 
@@ -26,7 +26,7 @@ def test_the_recipe_holds_what_the_numbers_depend_on(plan):
 
 
 def test_the_recipe_shows_a_weight_file_without_its_folder(plan, tmp_path):
-    spec = Run("stpm", "plate", 0, "demo", plan.run.data, str(tmp_path / "resnet18.pth"))
+    spec = Run("stpm", "plate", data=plan.run.data, teacher=str(tmp_path / "resnet18.pth"))
     text = notebook.recipe(Plan(spec, plan.layout, plan.records, plan.runs))
     assert "<td>resnet18.pth</td>" in text
     assert str(tmp_path) not in text

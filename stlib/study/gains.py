@@ -103,15 +103,16 @@ def gains_html(results: Sequence[Found], caption: str) -> Html:
                 "Reproduced": signed(pair.difference),
                 "95 % interval": f"{signed(pair.low)} to {signed(pair.high)}",
                 "Categories, seeds": f"{len(item.pairs) - 1}, {len(pair.seeds)}",
-                "Answer": Html(f"{escape(pair.answer)}<br><small>{escape(reservations(pair))}</small>"),
+                "Answer": Html(f"{escape(pair.answer)}<br><small>{reservations(pair)}</small>"),
             }
         )
     return to_html(plain(rows), caption)
 
 
 def reservations(pair: Pair) -> str:
-    """What keeps an answer from being final: few seeds, labels of the runs."""
-    return "; ".join(filter(None, ["provisional" if pair.provisional else "", *pair.labels]))
+    """What keeps an answer from being final, in a word each; `sentences` spells the labels out."""
+    few = ["provisional"] * pair.provisional
+    return "; ".join(few + ["not the paper's setting"] * bool(pair.labels))
 
 
 def sentences(results: Sequence[Found]) -> Markup:

@@ -42,9 +42,8 @@ def _level(records: Sequence[Record], method: str, metric: Metric) -> dict[str, 
     if not runs:
         return line | {"Verdict": NOT_RUN}
     if row.reproduced is None:
-        labels = "; ".join(dict.fromkeys(label for r in runs for label in r.labels()))
-        said = f"not comparable<br><small>{len(runs)} runs: {labels}</small>"
-        return line | {"Verdict": Html(said)}
+        said = "not comparable<br><small>not the paper's setting</small>"
+        return line | {"Verdict": Html(said), "Behind it": f"labelled runs: {len(runs)}"}
     return line | {
         "Printed, same categories": score(row.reported_number),
         "Reproduced": _with_interval(score(row.reproduced), score(row.low), score(row.high)),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, Metric, Profile
-from stlib.study.pages import NOT_RUN, Html, Markup, Text, plain, score, signed, to_html
+from stlib.study.pages import NOT_RUN, Markup, Text, plain, score, signed, to_html
 from stlib.study.records import Record
 from stlib.study.tables import INTERVAL, select
 
@@ -122,22 +122,22 @@ def pairs_html(found: Mapping[str, Sequence[Pair]], caption: str) -> Markup:
     if not any(found.values()):
         return Text(f"{escape(caption)}: {NOT_RUN}")
     rows: list[dict[str, object]] = []
+    labels: dict[str, None] = {}
     for name, group in found.items():
         if not group:
-            rows.append({"Comparison": name, "Category": "", "Difference": NOT_RUN})
+            rows.append({"Comparison": name, "Difference": NOT_RUN})
         # with one category the mean repeats it
         for pair in group if len(group) > 2 else group[:1]:
-            few = f"{'provisional; ' if pair.provisional else ''}{', '.join(pair.labels)}".rstrip("; ")
+            labels |= dict.fromkeys(pair.labels)
             rows.append(
                 {
                     "Comparison": name,
-                    "Category": pair.category,
-                    "Seeds": ", ".join(map(str, pair.seeds)),
-                    "First": score(pair.first),
-                    "Second": score(pair.second),
                     "Difference": signed(pair.difference),
                     "95 % interval": f"{signed(pair.low)} to {signed(pair.high)}",
-                    "Answer": Html(f"{escape(pair.answer)}<br><small>{escape(few)}</small>"),
+                    "Answer": pair.answer + (", provisional" if pair.provisional else ""),
+                    "Category, seeds": f"{pair.category}, {', '.join(map(str, pair.seeds))}",
+                    "First, second": f"{score(pair.first)}, {score(pair.second)}",
                 }
             )
+    caption += f". Labels of the runs: {'; '.join(labels)}" if labels else ""
     return to_html(plain(rows), caption)

@@ -93,21 +93,21 @@ def teachers_html(teachers: Sequence[TeacherRecord]) -> Markup:
     """The fine-tunings: classes, images, held-out accuracy after every epoch, how far they moved."""
     rows: list[dict[str, object]] = [
         {
-            "Teacher": t.name,
-            "Profile": t.profile,
-            "Classes": len(t.categories),
-            "Images": t.images,
-            "Epoch": "head" if epoch == 0 else epoch,
+            "Teacher, epoch": f"{t.tuning.get('data')}, {'head' if epoch == 0 else epoch}",
+            "Classes, images": f"{len(t.categories)}, {t.images}",
             "Loss": t.curves["train_loss"][epoch],
-            "Held-out accuracy": t.curves["accuracy"][epoch],
+            "Accuracy": t.curves["accuracy"][epoch],
             **{
-                f"{level} moved / cosine": f"{t.curves[f'weight_change_{level}'][epoch]:.4f} / "
-                f"{t.curves[f'feature_cosine_{level}'][epoch]:.4f}"
+                f"{level}": f"{t.curves[f'weight_change_{level}'][epoch]:.3f}, "
+                f"{t.curves[f'feature_cosine_{level}'][epoch]:.3f}"
                 for level in ("layer1", "layer2", "layer3")
             },
         }
         for t in teachers
         for epoch in range(len(t.curves["accuracy"]))
     ]
-    caption = "Fine-tuned teachers: relative weight change and feature cosine to the original, per level"
+    caption = (
+        "Fine-tuned teachers (variant of the data, full epochs): accuracy on held-out images; per level the "
+        "relative weight change and the feature cosine to the original"
+    )
     return to_html(plain(rows), caption)

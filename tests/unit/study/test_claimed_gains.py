@@ -67,7 +67,7 @@ def test_the_landing_page_judges_no_labelled_run(et_runs):
     table = landing.claims_html(et_runs, gains.found(et_runs))
     rows = {row[: row.index("</th>")]: row for row in table.split('<th scope="row">')[1:]}
     assert "not comparable" in rows["ET-STPM reaches, pixel AUROC"]
-    assert "fine-tuned on 1 of 15 categories" in rows["ET-STPM reaches, pixel AUROC"]
+    assert "labelled runs: 2" in rows["ET-STPM reaches, pixel AUROC"]
     assert "lower" in rows["STPM reaches, pixel AUROC"]
     assert "not run" in rows["PFADSeg reaches, pixel AP"]
     assert "2 pairs of runs" in rows["ET-STPM over STPM, pixel AUROC"]
@@ -156,7 +156,7 @@ def teacher(make_record):
 def test_a_teacher_is_shown_epoch_by_epoch(teacher):
     table = teacher_epochs.teachers_html([teacher])
     assert "head" in table
-    assert "0.1000 / 0.1000" in table
+    assert "0.100, 0.100" in table
     assert len(curves.teacher_curves(teacher).axes) == 3
 
 

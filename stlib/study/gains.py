@@ -100,8 +100,9 @@ def gains_html(results: Sequence[Found], caption: str) -> Html:
         rows.append(
             row
             | {
-                "Reproduced": signed(pair.difference),
-                "95 % interval": f"{signed(pair.low)} to {signed(pair.high)}",
+                "Reproduced": Html(
+                    f"{signed(pair.difference)}<br><small>{signed(pair.low)} to {signed(pair.high)}</small>"
+                ),
                 "Categories, seeds": f"{len(item.pairs) - 1}, {len(pair.seeds)}",
                 "Answer": Html(f"{escape(pair.answer)}<br><small>{reservations(pair)}</small>"),
             }
@@ -133,7 +134,9 @@ def _sentence(item: Found) -> str:
         "loss": "a loss, larger than chance in the test images explains",
         "no difference to be seen": "no difference to be seen: the interval holds zero",
     }[pair.answer]
-    few = f" Rests on {len(pair.seeds)} seed(s)." if pair.provisional else ""
+    few = f" Rests on {len(pair.seeds)} seeds." if pair.provisional else ""
+    if len(pair.seeds) == 1:
+        few = " One seed: chance in the training is not covered."
     labels = f" Not the paper's setting: {'; '.join(pair.labels)}." if pair.labels else ""
     return (
         f"**{item.gain.name}**: {told}. Measured on {where}: {signed(pair.difference)}, "

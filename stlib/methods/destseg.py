@@ -79,11 +79,11 @@ class Config(BaseModel):
 
 
 SHORT = {"batch_size": 8, "student_steps": 200, "segmentation_steps": 100}
-"""About half an hour on one CPU core; twice that with PCAR."""
+"""For a CPU: some 40 minutes on one core, 55 with all modules (results/records/short)."""
 DEMO = {"image_size": 64, "batch_size": 8, "student_steps": 60, "segmentation_steps": 20, "top": 10} | {
     "student_rate": 0.1, "residual_rate": 0.03, "head_rate": 0.01
 }  # fmt: skip
-"""Small images and gentle rates: about a minute on a CPU."""
+"""Small images and gentle rates: one to two minutes on a CPU (results/records/demo)."""
 
 PROFILES: dict[Profile, Config] = {
     "paper": Config(),

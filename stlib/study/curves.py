@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stlib.protocol import METRICS, Metric
-from stlib.study.figures import BLUE, ORANGE, WIDTH, canvas
+from stlib.study.figures import BLUE, ORANGE, canvas
 from stlib.study.paired import Pair
 from stlib.study.records import TeacherRecord
 
@@ -108,7 +108,6 @@ def scores_by_method(frames: Mapping[str, pd.DataFrame], metric: Metric) -> Figu
     axis.invert_yaxis()
     axis.set_xlabel(METRICS[metric])
     axis.legend()
-    figure.set_size_inches(WIDTH, figure.get_size_inches()[1])
     return figure
 
 

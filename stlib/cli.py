@@ -46,7 +46,18 @@ def run(  # noqa: PLR0917 - typer reads them by name
     if threads:
         torch.set_num_threads(threads)
     foreign = textures or ("demo" if profile == "demo" else paths.DATA / "dtd")
-    spec = Run(method, category, seed, profile, variant, data, teacher, foreign, device, precision)
+    spec = Run(
+        method,
+        category,
+        seed=seed,
+        profile=profile,
+        variant=variant,
+        data=data,
+        teacher=teacher,
+        textures=foreign,
+        device=device,
+        precision=precision,
+    )
     name = f"{method} {variant}".strip()
     with tqdm(desc=f"{name} {category} s{seed}", unit="epoch" if "stpm" in method else "step") as bar:
 

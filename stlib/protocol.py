@@ -72,6 +72,10 @@ Precision = Literal["fp32", "bf16"]
 """Arithmetic of training and validation; the maps that metrics are computed from are always fp32."""
 
 
+TUNING_EPOCHS = (0, 1, 2, 3, 5, 10)
+"""Full epochs of the teacher's fine-tuning in the epoch study: 0 is STPM, 2 the paper's choice."""
+
+
 class TuningInfo(BaseModel):
     """How a fine-tuned teacher (ET-STPM) was made."""
 

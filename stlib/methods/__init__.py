@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pydantic import BaseModel
 from torch import Tensor
 
 from stlib.methods import destseg, et_stpm, pfadseg, stpm
+from stlib.methods.recipe import Recipe
 from stlib.nn.maps import Maps
 from stlib.protocol import History, Profile
 
@@ -41,7 +41,7 @@ class Entry:
 
     title: str
     """The name shown to readers."""
-    profiles: Mapping[Profile, BaseModel]
+    profiles: Mapping[Profile, Recipe]
     """The recipe under each profile."""
     build: Callable[..., Method]
     """Called with (config, teacher, execution), and `synthesis` where `corrupts`."""
@@ -50,7 +50,7 @@ class Entry:
     corrupts: bool = False
     """True for a method that learns from synthetic anomalies, and so needs textures."""
 
-    def recipe(self, profile: Profile, variant: str = "") -> BaseModel:
+    def recipe(self, profile: Profile, variant: str = "") -> Recipe:
         """The config of a run. Raises ValueError for a profile or variant that the method does not have."""
         if profile not in self.profiles:
             raise ValueError(

@@ -9,29 +9,26 @@ from collections.abc import Iterator
 from typing import TypedDict, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.synthesis import AnomalySynthesis, Synthetic
 from stlib.methods.execution import Execution
+from stlib.methods.recipe import Recipe
 from stlib.nn.backbone import normalise, prepare
 from stlib.nn.blocks import Design, Recalibration
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet, similarity_features
 from stlib.nn.losses import cosine_distances, denoising_loss, focal_loss, l1_loss
 from stlib.nn.maps import Maps, fuse, max_score, resize, stack_levels, top_score
-from stlib.protocol import IMAGE_SIZE, History, Profile
+from stlib.protocol import History, Profile
 
 LOG_EVERY = 50
 """Most steps per point of the training curves; a short schedule gets about twenty points."""
 
 
-class Config(BaseModel):
+class Config(Recipe):
     """DeSTSeg's recipe; the defaults are the official code's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    image_size: PositiveInt = IMAGE_SIZE
-    """Side of the network input in pixels."""
     batch_size: PositiveInt = 32
     """Images per step; an incomplete batch at the end of a pass is dropped."""
     student_steps: PositiveInt = 1000

@@ -13,7 +13,7 @@ from stlib.methods import stpm
 from stlib.methods.execution import Execution
 from stlib.methods.finetuning import Tuning
 from stlib.nn.losses import feature_pyramid_loss, l1_cosine_loss
-from stlib.protocol import Profile
+from stlib.protocol import TUNING_EPOCHS, Profile
 
 
 class Config(stpm.Config):
@@ -35,8 +35,6 @@ PROFILES: dict[Profile, Config] = {
     ),
 }
 
-EPOCHS = (0, 1, 2, 3, 5, 10)
-"""Of the epoch study; 2 is the paper's choice and has no name of its own."""
 DATA: dict[str, dict[str, object]] = {
     "data=B": {"tuning": {"data": "B"}},
     "data=C": {"tuning": {"data": "C"}},
@@ -49,21 +47,12 @@ _OTHERS = DATA | RATES | {"loss=l1+cosine": {"loss": "l1+cosine"}}
 
 VARIANTS: dict[str, dict[str, object]] = {
     **_OTHERS,
-    **{f"e={e}": {"teacher_epochs": e} for e in EPOCHS if e != 2},
-    **{f"e={e},{name}": {"teacher_epochs": e} | fields for e in EPOCHS if e not in (0, 2)
+    **{f"e={e}": {"teacher_epochs": e} for e in TUNING_EPOCHS if e != 2},
+    **{f"e={e},{name}": {"teacher_epochs": e} | fields for e in TUNING_EPOCHS if e not in (0, 2)
        for name, fields in _OTHERS.items()},
 }  # fmt: skip
 """Other epochs, leaking data (B, C), rates a tenth and ten times as large, the other loss; and all of these
 at the other epochs."""
-
-
-def variant(epochs: int, rest: str = "") -> str:
-    """The variant of `epochs` full epochs together with another deviation, such as 'data=B'.
-
-    >>> variant(2), variant(5), variant(2, "data=B"), variant(5, "data=B")
-    ('', 'e=5', 'data=B', 'e=5,data=B')
-    """
-    return ",".join(part for part in (f"e={epochs}" if epochs != 2 else "", rest) if part)
 
 
 class ETSTPM(stpm.STPM):

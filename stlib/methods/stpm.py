@@ -9,27 +9,24 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypedDict, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.splits import split_train
 from stlib.methods.execution import Execution
+from stlib.methods.recipe import Recipe
 from stlib.nn.backbone import ResNet18Pyramid, prepare
 from stlib.nn.losses import feature_distances, feature_pyramid_loss, unit
 from stlib.nn.maps import Maps, fuse, max_score, stack_levels, top_score
-from stlib.protocol import IMAGE_SIZE, History, Profile
+from stlib.protocol import History, Profile
 
 Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 """(normalised teacher features, raw student features), one (B, C, H, W) tensor per level -> scalar."""
 
 
-class Config(BaseModel):
+class Config(Recipe):
     """STPM's recipe; the defaults are the paper's section 4.1 and the official code's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    image_size: PositiveInt = IMAGE_SIZE
-    """Side of the network input in pixels."""
     epochs: PositiveInt = 100
     """Passes over the training split. The repository's README later says 200."""
     batch_size: PositiveInt = 32

@@ -3,14 +3,13 @@
 The statements are inputs: results/claims.csv, one per row, with a verbatim quote. Imports no torch.
 """
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_validator
 
 from stlib.paths import REPORTED
 from stlib.protocol import CATEGORIES
@@ -25,7 +24,7 @@ from stlib.study.audit import (
     recomputed,
     row_slack,
 )
-from stlib.study.reported import METHOD_NAMES, PAPERS, REPORTED_METRICS, load_reported
+from stlib.study.reported import METHOD_NAMES, PAPERS, REPORTED_METRICS, load_reported, read_rows
 
 CLAIMS = REPORTED.parent / "claims.csv"
 """What the papers state in words, one statement per row; the columns are the fields of `Claim`."""
@@ -105,20 +104,10 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
     """All statements. Raises ValueError, naming file and line, for a row that breaks a rule of `Claim`."""
     claims = []
     names = {*METHOD_NAMES, *load_reported()["variant"], ANY_OTHER}
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, restkey="too many cells")
-        if tuple(reader.fieldnames or ()) != tuple(Claim.model_fields):
-            raise ValueError(f"{path}, line 1: the columns must be {', '.join(Claim.model_fields)}")
-        for cells in reader:
-            where = f"{path}, line {reader.line_num}"
-            try:
-                claim = Claim.model_validate(cells)
-            except ValidationError as error:
-                told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-                raise ValueError(f"{where}: {told}") from error
-            if unknown := {claim.method, claim.baseline} - names:
-                raise ValueError(f"{where}: neither a method nor a row of an ablation: {', '.join(unknown)}")
-            claims.append(claim)
+    for where, claim in read_rows(path, Claim):
+        if unknown := {claim.method, claim.baseline} - names:
+            raise ValueError(f"{where}: neither a method nor a row of an ablation: {', '.join(unknown)}")
+        claims.append(claim)
     return claims
 
 

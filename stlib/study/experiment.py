@@ -119,11 +119,10 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
     spec.check()
     method = entry(spec.method)
     config = method.recipe(spec.profile, spec.variant)
-    size = config.model_dump()["image_size"]
     device = torch.device(spec.device)
     teacher, info = load_teacher(spec.teacher)
-    category = load_category(spec.data, spec.category, image_size=size)
-    parts, textures = _synthesis(spec, size, device) if method.corrupts else ({}, None)
+    category = load_category(spec.data, spec.category, image_size=config.image_size)
+    parts, textures = _synthesis(spec, config.image_size, device) if method.corrupts else ({}, None)
     base: dict[str, object] = {
         "method": spec.method,
         "variant": spec.variant,
@@ -141,7 +140,7 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
     try:
         if isinstance(config, et_stpm.Config):
             execution = Execution(device, spec.precision, progress)
-            teacher, info, lesson = _tune(spec, config, execution, runs)
+            teacher, info, lesson = tune(spec, config, execution, runs)
             base["teacher"] = info
         foreign = textures.fingerprint if textures else ""
         recipe = config.model_dump_json()
@@ -163,7 +162,7 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
     return Outcome(record, category, maps, checkpoint, lesson)
 
 
-def _tune(
+def tune(
     spec: Run, config: et_stpm.Config, execution: Execution, runs: Path
 ) -> tuple[ResNet18Pyramid, TeacherInfo, TeacherRecord]:
     """ET-STPM's first step."""

@@ -15,12 +15,11 @@ from stlib.nn.backbone import load_teacher, prepare
 from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, METRICS, PROFILES
 from stlib.study import curves, figures
-from stlib.study.experiment import Outcome, RunFailed, run
+from stlib.study.experiment import Outcome, RunFailed, run, tune
 from stlib.study.pages import Html, score, signed, to_html
 from stlib.study.parameters import Plan
 from stlib.study.records import Record, write_record
 from stlib.study.reported import reported
-from stlib.study.teachers import tuned_teacher
 
 
 def recipe(plan: Plan) -> Html:
@@ -95,15 +94,7 @@ def teacher_features(plan: Plan) -> Figure:
     config = entry(spec.method).recipe(spec.profile, spec.variant)
     if not isinstance(config, et_stpm.Config):
         raise TypeError(f"{spec.method} does not fine-tune its teacher")
-    tuned, _, _ = tuned_teacher(
-        spec.teacher,
-        config.tuning,
-        config.teacher_epochs,
-        root=spec.data,
-        profile=spec.profile,
-        execution=Execution(torch.device(spec.device), spec.precision),
-        runs=plan.runs,
-    )
+    tuned, _, _ = tune(spec, config, Execution(torch.device(spec.device), spec.precision), plan.runs)
     item = next(item for item in plan.layout.test if item.mask is not None)
     image = read_image(item.image, config.image_size)
     x = prepare(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])

@@ -16,11 +16,11 @@ from tqdm import TqdmWarning
 
 from stlib.data.demo import DEMO_CATEGORIES, make_demo
 from stlib.data.mvtec import Layout, scan
-from stlib.methods import et_stpm
 from stlib.paths import BUILD, DATA, RECORDS, ROOT, RUNS
 from stlib.protocol import Precision, Profile
 from stlib.study import ablation
 from stlib.study.experiment import Run
+from stlib.study.teacher_epochs import key
 
 P = TypeVar("P", bound="_Common")
 
@@ -101,7 +101,7 @@ def check_epochs(namespace: Mapping[str, object]) -> list[Plan]:
     """The runs of notebooks/teacher_epochs.ipynb, fewest epochs first. Raises as `check` does."""
     values = _parameters(namespace, EpochParameters)
     asked = [values.epochs] if isinstance(values.epochs, int) else sorted(set(values.epochs))
-    return [_plan(values, "et_stpm", et_stpm.variant(e, values.variant), "") for e in asked]
+    return [_plan(values, "et_stpm", key(e, values.variant).variant, "") for e in asked]
 
 
 def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:

@@ -5,16 +5,19 @@ every answer carries its `paper` and `source`: show them beside the number.
 """
 
 import csv
+from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidationInfo, model_validator
 
 from stlib.paths import REPORTED
 from stlib.protocol import CATEGORIES, METRICS
+
+M = TypeVar("M", bound=BaseModel)
 
 PAPERS = ("stpm", "et_stpm", "destseg", "pfadseg")
 """Where values are printed: one CSV file each, in the order in which they are asked."""
@@ -93,29 +96,37 @@ class Reported(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-def _read(path: Path) -> list[Reported]:
-    rows: dict[tuple[str, ...], Reported] = {}
+def read_rows(path: Path, model: type[M]) -> Iterator[tuple[str, M]]:
+    """Every row of a CSV file as a `model`, whose fields are the columns, with its place for messages.
+
+    Raises ValueError, naming file and line, for other columns and for a row that breaks a rule.
+    """
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, restkey="too many cells")
-        if tuple(reader.fieldnames or ()) != tuple(Reported.model_fields):
-            raise ValueError(f"{path}, line 1: the columns must be {', '.join(Reported.model_fields)}")
+        if tuple(reader.fieldnames or ()) != tuple(model.model_fields):
+            raise ValueError(f"{path}, line 1: the columns must be {', '.join(model.model_fields)}")
         for cells in reader:
             where = f"{path}, line {reader.line_num}"
             try:
-                row = Reported.model_validate(cells)
+                yield where, model.model_validate(cells)
             except ValidationError as error:
                 problems = [
                     f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors()
                 ]
                 raise ValueError(f"{where}: {'; '.join(problems)}") from error
-            if row.paper != path.stem:
-                raise ValueError(f"{where}: a row of paper {row.paper!r} belongs in {row.paper}.csv")
-            key = (row.source, row.table, row.method, row.variant, row.category, row.metric)
-            if key in rows:
-                raise ValueError(
-                    f"{where}: duplicate row; remove one of the two for {', '.join(filter(None, key))}"
-                )
-            rows[key] = row
+
+
+def _read(path: Path) -> list[Reported]:
+    rows: dict[tuple[str, ...], Reported] = {}
+    for where, row in read_rows(path, Reported):
+        if row.paper != path.stem:
+            raise ValueError(f"{where}: a row of paper {row.paper!r} belongs in {row.paper}.csv")
+        key = (row.source, row.table, row.method, row.variant, row.category, row.metric)
+        if key in rows:
+            raise ValueError(
+                f"{where}: duplicate row; remove one of the two for {', '.join(filter(None, key))}"
+            )
+        rows[key] = row
     return list(rows.values())
 
 

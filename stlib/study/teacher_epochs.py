@@ -4,18 +4,19 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from stlib.protocol import METRICS, Metric, Profile
+from stlib.protocol import METRICS, TUNING_EPOCHS, Metric, Profile
 from stlib.study.pages import Markup, plain, to_html
 from stlib.study.paired import Key, Pair, pairs, pairs_html
 from stlib.study.records import Record, TeacherRecord
 from stlib.study.tables import select
 
-EPOCHS = (0, 1, 2, 3, 5, 10)
-"""Full epochs of the study; 0 is STPM."""
-
 
 def key(epochs: int, rest: str = "", profile: Profile = "paper") -> Key:
-    """The runs with `epochs` full epochs and another deviation, such as 'data=B'."""
+    """The runs with `epochs` full epochs and another deviation, such as 'data=B'.
+
+    >>> [key(*place).variant for place in ((2,), (5,), (2, "data=B"), (5, "data=B"))]
+    ['', 'e=5', 'data=B', 'e=5,data=B']
+    """
     variant = ",".join(part for part in (f"e={epochs}" if epochs != 2 else "", rest) if part)
     return Key("et_stpm", variant, profile)
 
@@ -40,7 +41,7 @@ def against_epochs(
     rows: list[tuple[object, ...]] = [
         (r.category, r.seed, 0, *[r.metrics[metric]] * 3) for r in runs if metric in r.metrics
     ]
-    for epochs in EPOCHS[1:]:
+    for epochs in TUNING_EPOCHS[1:]:
         for r in select(everything, "et_stpm", profile=profile, variant=key(epochs, rest).variant):
             one = [s for s in everything if (s.category, s.seed) == (r.category, r.seed)]
             found = pairs(one, zero, key(epochs, rest, profile), metric)
@@ -56,7 +57,7 @@ def against_epochs(
 def gains(records: Iterable[Record], metric: Metric, profile: Profile = "paper") -> dict[str, list[Pair]]:
     """Every number of epochs, leaking data, learning rate and loss against STPM, on the same seeds."""
     everything = list(records)
-    wanted = {f"{e} epochs": key(e, "", profile) for e in EPOCHS[1:]}
+    wanted = {f"{e} epochs": key(e, "", profile) for e in TUNING_EPOCHS[1:]}
     wanted |= {
         "2 epochs, half of the anomalous test images seen (B)": key(2, "data=B", profile),
         "2 epochs, all anomalous test images seen (C)": key(2, "data=C", profile),

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from stlib.methods import METHODS
-from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT
+from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, TUNING_EPOCHS
 from stlib.study.ablation import CHOICES, ROWS
 from stlib.study.grid import Cell, read_grid, select, state, teachers
 from stlib.study.records import write_record
-from stlib.study.teacher_epochs import EPOCHS, key
+from stlib.study.teacher_epochs import key
 
 GRID = """
 [small]
@@ -79,7 +79,7 @@ def test_the_study_covers_what_its_pages_compare():
     assert len(plain) == len(METHODS) * len(CATEGORIES) * SEEDS_FOR_A_VERDICT
     rows = {(method, variant) for method, variant, *_ in cells}
     assert {("pfadseg", variant) for variant in [*ROWS.values(), *CHOICES]} <= rows
-    assert {("et_stpm", key(e).variant) for e in EPOCHS if e} <= rows  # 0 epochs is STPM
+    assert {("et_stpm", key(e).variant) for e in TUNING_EPOCHS if e} <= rows  # 0 epochs is STPM
 
 
 @pytest.mark.parametrize("name", ["paper", "demo"])

@@ -118,11 +118,11 @@ $(RUNS:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: notebooks/run.ipynb 
 	@test -s $(RECORD) || { echo "error: no record $(RECORD); see build/tmp/$*.ipynb" >&2; exit 1; }
 	@mv build/tmp/$*.ipynb $@
 
-# As they stand; every run in them leaves its own record.
+# As they stand; every run in them leaves its own record. Checkpoints and teachers go first, as above.
 $(STUDIES:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: notebooks/%.ipynb $(DEMO_READS) | $(ENV)
 	@echo "== notebook $*"
 	@mkdir -p build/notebooks build/tmp
-	@rm -f build/tmp/$*.ipynb
+	@rm -rf build/tmp/$*.ipynb build/runs/demo/*/*.ckpt build/runs/teachers/demo
 	$(BIN)/papermill $< build/tmp/$*.ipynb --request-save-on-cell-execute
 	@mv build/tmp/$*.ipynb $@
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 
 from stlib.protocol import CATEGORIES, METRICS, Metric, Profile
-from stlib.study.pages import Html, Markup, plain, score, to_html
+from stlib.study.html import Html, Markup, plain, score, to_html
 from stlib.study.paired import Key, Pair, pairs, pairs_html
 from stlib.study.records import Record
 from stlib.study.reported import reported

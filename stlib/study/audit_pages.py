@@ -6,7 +6,7 @@ from html import escape
 import pandas as pd
 
 from stlib.study.audit import conventions
-from stlib.study.pages import Html, Text, plain, signed, to_html
+from stlib.study.html import Html, Text, plain, signed, to_html
 from stlib.study.reported import METHOD_NAMES, REPORTED_METRICS
 
 CLASSES = {

@@ -6,7 +6,8 @@ from html import escape
 from statistics import fmean
 
 from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, Metric, Profile
-from stlib.study.pages import NOT_RUN, Html, Markup, Text, plain, signed, to_html
+from stlib.study.html import Html, Markup, Text, plain, signed, to_html
+from stlib.study.pages import NOT_RUN
 from stlib.study.paired import Key, Pair, pairs
 from stlib.study.records import Record
 from stlib.study.reported import METHOD_NAMES, reported

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from stlib.protocol import METRICS, Metric
 from stlib.study.gains import Found, reservations
-from stlib.study.pages import NOT_RUN, Html, plain, score, signed, to_html, verdict_html
+from stlib.study.html import Html, plain, score, signed, to_html
+from stlib.study.pages import NOT_RUN, verdict_html
 from stlib.study.records import Record
 from stlib.study.reported import METHOD_NAMES, reported
 from stlib.study.tables import comparable, comparison, rows_of, select

@@ -16,7 +16,7 @@ from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, METRICS, PROFILES
 from stlib.study import curves, figures
 from stlib.study.experiment import Outcome, RunFailed, run, tune
-from stlib.study.pages import Html, score, signed, to_html
+from stlib.study.html import Html, score, signed, to_html
 from stlib.study.parameters import Plan
 from stlib.study.records import Record, write_record
 from stlib.study.reported import reported

@@ -1,13 +1,13 @@
-"""What the pages of the book show: tables as plain HTML that reads well without styles, scripts or sight."""
+"""What the pages of the book show: comparisons, runs and the state of the study."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 
-import numpy as np
 import pandas as pd
 
 from stlib.protocol import CATEGORIES, METRICS, PROFILES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
+from stlib.study.html import Html, Markup, Text, plain, score, signed, to_html
 from stlib.study.records import Record, record_path
 from stlib.study.reported import METHOD_NAMES, reported
 from stlib.study.runs import caption, rerun_command
@@ -38,86 +38,6 @@ VERDICT_CLASSES: dict[Verdict, str] = {
     "not reported": "verdict-notrun",
 }
 """Colours of the words, in book/_static/custom.css."""
-
-
-class Markup(str):
-    """HTML that must not be escaped again."""
-
-    __slots__ = ()
-
-    def __add__(self, other: str) -> "Html":
-        return Html(str(self) + (other if isinstance(other, Markup) else escape(other)))
-
-
-class Html(Markup):
-    """Markup that a notebook shows as it is, such as a table or a cell of one."""
-
-    __slots__ = ()
-
-    def _repr_html_(self) -> str:
-        return str(self)
-
-
-class Text(Markup):
-    """A sentence. Shown as Markdown: other HTML gets a light card from the theme in dark mode."""
-
-    __slots__ = ()
-
-    def _repr_markdown_(self) -> str:
-        return str(self)
-
-
-def to_html(frame: pd.DataFrame, caption: str) -> Html:
-    """`frame` as an accessible table; the first column heads the rows, the index is not shown.
-
-    Cells are shown as text, `Markup` cells as they are, missing ones as a dash. The wrapper scrolls sideways
-    and can be reached with the keyboard.
-    """
-    head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in frame.columns)
-    body = "".join(_row(values) for values in frame.itertuples(index=False, name=None))
-    return Html(
-        f'<div class="table-scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
-        f'<table class="dataframe"><caption>{escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def plain(content: list[dict[str, object]] | dict[str, object]) -> pd.DataFrame:
-    """Rows or columns as a frame that keeps its cells; pandas would turn `Markup` into plain text."""
-    return pd.DataFrame(content, dtype=object)
-
-
-def _row(values: Sequence[object]) -> str:
-    head, *cells = map(_cell, values)
-    return f'<tr><th scope="row">{head}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, Markup):
-        return str(value)
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return "-"
-    return score(value) if isinstance(value, float) else escape(str(value))
-
-
-def score(value: float | None) -> str:
-    """A fraction with three decimals, a dash for nothing.
-
-    >>> score(0.98765), score(None)
-    ('0.988', '-')
-    """
-    return "-" if value is None or np.isnan(value) else f"{value:.3f}"
-
-
-def signed(value: float | None) -> str:
-    """A difference with its sign; what rounds to nothing has none.
-
-    >>> signed(0.0124), signed(-0.0124), signed(-0.0001)
-    ('+0.012', '-0.012', '0.000')
-    """
-    if value is None or np.isnan(value):
-        return "-"
-    return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}"
 
 
 def verdict_html(row: Row) -> Html:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, Metric, Profile
-from stlib.study.pages import NOT_RUN, Markup, Text, plain, score, signed, to_html
+from stlib.study.html import Markup, Text, plain, score, signed, to_html
+from stlib.study.pages import NOT_RUN
 from stlib.study.records import Record
 from stlib.study.tables import INTERVAL, select
 

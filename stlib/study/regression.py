@@ -6,7 +6,7 @@ import pandas as pd
 
 from stlib.paths import RECORDS
 from stlib.protocol import METRICS
-from stlib.study.pages import Html, to_html
+from stlib.study.html import Html, to_html
 from stlib.study.records import Record, read_record
 
 DRIFT = 0.05

@@ -50,6 +50,19 @@ def sensitivity(records: Iterable[Record], method: str, metric: Metric) -> pd.Da
     return frame
 
 
+def readings(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
+    """Every finished run on a line of its own: as tested, and the same networks' maps read in other ways."""
+    rows = {
+        f"{r.variant or 'as published'}, {r.category}, seed {r.seed}": {
+            "as tested": r.metrics[metric],
+            **{CHANGES.get(k, k): v[metric] for k, v in r.sensitivity.items() if k.startswith("maps=")},
+        }
+        for r in records
+        if metric in r.metrics
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def histories(records: Iterable[Record], method: str, categories: Iterable[str]) -> dict[str, list[History]]:
     """The trainings of the comparable runs, by category."""
     runs = comparable(select(records, method))

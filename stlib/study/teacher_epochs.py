@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from stlib.protocol import METRICS, TUNING_EPOCHS, Metric, Profile
-from stlib.study.pages import Markup, plain, to_html
+from stlib.study.html import Markup, plain, to_html
 from stlib.study.paired import Key, Pair, pairs, pairs_html
 from stlib.study.records import Record, TeacherRecord
 from stlib.study.tables import select

@@ -7,14 +7,14 @@ and the seed alone, so the replicates of two detectors on one test set are paire
 import torch
 from torch import Tensor
 
-from stlib.metrics import FPR_LIMIT, PixelRanking, image_ranking
+from stlib.metrics import FPR_LIMIT, PixelRanking, image_ranking, rising
 from stlib.protocol import Metric
 
 RESAMPLES = 200
 BINS = 20_000
-"""Rank bins of equal size that pixel scores are grouped into. Only the replicates use them: pixels of one bin
-count as tied, which lowers AP and IAP by some 1e-4, and by up to .004 where defects are tiny; the others move
-less. Reported metrics are exact."""
+"""Thresholds that the replicates are read at: half of them evenly among the ranked defective pixels, half
+among the normal ones. Pixels between two of them count as tied, which moves AP and IAP by some 1e-4, the
+others by less. Reported metrics are exact."""
 
 
 def replicates(
@@ -22,11 +22,13 @@ def replicates(
 ) -> dict[Metric, list[float]]:
     """Every metric on `resamples` draws of the test images; NaN where a draw leaves it undefined.
 
-    `ranking`: all pixels of M images; `image_scores` (M,) float; `labels` (M,) bool.
+    `ranking`: all pixels of M images, on the device that computes; `image_scores` (M,) float; `labels` (M,)
+    bool.
     """
-    weights = _draw(labels, resamples, seed)
-    images = _Histograms(image_ranking(image_scores, labels), len(labels), bins=len(labels))
-    pixels = _Histograms(ranking, len(labels), bins=BINS)
+    device = ranking.scores.device
+    weights = _draw(labels, resamples, seed).to(device)
+    images = _Histograms(image_ranking(image_scores.to(device), labels.to(device)))
+    pixels = _Histograms(ranking)
     tp, fp = images.cumulated(weights)
     values: dict[Metric, Tensor] = {"image_auroc": _auroc(tp, fp)}
     values["image_ap"] = torch.where(fp[:, -1] > 0, _average_precision(tp, fp), torch.nan)
@@ -51,30 +53,33 @@ def _draw(labels: Tensor, resamples: int, seed: int) -> Tensor:
 
 
 class _Histograms:
-    """Pixels per image and rank bin, so that a resample is one matrix product."""
+    """Pixels per image and bin, so that a resample is one matrix product."""
 
-    def __init__(self, ranking: PixelRanking, images: int, bins: int) -> None:
-        pixels = len(ranking.order)
-        group_bin = ranking.last * bins // pixels  # a tie group is never split
-        sizes = torch.diff(ranking.last, prepend=ranking.last.new_tensor([-1]))
-        rank_bin = group_bin.repeat_interleave(sizes)
-        image = ranking.order * images // pixels
-        cell = (image * bins + rank_bin).cpu()
-        region = ranking.region.cpu().long()
-        positive = region > 0
+    def __init__(self, ranking: PixelRanking) -> None:
+        images = len(ranking.scores)
+        scores, regions = ranking.scores.reshape(images, -1), ranking.regions.reshape(images, -1)
+        defective = regions > 0
+        edges = torch.unique(torch.cat([_spread(ranking.ranked.flip(0)), _spread(ranking.normal)]))
+        # Of every image, the pixels at or above each edge, the highest edge first.
+        normal = rising(scores.masked_fill(defective, -torch.inf))
+        accepted = normal.shape[1] - torch.searchsorted(normal, edges.flip(0).repeat(images, 1))
+        self.negative = accepted.diff(dim=1, prepend=accepted.new_zeros(images, 1)).double()
+        image, _ = defective.nonzero(as_tuple=True)
+        region = regions[defective].long() - 1
+        bin_ = self._bin(edges, scores[defective])
+        share = 1 / ranking.sizes.double()
+        self.positive = torch.zeros_like(self.negative)
+        self.positive.index_put_((image, bin_), self.positive.new_ones(1), accumulate=True)
+        self.share = torch.zeros_like(self.negative)
+        self.share.index_put_((image, bin_), share[region], accumulate=True)
+        self.instance_bin = self._bin(edges, ranking.instance_thresholds())
+        self.instance_image = torch.zeros(len(share), dtype=torch.long, device=scores.device)
+        self.instance_image[region] = image
 
-        def count(of: Tensor, weight: Tensor | None = None) -> Tensor:
-            return torch.bincount(of, weight, minlength=images * bins).double().view(images, bins)
-
-        share = 1 / ranking.sizes.cpu().double()
-        self.positive = count(cell[positive])
-        self.negative = count(cell[~positive])
-        self.share = count(cell[positive], share[region[positive] - 1])
-        thresholds = ranking.instance_thresholds()
-        group = torch.searchsorted(-ranking.thresholds, -thresholds)
-        self.instance_bin = group_bin[group].cpu()
-        self.instance_image = torch.zeros(len(share), dtype=torch.long)
-        self.instance_image[region[positive] - 1] = image.cpu()[positive]
+    @staticmethod
+    def _bin(edges: Tensor, scores: Tensor) -> Tensor:
+        """The first bin, counted from the highest, that holds each score."""
+        return len(edges) - torch.searchsorted(edges, scores, right=True)
 
     def cumulated(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """(R, B) defective and normal pixels accepted down to each bin."""
@@ -84,6 +89,12 @@ class _Histograms:
         """(R, B) mean region overlap down to each bin."""
         regions = weights[:, self.instance_image].sum(1, keepdim=True)
         return (weights @ self.share).cumsum(1) / regions
+
+
+def _spread(scores: Tensor) -> Tensor:
+    """At most BINS / 2 of the rising `scores`, evenly by rank, the lowest and the highest among them."""
+    count = min(len(scores), BINS // 2)
+    return scores[torch.linspace(0, len(scores) - 1, count, device=scores.device).long()]
 
 
 def _from_zero(curve: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Exact metrics from one global sort of the pixel scores: no histogram, no threshold grid, ties as one step.
+"""Exact metrics from one sort of the pixel scores: no histogram, no threshold grid, ties as one step.
 
 Definitions: pixel AUROC, AP and F1 pool all pixels of all test images of a category. AUPRO: Bergmann et al.,
 "Uninformed Students", CVPR 2020, normalised to the limit 0.3. IAP and IAP@k: Zhang et al., DeSTSeg,
@@ -33,10 +33,12 @@ def label_regions(masks: Tensor) -> Tensor:
 
 
 class PixelRanking:
-    """The pixels of a category in order of falling score, and what every threshold would accept.
+    """What every threshold would accept of a category's pixels.
 
-    A threshold is one of the T distinct scores; accepting means score >= threshold.
-    P pixels in all, K regions.
+    A threshold is one of the T distinct scores of defective pixels; accepting means score >= threshold.
+    Between two of them only normal pixels differ, and no metric here has a value of its own there: so the
+    defective pixels are ranked, and the normal ones, many times as many, are sorted without their positions
+    and counted. P defective pixels, N normal ones, K regions.
     """
 
     def __init__(self, scores: Tensor, regions: Tensor) -> None:
@@ -50,50 +52,50 @@ class PixelRanking:
             )
         if not torch.isfinite(scores).all():
             raise FloatingPointError("some scores are NaN or infinite: the model has diverged")
-        flat = scores.flatten()
-        region = regions.flatten().to(flat.device)
-        ordered, self.order = flat.sort(descending=True, stable=True)
-        self.region = region[self.order]
-        """(P,) region of each ranked pixel, 0 for normal ones."""
-        step = torch.ones_like(ordered, dtype=torch.bool)
-        step[:-1] = ordered[1:] != ordered[:-1]
-        last = step.nonzero()[:, 0]
-        self.thresholds = ordered[last]
+        self.scores, self.regions = scores, regions.to(scores.device)
+        defective = self.regions > 0
+        self.ranked, order = scores[defective].sort(descending=True)
+        """(P,) falling scores of the defective pixels."""
+        self.region = self.regions[defective][order]
+        """(P,) region of each ranked pixel, 1..K."""
+        self.normal = rising(scores[~defective])
+        """(N,) rising scores of the normal pixels."""
+        self.thresholds: Tensor
         """(T,) distinct scores, falling."""
-        accepted = last + 1
-        self.tp = (self.region > 0).cumsum(0)[last]
+        self.gained: Tensor
+        """(T,) int64 defective pixels exactly at each threshold."""
+        self.thresholds, self.gained = torch.unique_consecutive(self.ranked, return_counts=True)
+        self.tp = self.gained.cumsum(0)
         """(T,) int64 defective pixels at or above each threshold."""
-        self.fp = accepted - self.tp
+        self.fp = self.negatives - torch.searchsorted(self.normal, self.thresholds)
         """(T,) int64 normal pixels at or above each threshold."""
-        self.last = last
-        self.sizes = torch.bincount(region)[1:]
+        self.fp_above = self.negatives - torch.searchsorted(self.normal, self.thresholds, right=True)
+        """(T,) int64 normal pixels above each threshold."""
+        self.sizes = torch.bincount(self.region)[1:]
         """(K,) pixels per region."""
-        self.scores, self.flat_region = flat, region
 
     @property
     def positives(self) -> int:
         """Defective pixels."""
-        return int(self.tp[-1])
+        return len(self.ranked)
 
     @property
     def negatives(self) -> int:
         """Normal pixels."""
-        return int(self.fp[-1])
+        return len(self.normal)
 
     def auroc(self) -> float:
-        """Area under the ROC curve; NaN when only one class is present."""
+        """Area under the ROC curve, ties counted half; NaN when only one class is present."""
         if not (self.positives and self.negatives):
             return math.nan
-        tp, fp = _from_zero(self.tp), _from_zero(self.fp)
-        area = ((fp[1:] - fp[:-1]) * (tp[1:] + tp[:-1])).sum().item() / 2
-        return area / self.positives / self.negatives
+        below = (self.gained * (2 * self.negatives - self.fp - self.fp_above)).sum().item() / 2
+        return below / self.positives / self.negatives
 
     def average_precision(self) -> float:
         """Step-wise average precision, as scikit-learn defines it; NaN without defective pixels."""
         if not self.positives:
             return math.nan
-        gained = (_from_zero(self.tp).diff()).double()
-        return (gained * self.precision()).sum().item() / self.positives
+        return (self.gained.double() * self.precision()).sum().item() / self.positives
 
     def best_f1(self) -> tuple[float, float]:
         """(F1, threshold) with the largest F1 over all thresholds; NaN without defective pixels."""
@@ -107,14 +109,14 @@ class PixelRanking:
         """Mean region overlap, averaged over false positive rates 0..`limit`; NaN for a single class."""
         if not (self.positives and self.negatives):
             return math.nan
-        share = torch.zeros(len(self.sizes) + 1, dtype=torch.float64, device=self.sizes.device)
-        share[1:] = 1 / (self.sizes.double() * len(self.sizes))
-        overlap = _from_zero(share[self.region].cumsum(0)[self.last])
-        rate = _from_zero(self.fp).double() / self.negatives
+        share = 1 / (self.sizes.double() * len(self.sizes))
+        overlap = share[self.region - 1].cumsum(0)[self.tp - 1]
+        fp, overlap = self._corners(overlap)
+        rate = fp.double() / self.negatives
         # The curve up to the limit, with the point at the limit interpolated on its segment.
         inside = int((rate <= limit).sum())
         rate, overlap = rate[: inside + 1].clone(), overlap[: inside + 1].clone()
-        if inside < len(rate):
+        if rate[-1] > limit:
             slope = (overlap[-1] - overlap[-2]) / (rate[-1] - rate[-2])
             overlap[-1] = overlap[-2] + slope * (limit - rate[-2])
             rate[-1] = limit
@@ -122,12 +124,9 @@ class PixelRanking:
 
     def instance_thresholds(self) -> Tensor:
         """(K,) per region, the highest score that accepts more than INSTANCE_SHARE of its pixels."""
-        inside = self.flat_region > 0
-        region, score = self.flat_region[inside], self.scores[inside]
-        by_score = score.sort(descending=True, stable=True).indices
-        by_region = region[by_score].sort(stable=True).indices  # regions together, scores falling in each
+        by_region = self.region.sort(stable=True).indices  # regions together, scores falling in each
         start = self.sizes.cumsum(0) - self.sizes
-        return score[by_score][by_region][start + (self.sizes * INSTANCE_SHARE).long()]
+        return self.ranked[by_region][start + (self.sizes * INSTANCE_SHARE).long()]
 
     def instance_precisions(self) -> tuple[Tensor, Tensor]:
         """Recall and interpolated pixel precision at which each instance is found: (K,) float64 each.
@@ -158,22 +157,39 @@ class PixelRanking:
         """ROC and precision-recall curves thinned to about `points` thresholds, for plotting."""
         if not (self.positives and self.negatives):
             return {}
+        fp, tp = (corner[1:] for corner in self._corners(self.tp))
+        seen = tp + fp > 0  # precision has no value where nothing is accepted
+        fp, tp = fp[seen], tp[seen]
         # Even steps along the longer way through the ROC plane keep the steep start.
-        way = self.tp.double() / self.positives + self.fp.double() / self.negatives
+        way = tp.double() / self.positives + fp.double() / self.negatives
         wanted = torch.linspace(0, 2, points, dtype=torch.float64, device=way.device)
         index = torch.unique(torch.searchsorted(way, wanted).clamp(max=len(way) - 1))
-        recall = (self.tp[index].double() / self.positives).tolist()
-        fpr = (self.fp[index].double() / self.negatives).tolist()
-        return {"fpr": fpr, "recall": recall, "precision": self.precision()[index].tolist()}
+        fp, tp = fp[index].double(), tp[index].double()
+        curves = {"fpr": fp / self.negatives, "recall": tp / self.positives, "precision": tp / (tp + fp)}
+        return {name: curve.tolist() for name, curve in curves.items()}
 
     def precision(self) -> Tensor:
         """(T,) float64 share of defective pixels among those accepted at each threshold."""
         return self.tp.double() / (self.tp + self.fp)
 
+    def _corners(self, height: Tensor) -> tuple[Tensor, Tensor]:
+        """(2T + 2,) false positives, and `height` (T,) at them: the whole curve as a polygon from zero.
 
-def _from_zero(counts: Tensor) -> Tensor:
-    """Prepend the point where nothing is accepted."""
-    return torch.cat([counts.new_zeros(1), counts])
+        Normal pixels between two thresholds move it to the right, the ties at a threshold move it slantwise.
+        """
+        zero, end = self.fp.new_zeros(1), self.fp.new_tensor([self.negatives])
+        fp = torch.cat([zero, torch.stack([self.fp_above, self.fp], dim=1).flatten(), end])
+        before = torch.cat([height.new_zeros(1), height[:-1]])
+        curve = torch.cat([before[:1], torch.stack([before, height], dim=1).flatten(), height[-1:]])
+        return fp, curve
+
+
+def rising(scores: Tensor) -> Tensor:
+    """Sorted along the last axis. On the CPU by NumPy, whose vectorised sort is many times faster."""
+    if scores.device.type == "cpu":
+        return torch.from_numpy(np.sort(scores.numpy()))
+    ordered: Tensor = torch.sort(scores).values
+    return ordered
 
 
 def pixel_metrics(ranking: PixelRanking) -> dict[Metric, float]:

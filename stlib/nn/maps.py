@@ -18,6 +18,10 @@ class Maps(NamedTuple):
     image: Tensor
     """(B,) float32 image score."""
 
+    def to(self, device: torch.device | None) -> "Maps":
+        """The same maps on another device; None leaves them where they are."""
+        return Maps(*(part.to(device) for part in self))
+
 
 def resize(maps: Tensor, side: int) -> Tensor:
     """(B, L, h, w) -> (B, L, side, side), bilinear without aligned corners."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from stlib.bootstrap import replicates
@@ -19,8 +20,11 @@ from stlib.study.records import ImageScore
 Name = TypeVar("Name", bound=str)
 
 
-def results(category: Category, detector: Method, maps: Maps) -> dict[str, object]:
-    """The measured part of a record: the fields from `metrics` to `bootstrap`."""
+def results(
+    category: Category, detector: Method, maps: Maps, device: torch.device | None = None
+) -> dict[str, object]:
+    """The measured part of a record: the fields from `metrics` to `bootstrap`, computed on `device`."""
+    maps = maps.to(device)
     measured = measure(category, maps)
     defined = {name: value for name, value in measured.metrics.items() if not math.isnan(value)}
     draws = replicates(measured.ranking, maps.image, category.labels)
@@ -29,7 +33,7 @@ def results(category: Category, detector: Method, maps: Maps) -> dict[str, objec
     return {
         "metrics": defined,
         "undefined": {name: _reason(category) for name in METRICS if name not in defined},
-        "sensitivity": _sensitivity(category, detector, maps),
+        "sensitivity": _sensitivity(category, detector, maps, device),
         "image_scores": _image_scores(category, maps.image),
         "pixel_curves": rounded(measured.ranking.curves()),
         "bootstrap": rounded({name: draws[name] for name in whole}),
@@ -52,7 +56,9 @@ def measure(category: Category, maps: Maps, masks: Tensor | None = None) -> Meas
     return Measured({name: values[name] for name in METRICS}, ranking)
 
 
-def _sensitivity(category: Category, detector: Method, maps: Maps) -> dict[str, dict[Metric, float]]:
+def _sensitivity(
+    category: Category, detector: Method, maps: Maps, device: torch.device | None
+) -> dict[str, dict[Metric, float]]:
     """The trained model measured again with one choice changed at a time."""
     found = {name: measure(category, other) for name, other in detector.alternatives(maps).items()}
     for rule in ("any", "full"):
@@ -62,7 +68,7 @@ def _sensitivity(category: Category, detector: Method, maps: Maps) -> dict[str, 
     tested, *others = detector.snapshots
     for other in others:
         detector.use(other)
-        found[f"checkpoint={other}"] = measure(category, detector.maps(category.test))
+        found[f"checkpoint={other}"] = measure(category, detector.maps(category.test).to(device))
     detector.use(tested)
     return {
         name: {metric: value for metric, value in measured.metrics.items() if not math.isnan(value)}

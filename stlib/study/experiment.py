@@ -153,7 +153,7 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
             history = detector.fit(category.train, seed=spec.seed)
             clock.trained()
             maps = detector.maps(category.test)
-            measured = results(category, detector, maps)
+            measured = results(category, detector, maps, device)
     except FloatingPointError as error:
         failed = _completed(base, status="failed", error=str(error), runtime=clock.runtime())
         raise RunFailed(failed) from error

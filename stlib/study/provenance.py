@@ -39,10 +39,10 @@ class Clock:
         on_gpu = self.device.type == "cuda"
         memory = torch.cuda.max_memory_allocated() if on_gpu else _peak_rss()
         names = ("torchvision", "numpy", "scipy", "scikit-learn", "pillow")
-        commit, dirty = _commit()
+        commit, dirty = checkout()
         return Runtime(
             started=self.started,
-            device=torch.cuda.get_device_name() if on_gpu else f"CPU, {_cpu_model()}",
+            device=processor(self.device),
             threads=torch.get_num_threads(),
             train_seconds=round(train + earlier, 2),
             evaluate_seconds=round(total - train, 2),
@@ -52,6 +52,11 @@ class Clock:
             commit=commit,
             dirty=dirty,
         )
+
+
+def processor(device: torch.device) -> str:
+    """The name of what computes."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {_cpu_model()}"
 
 
 def _peak_rss() -> int:
@@ -70,7 +75,7 @@ def _cpu_model() -> str:
     )
 
 
-def _commit() -> tuple[str | None, bool | None]:
+def checkout() -> tuple[str | None, bool | None]:
     """The checkout's commit and whether `stlib` differs from it; (None, None) outside git."""
 
     def git(*arguments: str) -> str:

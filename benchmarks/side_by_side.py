@@ -1,0 +1,137 @@
+"""What every benchmark shares: candidates timed in turn in one process, their ratios, and a file of the outcome.
+
+The candidates take turns (A B C A B C ...), so a machine that gets slower or faster touches all of them. A ratio
+is the median over the turns of other / ours; the range says how far single turns were from it.
+"""
+
+import argparse
+import gc
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from stlib.paths import ROOT
+from stlib.study.provenance import checkout, processor
+
+Work = Callable[[], object]
+RESULTS = ROOT / "results" / "benchmarks"
+PACKAGES = ("torch", "numpy", "scikit-learn", "anomalib", "torchmetrics", "adeval", "onnxruntime")
+
+
+def options(description: str, *, turns: int) -> argparse.ArgumentParser:
+    """The command line that all scripts have."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--turns", type=int, default=turns, help="timed turns after one that is not counted")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--save", action="store_true", help="write results/benchmarks/NAME-DEVICE.json")
+    return parser
+
+
+def clock(work: Work, device: torch.device) -> tuple[float, float]:
+    """(wall seconds, CPU seconds of this process) of one call, the device's queue emptied on both sides."""
+    gc.collect()
+    _wait(device)
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    _wait(device)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def compare(
+    candidates: Mapping[str, Work], *, turns: int, device: torch.device, items: int = 1
+) -> dict[str, dict[str, float]]:
+    """Time all candidates in turn and print a table; the first one is ours. `items` are handled per call."""
+    for work in candidates.values():
+        work()  # allocates, compiles, fills caches
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
+    for turn in range(turns):
+        order = list(candidates)
+        for name in order if turn % 2 == 0 else reversed(order):
+            times[name].append(clock(candidates[name], device))
+    ours = np.array(times[next(iter(candidates))])
+    rows = {}
+    for name, pairs in times.items():
+        wall, cpu = np.array(pairs).T
+        ratios = wall / ours[:, 0]
+        rows[name] = {
+            "seconds": median(wall),
+            "lowest": wall.min(),
+            "highest": wall.max(),
+            "cpu_seconds": median(cpu),
+            "items_per_second": items / median(wall),
+            "ratio": median(ratios),
+            "ratio_lowest": ratios.min(),
+            "ratio_highest": ratios.max(),
+        }
+        rows[name] = {key: float(f"{value:.4g}") for key, value in rows[name].items()}
+    _print(rows, items)
+    return rows
+
+
+def report(name: str, arguments: argparse.Namespace, results: Mapping[str, object]) -> None:
+    """Print the machine; with --save write what was measured, for the book."""
+    device = torch.device(arguments.device)
+    commit, dirty = checkout()
+    made = {
+        "benchmark": name,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit,
+        "dirty": dirty,
+        "machine": {
+            "processor": processor(device),
+            "cores": len(os.sched_getaffinity(0)),
+            "threads": torch.get_num_threads(),
+            "load": round(os.getloadavg()[0], 2),
+            "python": platform.python_version(),
+        }
+        | {package: found for package in PACKAGES if (found := _version(package))},
+        "turns": arguments.turns,
+        "results": results,
+    }
+    print(", ".join(f"{key} {value}" for key, value in made["machine"].items()))
+    if arguments.save:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        path = RESULTS / f"{name}-{device.type}.json"
+        path.write_text(json.dumps(made, indent=2) + "\n")
+        print(path)
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this process so far (Linux; `ru_maxrss` would count the parent's before exec)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def _print(rows: Mapping[str, Mapping[str, float]], items: int) -> None:
+    head = f"{'':44} {'seconds':>9} {'(range)':>19} {'CPU s':>8} {'per s':>9}   times ours (range)"
+    print(head)
+    for name, row in rows.items():
+        spread = f"({row['lowest']:.3g} to {row['highest']:.3g})"
+        around = f"({row['ratio_lowest']:.2f} to {row['ratio_highest']:.2f})"
+        rate = f"{row['items_per_second']:9.1f}" if items > 1 else f"{'':9}"
+        print(
+            f"{name:44} {row['seconds']:9.3g} {spread:>19} {row['cpu_seconds']:8.3g} {rate}"
+            f"   {row['ratio']:6.2f} {around}"
+        )
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

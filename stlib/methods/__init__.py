@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from stlib.methods import destseg, et_stpm, pfadseg, stpm
 from stlib.methods.recipe import Recipe
@@ -17,6 +17,11 @@ class Method(Protocol):
 
     snapshots: dict[str, dict[str, Tensor]]
     """Trained weights by name; the first is the one that the recipe tests."""
+
+    @property
+    def network(self) -> nn.Module:
+        """What is deployed, with the weights in use: (B, 3, S, S) uint8 images -> `Maps`."""
+        ...
 
     def fit(self, train: Tensor, *, seed: int) -> History:
         """Train on (N, 3, S, S) uint8 normal images."""
@@ -45,6 +50,8 @@ class Entry:
     """The recipe under each profile."""
     build: Callable[..., Method]
     """Called with (config, teacher, execution), and `synthesis` where `corrupts`."""
+    empty_network: Callable[[Recipe], nn.Module]
+    """What a recipe deploys, waiting for trained weights."""
     variants: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Named deviations from the recipe: the fields that they change."""
     corrupts: bool = False
@@ -73,10 +80,12 @@ def _changed(fields: Mapping[str, object], change: Mapping[str, object]) -> dict
 
 
 METHODS: dict[str, Entry] = {
-    "stpm": Entry("STPM", stpm.PROFILES, stpm.STPM),
-    "et_stpm": Entry("ET-STPM", et_stpm.PROFILES, et_stpm.ETSTPM, et_stpm.VARIANTS),
-    "destseg": Entry("DeSTSeg", destseg.PROFILES, destseg.DeSTSeg, corrupts=True),
-    "pfadseg": Entry("PFADSeg", pfadseg.PROFILES, destseg.DeSTSeg, pfadseg.VARIANTS, corrupts=True),
+    "stpm": Entry("STPM", stpm.PROFILES, stpm.STPM, stpm.empty_network),
+    "et_stpm": Entry("ET-STPM", et_stpm.PROFILES, et_stpm.ETSTPM, stpm.empty_network, et_stpm.VARIANTS),
+    "destseg": Entry("DeSTSeg", destseg.PROFILES, destseg.DeSTSeg, destseg.empty_network, corrupts=True),
+    "pfadseg": Entry(
+        "PFADSeg", pfadseg.PROFILES, destseg.DeSTSeg, destseg.empty_network, pfadseg.VARIANTS, corrupts=True
+    ),
 }
 
 

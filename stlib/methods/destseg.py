@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from stlib.data.synthesis import AnomalySynthesis, Synthetic
 from stlib.methods.execution import Execution
 from stlib.methods.recipe import Recipe
-from stlib.nn.backbone import normalise, prepare
+from stlib.nn.backbone import ResNet18Pyramid, normalise, prepare
 from stlib.nn.blocks import Design, Recalibration
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet, similarity_features
 from stlib.nn.losses import cosine_distances, denoising_loss, focal_loss, l1_loss
-from stlib.nn.maps import Maps, fuse, max_score, resize, stack_levels, top_score
+from stlib.nn.maps import Maps, fuse, in_batches, max_score, resize, stack_levels, top_score
 from stlib.protocol import History, Profile
 
 LOG_EVERY = 50
@@ -89,6 +89,29 @@ PROFILES: dict[Profile, Config] = {
 }
 
 
+class Network(nn.Module):
+    """Teacher, denoising student and segmentation net as they are deployed."""
+
+    def __init__(self, teacher: nn.Module, student: nn.Module, segmentation: nn.Module, top: int) -> None:
+        super().__init__()
+        self.teacher, self.student, self.segmentation, self.top = teacher, student, segmentation, top
+
+    def forward(self, images: Tensor) -> Maps:
+        """(B, 3, S, S) uint8 -> `Maps`, in fp32; the layers are the student's distances."""
+        x = prepare(images)
+        taught, imitated = self.teacher(x), self.student(x)
+        probability = torch.sigmoid(self.segmentation(similarity_features(taught, imitated)))
+        pixel = resize(probability[:, None], images.shape[-1])[:, 0]
+        return Maps(stack_levels(cosine_distances(taught, imitated)), pixel, top_score(pixel, self.top))
+
+
+def empty_network(config: Recipe) -> Network:
+    """A network that waits for trained weights."""
+    assert isinstance(config, Config)
+    design = config.design()
+    return Network(ResNet18Pyramid(), DenoisingStudent(design), SegmentationNet(design), config.top)
+
+
 class DeSTSeg:
     """A student learns to undo synthetic anomalies in feature space; a net learns where it had to."""
 
@@ -129,18 +152,12 @@ class DeSTSeg:
 
     def maps(self, images: Tensor) -> Maps:
         """Anomaly maps of (M, 3, S, S) uint8 images, on the CPU; always in fp32, whatever trained."""
-        parts = []
-        self.student.eval()
-        self.segmentation.eval()
-        with torch.no_grad():
-            for batch in torch.split(images, self.config.batch_size):
-                x = prepare(batch.to(self.execution.device))
-                taught, imitated = self.teacher(x), self.student(x)
-                probability = torch.sigmoid(self.segmentation(similarity_features(taught, imitated)))
-                pixel = resize(probability[:, None], images.shape[-1])[:, 0]
-                layers = stack_levels(cosine_distances(taught, imitated))
-                parts.append(Maps(layers.cpu(), pixel.cpu(), top_score(pixel, self.config.top).cpu()))
-        return Maps(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        return in_batches(self.network, images, self.config.batch_size, self.execution.device)
+
+    @property
+    def network(self) -> Network:
+        """What is deployed."""
+        return Network(self.teacher, self.student, self.segmentation, self.config.top)
 
     def alternatives(self, maps: Maps) -> dict[str, Maps]:
         """The same networks read in other ways: the student's distances alone; the largest pixel as score."""

@@ -17,7 +17,7 @@ from stlib.methods.execution import Execution
 from stlib.methods.recipe import Recipe
 from stlib.nn.backbone import ResNet18Pyramid, prepare
 from stlib.nn.losses import feature_distances, feature_pyramid_loss, unit
-from stlib.nn.maps import Maps, fuse, max_score, stack_levels, top_score
+from stlib.nn.maps import Maps, fuse, in_batches, max_score, stack_levels, top_score
 from stlib.protocol import History, Profile
 
 Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
@@ -48,6 +48,27 @@ PROFILES: dict[Profile, Config] = {
     # the paper's 0.4 swings too much over so few epochs: another processor would give other numbers
     "demo": Config(image_size=128, epochs=20, batch_size=8, learning_rate=0.2),
 }
+
+
+class Network(nn.Module):
+    """Teacher and student as they are deployed."""
+
+    def __init__(self, teacher: nn.Module, student: nn.Module) -> None:
+        super().__init__()
+        self.teacher, self.student = teacher, student
+
+    def forward(self, images: Tensor) -> Maps:
+        """(B, 3, S, S) uint8 -> `Maps`, in fp32."""
+        x = prepare(images)
+        distances = feature_distances([unit(level) for level in self.teacher(x)], self.student(x))
+        layers = stack_levels(distances)
+        pixel = fuse(layers, images.shape[-1])
+        return Maps(layers, pixel, max_score(pixel))
+
+
+def empty_network(_config: Recipe) -> Network:
+    """A network that waits for trained weights."""
+    return Network(ResNet18Pyramid(), ResNet18Pyramid())
 
 
 class STPM:
@@ -97,16 +118,12 @@ class STPM:
 
     def maps(self, images: Tensor) -> Maps:
         """Anomaly maps of (M, 3, S, S) uint8 images, on the CPU; always in fp32, whatever trained."""
-        parts = []
-        self.student.eval()
-        with torch.no_grad():
-            for batch in torch.split(images, self.config.batch_size):
-                x = prepare(batch.to(self.execution.device))
-                distances = feature_distances([unit(level) for level in self.teacher(x)], self.student(x))
-                layers = stack_levels(distances)
-                pixel = fuse(layers, images.shape[-1])
-                parts.append(Maps(layers.cpu(), pixel.cpu(), max_score(pixel).cpu()))
-        return Maps(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        return in_batches(self.network, images, self.config.batch_size, self.execution.device)
+
+    @property
+    def network(self) -> Network:
+        """What is deployed: the teacher and the student in use."""
+        return Network(self.teacher, self.student)
 
     def alternatives(self, maps: Maps) -> dict[str, Maps]:
         """The same networks read in other ways: the sum of the levels; DeSTSeg's image score."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Maps(NamedTuple):
@@ -21,6 +21,14 @@ class Maps(NamedTuple):
     def to(self, device: torch.device | None) -> "Maps":
         """The same maps on another device; None leaves them where they are."""
         return Maps(*(part.to(device) for part in self))
+
+
+def in_batches(network: nn.Module, images: Tensor, size: int, device: torch.device) -> Maps:
+    """`network` (uint8 images -> `Maps`) in eval mode over (M, 3, S, S) uint8 images; the maps on the CPU."""
+    network.eval()
+    with torch.no_grad():
+        parts = [network(batch.to(device)).to(torch.device("cpu")) for batch in torch.split(images, size)]
+    return Maps(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def resize(maps: Tensor, side: int) -> Tensor:

@@ -1,0 +1,119 @@
+"""A trained detector as it is deployed: one file with weights and card, images in, anomaly maps out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from stlib.files import write_atomic
+from stlib.methods import entry
+from stlib.nn.maps import Maps, in_batches
+from stlib.protocol import Profile, TeacherInfo
+
+_KEY = "stlib"
+"""Under which a file's metadata holds the card."""
+
+
+class Card(BaseModel):
+    """What a saved detector is; its record in `results/records` says how good it is."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    method: str
+    variant: str
+    category: str
+    seed: int
+    profile: Profile
+    config: Mapping[str, object]
+    """The recipe, with `image_size`."""
+    teacher: TeacherInfo
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A card and the network it describes.
+
+    Scores have no unit and no threshold: what counts as anomalous is the user's choice, made on images of
+    their own, not on the benchmark's test set.
+    """
+
+    card: Card
+    network: nn.Module
+    """(B, 3, S, S) uint8 images -> `Maps`."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the input in pixels."""
+        size = self.card.config["image_size"]
+        assert isinstance(size, int)
+        return size
+
+    def maps(self, images: Tensor, *, batch_size: int = 32, device: str = "cpu") -> Maps:
+        """Maps and scores of (M, 3, S, S) uint8 RGB images, on the CPU. Raises ValueError for other input."""
+        side = self.image_size
+        if images.dtype != torch.uint8 or images.shape[1:] != (3, side, side):
+            raise ValueError(
+                f"images are {tuple(images.shape)} of {images.dtype}: this detector takes "
+                f"(M, 3, {side}, {side}) uint8 RGB, see `stlib.data.mvtec.read_images`"
+            )
+        return in_batches(self.network.to(device), images, batch_size, torch.device(device))
+
+    def save(self, path: Path) -> None:
+        """Write weights and card as one safetensors file. Raises OSError when it cannot be written."""
+        state = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()
+        }
+        write_atomic(path, save(state, metadata={_KEY: self.card.model_dump_json()}))
+
+    @classmethod
+    def load(cls, path: Path) -> "Detector":
+        """Read what `save` wrote. Raises FileNotFoundError, or ValueError for any other file."""
+        if not path.is_file():
+            raise FileNotFoundError(f"no detector at {path}: `stlib run ... --save {path}` makes one")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            card = Card.model_validate_json(metadata[_KEY])
+            line = entry(card.method)
+            config = type(line.profiles[card.profile]).model_validate(card.config)
+            network = line.empty_network(config)
+            network.load_state_dict(state)
+        except (SafetensorError, KeyError, ValidationError, RuntimeError) as error:
+            raise ValueError(f"{path} is not a detector of this version ({error}): make it again") from error
+        return cls(card, network.eval().requires_grad_(False))
+
+    def export_onnx(self, path: Path) -> None:
+        """Write an ONNX model: `images` (B, 3, S, S) uint8 -> `anomaly_map` (B, S, S), `image_score` (B,).
+
+        Needs the packages onnx and onnxscript. Raises OSError when the file cannot be written.
+        """
+        example = torch.zeros(2, 3, self.image_size, self.image_size, dtype=torch.uint8)
+        program = torch.onnx.export(
+            _Outputs(self.network).eval(),
+            (example,),
+            input_names=["images"],
+            output_names=["anomaly_map", "image_score"],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None
+        program.save(path)
+
+
+class _Outputs(nn.Module):
+    """What an exported model returns."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        maps: Maps = self.network(images)
+        return maps.pixel, maps.image

@@ -5,7 +5,7 @@ code for the 256x256 whole-image resize and the ImageNet normalisation.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -70,7 +70,9 @@ METRICS: dict[Metric, str] = {
 
 Precision = Literal["fp32", "bf16"]
 """Arithmetic of training and validation; the maps that metrics are computed from are always fp32."""
-
+PRECISIONS: dict[str, Precision] = {f"precision={name}": name for name in get_args(Precision)}
+"""Variants of every method that change no field of the recipe, with the arithmetic that they name. Their
+records have a folder of their own, so that one category and seed can be run in both."""
 
 TUNING_EPOCHS = (0, 1, 2, 3, 5, 10)
 """Full epochs of the teacher's fine-tuning in the epoch study: 0 is STPM, 2 the paper's choice."""

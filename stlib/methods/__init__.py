@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from stlib.methods import destseg, et_stpm, pfadseg, stpm
 from stlib.methods.recipe import Recipe
 from stlib.nn.maps import Maps
-from stlib.protocol import History, Profile
+from stlib.protocol import PRECISIONS, History, Profile
 
 
 class Method(Protocol):
@@ -63,8 +63,10 @@ class Entry:
             raise ValueError(
                 f"{self.title} has no profile '{profile}': choose one of {', '.join(self.profiles)}"
             )
+        if variant in PRECISIONS:
+            variant = ""
         if variant and variant not in self.variants:
-            known = ", ".join(self.variants) or "none, leave it empty"
+            known = ", ".join((*self.variants, *PRECISIONS))
             raise ValueError(f"{self.title} has no variant '{variant}': there are {known}")
         base = self.profiles[profile]
         return type(base).model_validate(_changed(base.model_dump(), self.variants.get(variant, {})))

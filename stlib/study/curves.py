@@ -1,17 +1,22 @@
 """Pictures of comparisons and of fine-tuned teachers, styled like `stlib.study.figures`. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stlib.protocol import METRICS, Metric
+from stlib.study import sensitivity
 from stlib.study.figures import BLUE, ORANGE, canvas
 from stlib.study.paired import Pair
-from stlib.study.records import TeacherRecord
+from stlib.study.ranks import Ranking
+from stlib.study.records import Record, TeacherRecord
+from stlib.study.sensitivity import Effect, Effects
 
 ALT = {
     "against_epochs": "Line chart: score over the number of fine-tuning epochs, one line per category with "
@@ -22,6 +27,14 @@ ALT = {
     "and after fine-tuning.",
     "forest": "Dot plot of paired differences with their 95 % intervals and a line at zero; hollow marks are "
     "the differences that the papers report. The same numbers are in the table.",
+    "critical_difference": "Lines of ranks: every method at its average rank over the categories, 1 being "
+    "best; a bar joins methods whose ranks lie closer together than the critical difference. The ranks are "
+    "written beside the names.",
+    "pixel_curves": "Two line charts of pixels: ROC curves up to a false positive rate of 0.3 and "
+    "precision-recall curves; a colour and line style per category, a line per run.",
+    "effects": "Dot plots, one panel per metric and one line per choice: the mean change of the score when "
+    "that choice alone is changed; hollow marks are the gains that papers claim, and a band spans the "
+    "smallest of them in both directions. The same numbers are in the table.",
     "scores_by_method": "Dot plot: one line per category, one mark per method, reproduced scores. The same "
     "numbers are in the tables.",
 }
@@ -29,6 +42,8 @@ ALT = {
 
 LEVELS = ("layer1", "layer2", "layer3")
 STYLES = ("-", "--", ":")
+FPR_SHOWN = 0.3
+"""Where the drawn ROC curves end: beyond it every pixel detector is of no use, and AUPRO stops there too."""
 
 
 def against_epochs(frame: pd.DataFrame, metric: Metric) -> Figure:
@@ -114,3 +129,95 @@ def scores_by_method(frames: Mapping[str, pd.DataFrame], metric: Metric) -> Figu
 def _any_score(frames: Mapping[str, pd.DataFrame], category: str) -> bool:
     found = [frame.set_index("category")["reproduced"].get(category) for frame in frames.values()]
     return any(value is not None and not pd.isna(value) for value in found)
+
+
+def effects(found: Mapping[Metric, Effects], claims: Mapping[Metric, Mapping[str, float]]) -> Figure:
+    """`sensitivity.effects` by metric: mean effects with their spread, and the claimed gains (hollow)."""
+    choices = [
+        c for c in sensitivity.choices(found.values()) if any(group.get(c) for group in found.values())
+    ]
+    told = dict.fromkeys(sides for metric in found for sides in claims[metric])
+    rows = [*choices, *told]
+    lines = (len(found) + 1) // 2
+    figure, axes = canvas(lines, 2, lines * (0.9 + 0.21 * len(rows)), share="y")
+    panels: list[Axes] = axes.ravel().tolist()
+    for axis, (metric, group) in zip(panels, found.items(), strict=False):
+        axis.axvline(0, color="black", linewidth=1)
+        if claims[metric]:
+            width = min(map(abs, claims[metric].values()))
+            axis.axvspan(-width, width, color="#e8e8e8", zorder=0, label="the smallest claimed gain")
+        for name in choices:
+            _effect(axis, rows.index(name), group.get(name, []))
+        for sides, gain in claims[metric].items():
+            label = "claimed gain"
+            axis.plot(gain, rows.index(sides), "D", color=ORANGE, markerfacecolor="white", label=label)
+        axis.set_title(METRICS[metric])
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+    for axis in panels[len(found) :]:
+        axis.set_axis_off()
+    named = {text: mark for axis in panels for mark, text in zip(*axis.get_legend_handles_labels())}
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=2, fontsize=9)
+    return figure
+
+
+def _effect(axis: Axes, y: int, found: Sequence[Effect]) -> None:
+    if not found:
+        return
+    mean = found[-1]
+    label = "trained again: mean, 95 % interval" if mean.paired else "read again: mean, range of categories"
+    axis.plot(mean.change, y, "o" if mean.paired else "s", color=BLUE, markersize=5)
+    if mean.low is not None and mean.high is not None:
+        style = "-" if mean.paired else ":"
+        axis.plot([mean.low, mean.high], [y, y], style, marker="|", color=BLUE, linewidth=2, label=label)
+
+
+def critical_difference(found: Mapping[str, Ranking]) -> Figure:
+    """A line of ranks per ranking: methods with their average rank, bars over those not told apart."""
+    figure, axes = canvas(len(found), 1, 2.1 * len(found), share="")
+    for axis, (title, ranking) in zip(axes[:, 0], found.items(), strict=True):
+        _ranks(axis, ranking)
+        axis.set_title(title, loc="left")
+    return figure
+
+
+def _ranks(axis: Axes, ranking: Ranking) -> None:
+    """The better half of the names stands on the left, the other on the right: no lines cross."""
+    count, cliques = len(ranking.ranks), ranking.cliques()
+    edges = 1 - 0.3 * (count - 1), count + 0.3 * (count - 1)
+    top = 0.4 * len(cliques) + 1
+    axis.set(xlim=edges, ylim=(-(count + 1) // 2 - 0.3, top + 0.4), yticks=[])
+    axis.grid(visible=False)
+    axis.spines[["left", "right", "bottom"]].set_visible(False)
+    axis.xaxis.tick_top()
+    axis.set_xticks(range(1, count + 1))
+    end = min(1 + ranking.critical_difference, count)
+    axis.plot([1, end], [top, top], "-", marker="|", color="black")
+    axis.text(end, top, f"  critical difference {ranking.critical_difference:.2f}", fontsize=9, va="center")
+    for place, (name, rank) in enumerate(ranking.ranks.items()):
+        left = place < (count + 1) // 2
+        y, edge = (-place - 1, edges[0]) if left else (place - count, edges[1])
+        axis.plot([rank, rank, edge], [0, y, y], color="#999999", linewidth=1)
+        axis.plot(rank, 0, "o", color=BLUE)
+        axis.text(edge, y, f"{name} {rank:.2f}", ha="left" if left else "right", va="bottom", fontsize=10)
+    for line, (best, worst) in enumerate(cliques):
+        ends = [ranking.ranks[best] - 0.04, ranking.ranks[worst] + 0.04]
+        axis.plot(ends, [0.4 * (line + 1)] * 2, color=ORANGE, linewidth=4, solid_capstyle="butt")
+
+
+def pixel_curves(records: Sequence[Record]) -> Figure:
+    """ROC and precision-recall of pixels from the records' thinned curves: a colour per category."""
+    figure, axes = canvas(1, 2, 4.2, share="")
+    names = list(dict.fromkeys(r.category for r in records))
+    styles = dict(zip(names, cycle(STYLES), strict=False))
+    colours = dict(zip(names, cycle(sns.color_palette("colorblind")), strict=False))
+    for record in records:
+        name, curves = record.category, record.pixel_curves
+        look = {"color": colours[name], "linestyle": styles[name], "label": name}
+        axes[0, 0].plot([0, *curves["fpr"]], [0, *curves["recall"]], **look)
+        axes[0, 1].plot(curves["recall"], curves["precision"], **look)
+    axes[0, 0].set(xlabel="false positive rate", ylabel="recall", xlim=(-0.01, FPR_SHOWN))
+    axes[0, 1].set(xlabel="recall", ylabel="precision", ylim=(-0.02, 1.02))
+    named = dict(zip(*axes[0, 1].get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=5, fontsize=9)
+    return figure

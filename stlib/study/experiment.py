@@ -15,7 +15,7 @@ from stlib.methods.execution import Execution, Progress, quiet
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher
 from stlib.nn.maps import Maps
 from stlib.paths import RECORDS, RUNS
-from stlib.protocol import CATEGORIES, Precision, Profile, TeacherInfo, TextureInfo
+from stlib.protocol import CATEGORIES, PRECISIONS, Precision, Profile, TeacherInfo, TextureInfo
 from stlib.study.evaluation import results, rounded
 from stlib.study.provenance import Clock
 from stlib.study.records import (
@@ -59,6 +59,8 @@ class Run:
             )
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f"unknown precision '{self.precision}': choose fp32 or bf16")
+        if PRECISIONS.get(self.variant, self.precision) != self.precision:
+            raise ValueError(f"variant '{self.variant}' does not go with precision {self.precision}")
         if self.profile != "demo" and self.category not in CATEGORIES:
             raise ValueError(
                 f"profile '{self.profile}' is for MVTec AD and '{self.category}' is none of its categories: "

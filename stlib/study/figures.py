@@ -6,6 +6,7 @@ marker, hatch or word), and has its text for readers who cannot see it in `ALT`.
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -47,11 +48,22 @@ ALT = {
 Values = NDArray[np.floating]
 
 
-def canvas(rows: int, columns: int, height: float) -> tuple[Figure, NDArray[np.object_]]:
-    """A figure of the page's width with a (rows, columns) array of axes that share x in a column."""
+def canvas(
+    rows: int, columns: int, height: float, *, share: Literal["x", "y", ""] = "x"
+) -> tuple[Figure, NDArray[np.object_]]:
+    """A figure of the page's width with a (rows, columns) array of axes.
+
+    Those of a column share their x axis; with `share="y"` those of a row share y instead, with "" none.
+    """
     with sns.axes_style("whitegrid", rc=STYLE):
         figure, axes = plt.subplots(
-            rows, columns, figsize=(WIDTH, height), squeeze=False, sharex="col", layout="constrained"
+            rows,
+            columns,
+            figsize=(WIDTH, height),
+            squeeze=False,
+            sharex="col" if share == "x" else False,
+            sharey="row" if share == "y" else False,
+            layout="constrained",
         )
     plt.close(figure)  # the caller returns it; otherwise a notebook would show it twice
     return figure, axes

@@ -26,9 +26,14 @@ class Gain:
     """Variant of `second` that stands for `first` in our runs: the baseline as a row of the ablation."""
 
     @property
+    def sides(self) -> str:
+        """What is said to beat what."""
+        return f"{METHOD_NAMES[self.second]} over {METHOD_NAMES[self.first]}"
+
+    @property
     def name(self) -> str:
         """For a table or an axis."""
-        return f"{METHOD_NAMES[self.second]} over {METHOD_NAMES[self.first]}, {METRICS[self.metric]}"
+        return f"{self.sides}, {METRICS[self.metric]}"
 
     def keys(self, profile: Profile) -> tuple[Key, Key]:
         """Our runs on either side."""
@@ -47,6 +52,12 @@ GAINS = (
     Gain("pfadseg", "stpm", "pfadseg", "iap"),
 )
 """PFADSeg's baseline is row 1 of its ablation: DeSTSeg's networks under PFADSeg's schedule."""
+
+
+def claimed(metric: Metric) -> dict[str, float]:
+    """Every claim about `metric` ('ET-STPM over STPM') with the difference of the printed means."""
+    printed = {gain.sides: _printed(gain, "mean") for gain in GAINS if gain.metric == metric}
+    return {sides: value for sides, value in printed.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stlib.paths import RECORDS, ROOT
-from stlib.protocol import Profile
+from stlib.protocol import PRECISIONS, Profile
 from stlib.study.records import RecordError, read_record, record_path
 
 GRIDS = ROOT / "workflow" / "grid.toml"
@@ -36,9 +36,15 @@ class Cell:
         """Where its record belongs, relative to the folder of records."""
         return record_path(self.method, self.category, self.seed, self.profile, self.variant)
 
+    @property
+    def precision(self) -> str:
+        """The arithmetic that the variant names; '' where it names none."""
+        return PRECISIONS.get(self.variant, "")
+
     def command(self) -> str:
         """What to type."""
         variant = f" --variant {self.variant}" if self.variant else ""
+        variant += f" --precision {self.precision}" if self.precision else ""
         return f"stlib run {self.method} {self.category} --seed {self.seed} --profile {self.profile}{variant}"
 
 

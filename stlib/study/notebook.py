@@ -14,7 +14,7 @@ from stlib.methods.execution import Execution
 from stlib.nn.backbone import load_teacher, prepare
 from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, METRICS, PROFILES
-from stlib.study import curves, figures
+from stlib.study import curves, figures, galleries
 from stlib.study.experiment import Outcome, RunFailed, run, tune
 from stlib.study.html import Html, score, signed, to_html
 from stlib.study.parameters import Plan
@@ -68,9 +68,27 @@ def train_each(plans: Sequence[Plan]) -> list[Outcome]:
     outcomes = []
     for plan in plans:
         outcome = train(plan)
-        outcome.keep(plan.records)
+        _keep(plan, outcome)
         outcomes.append(outcome)
     return outcomes
+
+
+def _keep(plan: Plan, outcome: Outcome) -> Path:
+    """Write the record, and beside the checkpoints the maps that a gallery of several methods shows."""
+    path = outcome.keep(plan.records)
+    category, maps = outcome.category, outcome.maps
+    names = [f"{item.defect}/{item.image.name}" for item in category.layout.test]
+    chosen = galleries.first_of_each(names)
+    kept = galleries.Kept(
+        outcome.record.method,
+        category.fingerprint,
+        tuple(names[place] for place in chosen),
+        category.test[chosen].permute(0, 2, 3, 1).numpy(),
+        category.masks[chosen].numpy(),
+        maps.pixel[chosen].numpy(),
+    )
+    galleries.write(kept, galleries.path_of(outcome.record, plan.runs))
+    return path
 
 
 def gallery(outcome: Outcome) -> Figure:
@@ -128,7 +146,7 @@ def metrics(record: Record) -> Html:
 
 def save(plan: Plan, outcome: Outcome) -> Html:
     """Keep the record and say where it is and what it was made from."""
-    record, path = outcome.record, outcome.keep(plan.records)
+    record, path = outcome.record, _keep(plan, outcome)
     shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     values = {"record": shown, "dataset": record.dataset.fingerprint[:12], "device": record.runtime.device}
     values |= {"teacher": f"{record.teacher.source}, {record.teacher.pyramid_sha256[:12]}"}

@@ -71,11 +71,18 @@ def pairs(records: Iterable[Record], first: Key, second: Key, metric: Metric) ->
     everything = list(records)
     sides = [_by_place(everything, key, metric) for key in (first, second)]
     places = [place for place in sides[0] if place in sides[1]]
+    return compare([(sides[0][place], sides[1][place]) for place in sorted(places)], metric)
+
+
+def compare(couples: Iterable[tuple[Record, Record]], metric: Metric) -> list[Pair]:
+    """Second minus first of runs that belong together, by category, and the mean over the categories last.
+
+    Couples on different data are left out; empty when none remains.
+    """
+    same = [(a, b) for a, b in couples if a.dataset.fingerprint == b.dataset.fingerprint]
     found, draws = [], []
-    for category in (*CATEGORIES, *sorted({c for c, _ in places} - set(CATEGORIES))):
-        seeds = sorted(seed for c, seed in places if c == category)
-        matched = [(sides[0][category, s], sides[1][category, s]) for s in seeds]
-        matched = [(a, b) for a, b in matched if a.dataset.fingerprint == b.dataset.fingerprint]
+    for category in (*CATEGORIES, *sorted({a.category for a, _ in same} - set(CATEGORIES))):
+        matched = [(a, b) for a, b in same if a.category == category]
         if matched:
             replicates = _replicates(matched, metric)
             found.append(_pair(category, matched, metric, replicates))

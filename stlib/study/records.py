@@ -13,6 +13,7 @@ from stlib.protocol import (
     CATEGORIES,
     DTD_IMAGES,
     METRICS,
+    PRECISIONS,
     History,
     Metric,
     Precision,
@@ -115,6 +116,8 @@ class Record(_Block):
 
     @model_validator(mode="after")
     def _complete(self) -> "Record":
+        if PRECISIONS.get(self.variant, self.precision) != self.precision:
+            raise ValueError(f"variant '{self.variant}' of a run in {self.precision}")
         if self.status == "failed":
             if not self.error or self.metrics:
                 raise ValueError("a failed run has an error and no metrics")

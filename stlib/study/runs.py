@@ -1,66 +1,17 @@
-"""The runs themselves: how they were made, how long they took, how to repeat them, what a choice changes.
+"""The runs themselves: how they were made, how long they took, how to repeat them.
 
 Imports no torch, like `stlib.study.tables`.
 """
 
 from collections.abc import Iterable, Sequence
-from statistics import fmean, median
+from statistics import median
 
-import numpy as np
 import pandas as pd
 
-from stlib.protocol import CATEGORIES, History, Metric
+from stlib.protocol import History
 from stlib.study.records import Record
 from stlib.study.reported import METHOD_NAMES
 from stlib.study.tables import comparable, select
-
-CHANGES = {
-    "maps=sum": "sum of the levels",
-    "score=top100": "mean of the 100 largest",
-    "masks=any": "mask: any non-zero",
-    "masks=full": "mask: only full",
-    "checkpoint=last": "last epoch",
-    "maps=distances": "student's distances alone",
-    "score=max": "largest pixel",
-}
-"""Keys of `Record.sensitivity`, with the words shown to readers."""
-
-
-def sensitivity(records: Iterable[Record], method: str, metric: Metric) -> pd.DataFrame:
-    """Scores of the same trained models with one choice changed: a column per change, a row per category.
-
-    The column 'as tested' holds the study's own choice; means over seeds, comparable runs only, and the
-    mean of these categories last. Changes that cannot move the metric are left out. Empty without runs.
-    """
-    runs = [r for r in comparable(select(records, method)) if metric in r.metrics]
-    # 'test=' is no choice: it is the part of the test set that the leakage question needs
-    blind = ("test=", "masks=" if metric.startswith("image") else "score=")
-    known = dict.fromkeys(key for r in runs for key in r.sensitivity if not key.startswith(blind))
-    rows = {}
-    for category in (name for name in CATEGORIES if any(r.category == name for r in runs)):
-        group = [r for r in runs if r.category == category]
-        row = {"as tested": fmean(r.metrics[metric] for r in group)}
-        for key in known:
-            values = [r.sensitivity[key][metric] for r in group if metric in r.sensitivity.get(key, {})]
-            row[CHANGES.get(key, key)] = fmean(values) if len(values) == len(group) else np.nan
-        rows[category] = row
-    frame = pd.DataFrame.from_dict(rows, orient="index")
-    if len(frame):
-        frame.loc[f"mean of {len(frame)} of {len(CATEGORIES)}"] = frame.mean(skipna=False)
-    return frame
-
-
-def readings(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
-    """Every finished run on a line of its own: as tested, and the same networks' maps read in other ways."""
-    rows = {
-        f"{r.variant or 'as published'}, {r.category}, seed {r.seed}": {
-            "as tested": r.metrics[metric],
-            **{CHANGES.get(k, k): v[metric] for k, v in r.sensitivity.items() if k.startswith("maps=")},
-        }
-        for r in records
-        if metric in r.metrics
-    }
-    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def histories(records: Iterable[Record], method: str, categories: Iterable[str]) -> dict[str, list[History]]:

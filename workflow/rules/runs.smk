@@ -66,8 +66,9 @@ rule run:
             f"{name}={getattr(of(wildcards), name)}"
             for name in ("method", "variant", "category", "seed", "profile")
         ],
+        precision=lambda wildcards: f"precision={of(wildcards).precision or config['precision']}",
         settings=[f"data={'' if DEMO and not config['data'] else DATA_ROOT}", f"teacher={TEACHER}",
-            f"textures={config['textures']}", f"device={config['device']}", f"precision={config['precision']}",
+            f"textures={config['textures']}", f"device={config['device']}",
             f"records={RECORD_ROOT}", f"runs={RUN_ROOT}"],
         script=Path(workflow.basedir) / "run_cell.py",
     threads: lambda wildcards: need("threads", of(wildcards).method)
@@ -80,4 +81,4 @@ rule run:
         row="[^/]+",
         image="[^/]+",
     shell:
-        "{sys.executable} {params.script:q} {params.cell:q} {params.settings:q} > {log:q} 2>&1"
+        "{sys.executable} {params.script:q} {params.cell:q} {params.precision:q} {params.settings:q} > {log:q} 2>&1"

@@ -6,7 +6,7 @@ import torch
 from stlib.methods import METHODS, entry, et_stpm
 from stlib.nn.blocks import ASPP, PCAR, RCM, ResidualBlock
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet
-from stlib.protocol import PROFILES
+from stlib.protocol import PRECISIONS, PROFILES
 
 VARIANTS = [(method, name) for method, line in METHODS.items() for name in line.variants]
 
@@ -34,10 +34,16 @@ def test_unknown_names_are_refused_with_those_that_exist():
         entry("spam")
     with pytest.raises(ValueError, match="DeSTSeg has no profile 'long': choose one of paper, short, demo"):
         entry("destseg").recipe("long")
-    with pytest.raises(ValueError, match="STPM has no variant 'e=1': there are none, leave it empty"):
+    with pytest.raises(ValueError, match="STPM has no variant 'e=1': there are precision=fp32"):
         entry("stpm").recipe("paper", "e=1")
     with pytest.raises(ValueError, match="ET-STPM has no variant 'e=4': there are data=B, data=C, rate=1e-5"):
         entry("et_stpm").recipe("paper", "e=4")
+
+
+def test_a_precision_is_a_variant_that_leaves_the_recipe_alone():
+    for method in METHODS:
+        assert entry(method).recipe("paper", "precision=fp32") == entry(method).recipe("paper")
+    assert list(PRECISIONS.values()) == ["fp32", "bf16"]
 
 
 def test_a_variant_of_the_tuning_keeps_its_other_fields():

@@ -271,7 +271,8 @@ def test_a_run_that_diverges_leaves_a_valid_failed_record(outcome: Outcome, tiny
     [
         ({"method": "spam"}, "unknown method 'spam': choose one of stpm"),
         ({"profile": "long"}, "STPM has no profile 'long': choose one of demo, paper"),
-        ({"variant": "e=1"}, "STPM has no variant 'e=1': there are none, leave it empty"),
+        ({"variant": "e=1"}, "STPM has no variant 'e=1': there are precision=fp32, precision=bf16"),
+        ({"variant": "precision=bf16"}, "variant 'precision=bf16' does not go with precision fp32"),
         ({"precision": "fp16"}, "unknown precision 'fp16': choose fp32 or bf16"),
         ({"profile": "paper"}, "'plate' is none of its categories: choose one of carpet, grid"),
         ({"seed": -1}, "seed -1: choose a whole number from 0 to 4294967295"),

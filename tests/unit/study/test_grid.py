@@ -90,6 +90,12 @@ def test_no_cell_is_wanted_twice_and_every_cell_can_be_run(name: str):
         METHODS[cell.method].recipe(cell.profile, cell.variant)  # raises for one that does not exist
 
 
+def test_a_variant_may_name_the_arithmetic():
+    cell = Cell("stpm", "bottle", 0, "precision=fp32")
+    assert cell.command().endswith("--variant precision=fp32 --precision fp32")
+    assert Cell("stpm", "bottle", 0).precision == Cell("pfadseg", "bottle", 0, "RCM").precision == ""
+
+
 def test_one_pass_makes_the_teachers_of_all_epochs():
     made = teachers(read_grid("paper").cells())
     assert made[""] == "e=10"

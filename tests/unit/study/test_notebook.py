@@ -2,7 +2,7 @@ import pytest
 
 from stlib.data.mvtec import scan
 from stlib.methods import stpm
-from stlib.study import notebook
+from stlib.study import galleries, notebook
 from stlib.study.experiment import Run, RunFailed
 from stlib.study.parameters import Plan
 from stlib.study.records import read_record
@@ -57,6 +57,13 @@ def test_a_run_is_shown_and_saved(plan):
     path = plan.records / outcome.record.path
     assert str(path) in text
     assert read_record(path).same_result(outcome.record)
+    kept = galleries.read(galleries.path_of(outcome.record, plan.runs))
+    assert kept.names == ("bent/000.png", "turned/000.png", "good/000.png")
+    place = [item.image.name for item in outcome.category.layout.test if item.defect == "bent"].index(
+        "000.png"
+    )
+    assert (kept.maps[0] == outcome.maps.pixel[place].numpy()).all()
+    assert kept.masks.any((1, 2)).tolist() == [True, True, False]
 
 
 def test_a_failed_training_leaves_its_record_and_stops(plan, monkeypatch):

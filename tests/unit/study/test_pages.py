@@ -8,7 +8,7 @@ from IPython.core.formatters import DisplayFormatter
 from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, METRICS
 from stlib.study import pages
-from stlib.study.runs import sensitivity
+from stlib.study.sensitivity import readings
 from stlib.study.tables import comparison, means, state_of_study
 
 VOID = {"br"}
@@ -89,7 +89,7 @@ def test_every_table_is_sound_with_and_without_records(given, runs):
         pages.comparison_html(comparison(records, "stpm", "image_auroc"), "c"),
         pages.comparison_html(means(records, "stpm", list(METRICS)), "c", first="Mean"),
         pages.metrics_html(records, "stpm", scores),
-        pages.sensitivity_html(sensitivity(records, "stpm", "pixel_auroc"), "c"),
+        pages.sensitivity_html(readings(records, "pixel_auroc"), "c"),
         pages.scores_html(records, scores, "c"),
         pages.rerun_html(records),
         pages.state_html(state_of_study(records)),

@@ -287,3 +287,11 @@ def test_a_write_that_breaks_off_keeps_the_old_record(
         write_record(make_record(value=0.9), tmp_path)
     assert load_records(tmp_path) == [old]
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_both_precisions_of_a_cell_have_a_place(make_record):
+    usual, other = make_record(precision="bf16"), make_record(precision="fp32", variant="precision=fp32")
+    assert usual.path.name == other.path.name
+    assert usual.path.parent != other.path.parent
+    with pytest.raises(ValidationError, match="variant 'precision=fp32' of a run in bf16"):
+        make_record(precision="bf16", variant="precision=fp32")

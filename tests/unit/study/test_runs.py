@@ -1,10 +1,9 @@
 import re
 
-import pytest
 from typer.testing import CliRunner
 
 from stlib.cli import app
-from stlib.study.runs import caption, rerun_command, runtimes, sensitivity
+from stlib.study.runs import caption, rerun_command, runtimes
 
 
 def test_the_command_of_a_record(make_record):
@@ -28,24 +27,6 @@ def test_the_caption_tells_how_the_runs_were_made(make_record):
         "2 runs; seeds 0, 1; training in bf16, fp32; teacher torchvision IMAGENET1K_V1; on CPU, test."
     )
     assert caption([]) == "No run has finished yet."
-
-
-def test_sensitivity_is_the_mean_over_seeds_of_comparable_runs(make_record):
-    runs = [make_record("bottle", 0, 0.9), make_record("bottle", 1, 0.8), make_record("grid", 0, 0.7)]
-    frame = sensitivity([*runs, make_record("pill", gaps=["x"])], "stpm", "pixel_auroc")
-    assert list(frame.index) == ["grid", "bottle", "mean of 2 of 15"]
-    assert frame.loc["bottle", "as tested"] == pytest.approx(0.85)
-    assert frame.loc["bottle", "last epoch"] == pytest.approx(0.80)
-    assert frame.loc["mean of 2 of 15", "sum of the levels"] == pytest.approx((0.80 + 0.65) / 2)
-
-
-def test_sensitivity_leaves_out_what_cannot_change(make_record):
-    image = sensitivity([make_record()], "stpm", "image_auroc").columns
-    pixel = sensitivity([make_record()], "stpm", "pixel_auroc").columns
-    assert not any(name.startswith("mask") for name in image)
-    assert "mean of the 100 largest" in image
-    assert "mean of the 100 largest" not in pixel
-    assert sensitivity([], "stpm", "pixel_auroc").empty
 
 
 def test_runtimes_are_medians_of_minutes(make_record):

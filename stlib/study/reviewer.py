@@ -1,0 +1,183 @@
+"""What a sceptical reviewer asks first, answered from the records. Imports no torch."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from statistics import stdev
+
+from scipy.stats import mannwhitneyu
+
+from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
+from stlib.study.figures import good_and_defective
+from stlib.study.gains import Found
+from stlib.study.html import Html, Text, plain, to_html
+from stlib.study.paired import Key, pairs
+from stlib.study.records import Record
+from stlib.study.reported import METHOD_NAMES
+from stlib.study.tables import METHODS, Row, comparable, comparison, rows_of, select
+
+FACTORS = (0.5, 1.0, 2.0)
+"""Of the tolerances: as fixed, half and double."""
+
+
+def _finished(records: Iterable[Record]) -> list[Record]:
+    """On MVTec AD, whatever their labels."""
+    return [r for r in records if r.status == "finished" and r.dataset.name == "MVTec AD"]
+
+
+def coverage_html(records: Sequence[Record]) -> Html:
+    """Per method how many categories and seeds stand behind it, and what cannot be judged."""
+    rows: list[dict[str, object]] = []
+    for method in METHODS:
+        runs = [r for r in _finished(records) if r.method == method]
+        clean = [r for r in comparable(runs) if not r.variant]
+        seeds = Counter(r.category for r in clean)
+        enough = sum(count >= SEEDS_FOR_A_VERDICT for count in seeds.values())
+        rows.append(
+            {
+                "Method": METHOD_NAMES[method],
+                "Categories that can be judged": f"{len(seeds)} of {len(CATEGORIES)}",
+                f"With {SEEDS_FOR_A_VERDICT} seeds": enough,
+                "Runs": len(clean),
+                "Runs with a label": len(runs) - len(comparable(runs)),
+                "Labels": "; ".join(dict.fromkeys(label for r in runs for label in r.labels())) or "none",
+            }
+        )
+    return to_html(plain(rows), "What stands behind the verdicts")
+
+
+def teachers(records: Sequence[Record]) -> Text:
+    """Where the weights came from, what they lack, and which runs that touches."""
+    runs = _finished(records)
+    sources = Counter(r.teacher.source for r in runs)
+    partial = [r for r in runs if r.teacher.missing]
+    layers = sorted({name.partition(".")[0] for r in partial for name in r.teacher.missing})
+    tuned = [r for r in partial if r.teacher.tuned and r.teacher.tuned.epochs]
+    hashes = {r.teacher.pyramid_sha256 for r in runs if not r.teacher.tuned}
+    told = ", ".join(f"{source} ({count} runs)" for source, count in sources.items()) or "none"
+    return Text(
+        f"Weights: {told}. {len(partial)} of {len(runs)} runs had a file that lacks "
+        f"{', '.join(layers) or 'something'}; "
+        f"{len(tuned)} of them fine-tuned the teacher, which trains the missing part from random weights. "
+        f"The tensors used without fine-tuning have {len(hashes)} hash(es)."
+    )
+
+
+def seed_spread_html(records: Sequence[Record], metrics: Sequence[Metric]) -> Html:
+    """Standard deviation over seeds where two or more can be compared, beside the tolerance."""
+    rows: list[dict[str, object]] = [{"Where": "tolerance"} | {METRICS[m]: TOLERANCES[m] for m in metrics}]
+    for method in METHODS:
+        clean = comparable(select(records, method))
+        for category in CATEGORIES:
+            group = [r for r in clean if r.category == category]
+            if len(group) > 1:
+                where = f"{METHOD_NAMES[method]}, {category}, {len(group)} seeds"
+                rows.append({"Where": where} | {METRICS[m]: _spread(group, m) for m in metrics})
+    return to_html(plain(rows), "Standard deviation over seeds")
+
+
+def _spread(group: Sequence[Record], metric: Metric) -> float | None:
+    values = [r.metrics[metric] for r in group if metric in r.metrics]
+    return stdev(values) if len(values) > 1 else None
+
+
+def precisions(records: Sequence[Record]) -> Text:
+    """In which arithmetic the runs trained, and how many pairs show what that changes."""
+    runs = _finished(records)
+    counts = ", ".join(
+        f"{count} in {name}" for name, count in sorted(Counter(r.precision for r in runs).items())
+    )
+    text = f"Trained on MVTec AD: {counts or 'no run'}. "
+    found = [
+        pair
+        for method in METHODS
+        for other in ("fp32", "bf16")
+        for pair in pairs(runs, Key(method), Key(method, f"precision={other}"), "pixel_auroc")[:-1]
+    ]
+    if not found:
+        return Text(text + "Pairs of runs that differ in nothing else: **not run**.")
+    largest = max(abs(pair.difference) for pair in found)
+    return Text(
+        f"{text}Categories with paired runs: {len(found)}; largest change of pixel AUROC {largest:.4f}."
+    )
+
+
+def sizes(records: Sequence[Record]) -> Text:
+    """The sides of the images that the runs saw."""
+    found = Counter(r.dataset.image_size for r in _finished(records))
+    told = ", ".join(f"{count} at {side} x {side}" for side, count in sorted(found.items()))
+    return Text(f"Runs on MVTec AD: {told or 'none'}.")
+
+
+def short_runs(records: Sequence[Record]) -> Text:
+    """How many runs of the methods with a short schedule there are, how long, and how many are full."""
+    lines = []
+    for method in METHODS:
+        runs = [r for r in _finished(records) if r.method == method]
+        short = [r for r in runs if r.profile == "short"]
+        steps = ", ".join(str(n) for n in sorted({r.history.steps for r in short if r.history}))
+        full = sum(r.profile == "paper" for r in runs)
+        told = f"{len(short)} short ({steps} steps)" if short else "no short run"
+        lines.append(f"- {METHOD_NAMES[method]}: {full} at the paper's schedule, {told}")
+    return Text("\n".join(lines))
+
+
+def _judged(records: Sequence[Record]) -> list[tuple[Metric, Row]]:
+    """Every line of every comparison that has a verdict, means left out."""
+    lines = [
+        (m, row)
+        for method in METHODS
+        for m in METRICS
+        for row in rows_of(comparison(records, method, m))[:-1]
+    ]
+    return [(m, row) for m, row in lines if row.difference is not None]
+
+
+def tolerances_html(records: Sequence[Record]) -> Html:
+    """How many verdicts would be 'agrees' with other tolerances, and which factor just makes all agree."""
+    judged = _judged(records)
+    rows: list[dict[str, object]] = []
+    for metric in METRICS:
+        shares = [abs(row.difference or 0.0) / TOLERANCES[metric] for m, row in judged if m == metric]
+        if shares:
+            within = {f"agree at x {f:g}": sum(share <= f + 1e-9 for share in shares) for f in FACTORS}
+            line = {"Metric": METRICS[metric], "Tolerance": TOLERANCES[metric], "Verdicts": len(shares)}
+            rows.append(line | within | {"All agree from": f"x {max(shares):.2f}"})
+    return to_html(plain(rows), "Verdicts per category if the tolerances were others")
+
+
+def counted_again(records: Sequence[Record]) -> Text:
+    """Image AUROC from the records' image scores, by SciPy's rank test instead of this study's code."""
+    differences = []
+    for record in _finished(records):
+        good, defective = good_and_defective(record)
+        if "image_auroc" in record.metrics:
+            won = mannwhitneyu(defective, good).statistic / (len(good) * len(defective))
+            differences.append(abs(float(won) - record.metrics["image_auroc"]))
+    largest = f"{max(differences):.1g}" if differences else "-"
+    return Text(
+        f"Image AUROC counted again by SciPy in {len(differences)} records: largest difference {largest}."
+    )
+
+
+def rules(records: Sequence[Record], found: Sequence[Found]) -> Text:
+    """How many verdicts and claims there are to be wrong about, and on how little they rest."""
+    judged = _judged(records)
+    few = sum(row.provisional for _, row in judged)
+    means = [item.pairs[-1] for item in found if item.pairs]
+    alone = sum(len(pair.seeds) == 1 for pair in means)
+    return Text(
+        f"Verdicts per category and metric: {len(judged)}, {few} of them provisional. Claims that one method "
+        f"beats another: {len(found)}, {len(means)} with paired runs, {alone} of these on one seed, where "
+        "the interval leaves out chance in the training."
+    )
+
+
+def provenance(records: Sequence[Record]) -> Text:
+    """From how many commits the runs came, and whether the code was the committed one."""
+    runs = _finished(records)
+    commits = {r.runtime.commit for r in runs if r.runtime.commit}
+    clean = sum(r.runtime.dirty is False for r in runs)
+    return Text(
+        f"{len(runs)} runs on MVTec AD, made at {len(commits)} commits; in {clean} of them the package's "
+        "files were exactly those of the commit."
+    )

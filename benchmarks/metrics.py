@@ -1,6 +1,6 @@
 """All pixel metrics of a category from one sort, against the peers' implementations of some of them.
 
-python benchmarks/metrics.py [--maps 100] [--device cuda] [--save]        (peers: pip install -e '.[peers]')
+python benchmarks/metrics.py [--maps 100] [--device cuda] [--save]        (peers: benchmarks/requirements.txt)
 
 Ours computes pixel AUROC, AP, best F1, AUPRO@0.3, IAP and IAP@90; each line says what the other one computes.
 Ends with what a strictly increasing transform of the scores does to each: nothing should change.
@@ -69,7 +69,7 @@ def anomalib_aupro(scores: Tensor, masks: Tensor) -> Values:
 
 def adeval_bins(bins: int) -> Callable[[Tensor, Tensor], Values]:
     def work(scores: Tensor, masks: Tensor) -> Values:
-        np.trapz = np.trapezoid  # adeval 1.1.0 still asks for the name that NumPy 2.4 removed
+        np.trapz = np.trapezoid  # noqa: NPY201 - adeval 1.1.0 asks for it, NumPy 2.4 has removed it
         from adeval import EvalAccumulator
 
         low, high = scores.min().item(), scores.max().item()

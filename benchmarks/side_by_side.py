@@ -1,7 +1,8 @@
-"""What every benchmark shares: candidates timed in turn in one process, their ratios, and a file of the outcome.
+"""What every benchmark shares: candidates timed in turn in one process, their ratios, a file of the outcome.
 
-The candidates take turns (A B C A B C ...), so a machine that gets slower or faster touches all of them. A ratio
-is the median over the turns of other / ours; the range says how far single turns were from it.
+The candidates take turns (A B C, C B A, ...), so a machine that gets slower or faster touches all of them. A
+ratio is the median over the turns of other / ours; the range says how far single turns were from it. CPU
+seconds tell what other work on the machine cannot.
 """
 
 import argparse
@@ -107,7 +108,8 @@ def report(name: str, arguments: argparse.Namespace, results: Mapping[str, objec
 
 
 def peak_mb() -> float:
-    """Peak resident memory of this process so far (Linux; `ru_maxrss` would count the parent's before exec)."""
+    """Peak resident memory of this process so far, on Linux."""
+    # ru_maxrss would start at what the parent held when it forked
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 

@@ -34,6 +34,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
     precision: Annotated[Precision, typer.Option(help="Arithmetic of training.")] = "fp32",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves PyTorch's choice.")] = 0,
     records: Annotated[Path, typer.Option(help="Folder of records.")] = paths.RECORDS,
+    save: Annotated[Path | None, typer.Option(help="Keep the detector, e.g. bottle.safetensors.")] = None,
 ) -> None:
     """Train and measure one method on one category, and write its record. A killed run continues."""
     import torch  # here, so that `stlib --help` answers at once
@@ -68,6 +69,8 @@ def run(  # noqa: PLR0917 - typer reads them by name
         try:
             outcome = run_experiment(spec, progress=progress)
             path = outcome.keep(records)
+            if save:
+                outcome.detector.save(save)
         except RunFailed as failure:
             typer.echo(f"{failure}; recorded in {write_record(failure.record, records)}", err=True)
             raise typer.Exit(1) from failure
@@ -111,6 +114,49 @@ def teacher(  # noqa: PLR0917
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         raise _refusal(error) from error
     typer.echo(info.tuned.name if info.tuned else info.source)
+
+
+@app.command()
+def detect(
+    detector: Annotated[Path, typer.Argument(help="What `run --save` wrote.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
+    maps: Annotated[Path | None, typer.Option(help="Folder for anomaly maps, as float32 TIFF.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+) -> None:
+    """Score images with a trained detector: a line `image,score` for each; higher is more anomalous."""
+    from tqdm import tqdm
+
+    from stlib.data.mvtec import images_in, read_images
+    from stlib.detector import Detector, write_map
+
+    try:
+        trained = Detector.load(detector)
+        files = [file for path in images for file in (images_in(path) if path.is_dir() else [path])]
+        typer.echo("image,score")
+        for start in tqdm(range(0, len(files), 32), unit="batch", disable=len(files) <= 32):
+            batch = files[start : start + 32]
+            found = trained.maps(read_images(batch, trained.image_size), device=device)
+            for file, score, pixel in zip(batch, found.image.tolist(), found.pixel, strict=True):
+                typer.echo(f"{file},{score:.6g}")
+                if maps:
+                    write_map(pixel, maps / f"{file.parent.name}-{file.stem}.tiff")
+    except (ValueError, OSError, RuntimeError) as error:
+        raise _refusal(error) from error
+
+
+@app.command()
+def export(
+    detector: Annotated[Path, typer.Argument(help="What `run --save` wrote.")],
+    output: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+) -> None:
+    """Export a trained detector to ONNX: uint8 images in, anomaly map and image score out."""
+    from stlib.detector import Detector
+
+    try:
+        Detector.load(detector).export_onnx(output)
+    except (ValueError, OSError, ImportError) as error:
+        raise _refusal(error) from error
+    typer.echo(output)
 
 
 data = typer.Typer(no_args_is_help=True, help="Datasets: download, check, demo.")

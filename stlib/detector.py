@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -105,6 +106,12 @@ class Detector:
         )
         assert program is not None
         program.save(path)
+
+
+def write_map(anomaly_map: Tensor, path: Path) -> None:
+    """Write one (S, S) map as a float32 TIFF, the form that MVTec AD's own evaluation code reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(anomaly_map.numpy()).save(path)
 
 
 class _Outputs(nn.Module):

@@ -26,6 +26,8 @@ MASK_RULES: dict[MaskRule, str] = {
 }
 
 
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"}
+"""Of images that are not MVTec AD's own, which are all .png."""
 DEMO_MARKER = "demo.json"
 """File in a dataset's root by which the demo dataset is known."""
 
@@ -158,6 +160,14 @@ def _masks(layout: Layout, size: int, rule: MaskRule) -> Tensor:
     empty = np.zeros((size, size), dtype=bool)
     masks = [empty if item.mask is None else read_mask(item.mask, size, rule) for item in layout.test]
     return torch.from_numpy(np.stack(masks))
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Every image below `folder`, sorted. Raises DatasetError when there is none."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise DatasetError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}): name another folder")
+    return found
 
 
 def read_images(paths: list[Path], size: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from stlib.data.mvtec import Category, load_category
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
+from stlib.detector import Card, Detector
 from stlib.files import sole
 from stlib.methods import entry, et_stpm
 from stlib.methods.checkpoint import Checkpoint
@@ -89,6 +90,8 @@ class Outcome:
     category: Category
     maps: Maps
     checkpoint: Checkpoint
+    detector: Detector
+    """What was trained, to be saved and used."""
     teacher_record: TeacherRecord | None = None
     """Of the fine-tuning behind the teacher, where there was one."""
 
@@ -161,7 +164,8 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
         raise RunFailed(failed) from error
     history = history.model_copy(update={"curves": rounded(history.curves)})
     record = _completed(base, history=history, **measured, runtime=clock.runtime())
-    return Outcome(record, category, maps, checkpoint, lesson)
+    card = Card.model_validate(record.model_dump(include=set(Card.model_fields)))
+    return Outcome(record, category, maps, checkpoint, Detector(card, detector.network), lesson)
 
 
 def tune(

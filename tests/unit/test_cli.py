@@ -6,8 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from stlib.cli import app
+from stlib.detector import Detector
 from stlib.methods import METHODS, Entry
-from stlib.methods.stpm import STPM, Config
+from stlib.methods.stpm import STPM, Config, empty_network
 from stlib.paths import RUNS
 from stlib.study import experiment
 from stlib.study.records import read_record
@@ -19,7 +20,7 @@ runner = CliRunner()
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_category) -> list[str]:
     """A run of one epoch on a tiny dataset; returns the arguments."""
     config = Config(image_size=64, epochs=1, batch_size=4)
-    monkeypatch.setitem(METHODS, "stpm", Entry("STPM", {"demo": config}, STPM))
+    monkeypatch.setitem(METHODS, "stpm", Entry("STPM", {"demo": config}, STPM, empty_network))
     # the default folder of checkpoints is bound when `run` is defined
     monkeypatch.setitem(experiment.run.__kwdefaults__, "runs", tmp_path / "runs")
     make_category(tmp_path / "data", train=5, good=2, defects={"turned": 2})
@@ -36,8 +37,9 @@ def test_help_names_the_verbs_and_their_options():
 
 
 def test_a_run_writes_its_record_and_prints_the_metrics(tiny: list[str], tmp_path: Path):
-    result = runner.invoke(app, [*tiny, "--seed", "2"])
+    result = runner.invoke(app, [*tiny, "--seed", "2", "--save", str(tmp_path / "plate.safetensors")])
     assert result.exit_code == 0, result.output
+    assert Detector.load(tmp_path / "plate.safetensors").card.category == "plate"
     path = tmp_path / "records" / "demo" / "stpm" / "plate-s2.json"
     record = read_record(path)
     assert str(path) in result.stdout
@@ -83,7 +85,7 @@ def test_a_run_that_diverges_is_recorded_and_exits_with_1(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     config = Config(image_size=64, epochs=4, batch_size=4, learning_rate=1e30)
-    monkeypatch.setitem(METHODS, "stpm", Entry("STPM", {"demo": config}, STPM))
+    monkeypatch.setitem(METHODS, "stpm", Entry("STPM", {"demo": config}, STPM, empty_network))
     result = runner.invoke(app, tiny)
     assert result.exit_code == 1
     assert "stpm on plate, seed 0: epoch" in result.stderr
@@ -98,7 +100,7 @@ def test_a_run_that_diverges_leaves_an_earlier_finished_record_alone(
     path = tmp_path / "records" / "demo" / "stpm" / "plate-s0.json"
     before = path.read_bytes()
     config = Config(image_size=64, epochs=4, batch_size=4, learning_rate=1e30)
-    monkeypatch.setitem(METHODS, "stpm", Entry("STPM", {"demo": config}, STPM))
+    monkeypatch.setitem(METHODS, "stpm", Entry("STPM", {"demo": config}, STPM, empty_network))
     assert runner.invoke(app, tiny).exit_code == 1
     assert path.read_bytes() == before
 

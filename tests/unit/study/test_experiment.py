@@ -14,7 +14,7 @@ from stlib.data.splits import untouched
 from stlib.data.textures import load_textures
 from stlib.methods import METHODS, Entry
 from stlib.methods.checkpoint import Checkpoint
-from stlib.methods.stpm import STPM, Config
+from stlib.methods.stpm import STPM, Config, empty_network
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.protocol import METRICS, Profile
 from stlib.study import experiment
@@ -27,7 +27,7 @@ TINY = Config(image_size=64, epochs=2, batch_size=4)
 
 def profiles(config: Config) -> Entry:
     known: dict[Profile, Config] = {"demo": config, "paper": config}
-    return Entry("STPM", known, STPM)
+    return Entry("STPM", known, STPM, empty_network)
 
 
 @pytest.fixture
@@ -325,3 +325,9 @@ def test_other_masks_can_be_measured(outcome: Outcome):
     everywhere = torch.zeros_like(category.masks)
     everywhere[:, 0, 0] = True
     assert measure(category, outcome.maps, everywhere).ranking.positives == len(category.test)
+
+
+def test_the_detector_of_a_run_gives_the_maps_that_were_measured(outcome: Outcome):
+    maps = outcome.detector.maps(outcome.category.test)
+    assert torch.equal(maps.pixel, outcome.maps.pixel)
+    assert outcome.detector.card.seed == outcome.record.seed == 3

@@ -150,7 +150,5 @@ build/book.stamp: $(PAGES) $(CODE) $(DEMO) requirements.lock | $(ENV)
 	$(BIN)/jupyter-book build . --toc book/_toc.yml --path-output build -W -n --keep-going --all
 	@touch $@
 
-# The pages have been executed and read for the site; here they are only written once more, as one page.
 build/book.pdf: build/book.stamp workflow/print_book.py | chromium
-	$(BIN)/jupyter-book build . --toc book/_toc.yml --path-output build --builder singlehtml
-	$(BIN)/python workflow/print_book.py build/_build/singlehtml/book/intro.html $@
+	$(BIN)/python workflow/print_book.py $(SITE) $@

@@ -28,7 +28,7 @@ def from_root(page: str, target: str) -> str:
     return normpath(join(page, "..", target))
 
 
-def chapter(site: Path, page: str, pages: list[str]) -> Tag:
+def chapter(site: Path, page: str, titles: dict[str, str]) -> Tag:
     """The text of a page; its links lead to places of the book, to the web, or are no links any more."""
     article = BeautifulSoup((site / page).read_text(), "html.parser").select_one("article")
     assert article, f"{page} holds no text"
@@ -41,10 +41,12 @@ def chapter(site: Path, page: str, pages: list[str]) -> Tag:
     for link in article.select("a[href]"):
         address = urlsplit(str(link["href"]))
         target = from_root(page, address.path) if address.path else page
-        if target in pages and not address.scheme:
+        if target in titles and not address.scheme:
             link["href"] = "#" + place(target, address.fragment)
         elif not address.scheme:
             del link["href"]  # a file of the site, such as a record: not in the PDF
+    if heading := article.select_one("h1"):
+        heading.string = titles[page]  # executed notebooks share one heading
     article["id"] = place(page)
     return article
 
@@ -52,14 +54,14 @@ def chapter(site: Path, page: str, pages: list[str]) -> Tag:
 def whole_book(site: Path) -> str:
     """All pages as one, in the order of the table of contents."""
     book = BeautifulSoup((site / FIRST).read_text(), "html.parser")
-    listed = [from_root(FIRST, str(link["href"])) for link in book.select("nav.bd-links a.internal")]
-    pages = [FIRST, *(page for page in listed if page.endswith(".html"))]
+    listed = {from_root(FIRST, str(a["href"])): a.get_text() for a in book.select("nav.bd-links a.internal")}
     assert book.html is not None
     assert book.head is not None
     assert book.body is not None
     assert book.title is not None
     book.html["data-theme"] = "light"
-    book.title.string = book.title.get_text().rpartition(" \u2014 ")[2]
+    book.title.string = title = book.title.get_text().rpartition(" \u2014 ")[2]
+    titles = {FIRST: title} | {page: text for page, text in listed.items() if page.endswith(".html")}
     for tag in book.head.select("[src], [href]"):
         name = "src" if tag.has_attr("src") else "href"
         tag[name] = from_root(FIRST, str(tag[name]))
@@ -67,7 +69,7 @@ def whole_book(site: Path) -> str:
         if "mathjax" not in (str(script.get("src")) + script.get_text()).lower():
             script.decompose()
     book.body.clear()
-    book.body.extend(chapter(site, page, pages) for page in pages)
+    book.body.extend(chapter(site, page, titles) for page in titles)
     return str(book)
 
 

@@ -6,6 +6,7 @@ Usage: python workflow/print_book.py build/_build/html build/book.pdf
 import os
 import sys
 import tempfile
+from html import escape
 from pathlib import Path
 from posixpath import join, normpath
 from urllib.parse import urlsplit
@@ -69,12 +70,17 @@ def whole_book(site: Path) -> str:
         if "mathjax" not in (str(script.get("src")) + script.get_text()).lower():
             script.decompose()
     book.body.clear()
+    lines = "".join(f'<li><a href="#{place(page)}">{escape(text)}</a></li>' for page, text in titles.items())
+    book.body.append(BeautifulSoup(f"<nav><h2>Contents</h2><ol>{lines}</ol></nav>", "html.parser"))
     book.body.extend(chapter(site, page, titles) for page in titles)
     return str(book)
 
 
 def print_book(site: Path, pdf: Path) -> None:
-    """Print the whole book, formulas drawn, with bookmarks and with tags for screen readers."""
+    """Print the whole book, formulas drawn, with tags for screen readers.
+
+    No `outline`: Chromium 156 writes the headings that start a sheet twice into it.
+    """
     with (
         sync_playwright() as playwright,
         tempfile.NamedTemporaryFile("w", suffix=".html", dir=site) as single,  # beside its pictures
@@ -87,7 +93,7 @@ def print_book(site: Path, pdf: Path) -> None:
         page.wait_for_function("window.MathJax?.startup?.promise")
         page.evaluate("MathJax.startup.promise")
         margin = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
-        page.pdf(path=pdf, format="A4", scale=0.8, margin=margin, outline=True, tagged=True)
+        page.pdf(path=pdf, format="A4", scale=0.8, margin=margin, tagged=True)
         browser.close()
 
 

@@ -10,6 +10,8 @@ BIN  := $(VENV)/bin
 ENV  := $(VENV)/.stlib-installed
 SITE := build/_build/html
 PORT ?= 8000
+# Draws the pages in `make browser` and `make pdf`. Empty: the one that playwright downloads.
+CHROMIUM ?= $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name))))
 
 # The whole study: which grid of workflow/grid.toml, where (local or slurm), on what, how far.
 PROFILE ?= local
@@ -32,11 +34,12 @@ export UV_HTTP_TIMEOUT ?= 300
 # Waiting threads that spin make a busy machine many times slower.
 export OMP_WAIT_POLICY ?= passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export CHROMIUM
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # one notebook already uses every core
-.PHONY: help env demo book serve test check plan reproduce format lock linkcheck clean
+.PHONY: help env demo book serve pdf test browser chromium check plan reproduce format lock linkcheck clean
 
 help: ## show this list
 	@echo "make book and make test are all you need. Targets:"
@@ -55,9 +58,25 @@ demo: $(DEMO) ## run the demo notebooks into build/notebooks
 serve: build/book.stamp ## serve the built site on this computer
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)
 
+pdf: build/book.pdf ## the book as one PDF file (needs Chromium)
+
 test: $(ENV) ## unit tests, docstring examples and the notebooks as tests
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest --nbval-lax notebooks
+
+browser: build/book.stamp chromium ## the built site in Chromium: links, errors, accessibility, phone, tables, search
+	$(BIN)/python -m pytest --confcutdir=tests/browser tests/browser
+
+# The probe shows whether a downloaded one can start: it needs system libraries.
+chromium: $(ENV) ## the browser of the two: one that is installed, otherwise a download of 120 MB
+ifeq ($(CHROMIUM),)
+	@echo "== no Chromium in PATH, none named by CHROMIUM: downloading one"
+	@{ $(BIN)/playwright install $(if $(filter 0,$(shell id -u)),--with-deps) --only-shell chromium && \
+		$(BIN)/playwright screenshot about:blank build/chromium.png >/dev/null; } || \
+		{ echo "error: no Chromium. On Debian and Ubuntu: apt-get install chromium" >&2; exit 1; }
+else
+	@echo "== Chromium: $(CHROMIUM)"
+endif
 
 check: $(ENV) ## style, formatting, types and import rules
 	$(BIN)/ruff check .
@@ -130,3 +149,6 @@ build/book.stamp: $(PAGES) $(CODE) $(DEMO) requirements.lock | $(ENV)
 	@echo "== site"
 	$(BIN)/jupyter-book build . --toc book/_toc.yml --path-output build -W -n --keep-going --all
 	@touch $@
+
+build/book.pdf: build/book.stamp workflow/print_book.py | chromium
+	$(BIN)/python workflow/print_book.py $(SITE) $@

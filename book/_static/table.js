@@ -57,16 +57,25 @@ function asLatex(table) {
     .join("\n") + "\n";
 }
 
-function copyButton(name, table, content, status) {
+// Copies the table, or shows its text, selected, where the browser keeps the clipboard closed (http, old browsers).
+function copyButton(name, table, content, tools, status) {
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = `Copy ${name}`;
   button.addEventListener("click", async () => {
+    tools.querySelector("textarea")?.remove();
     try {
       await navigator.clipboard.writeText(content(table));
       status.textContent = `${name} copied`;
     } catch {
-      status.textContent = "the browser allows no copying here";
+      const field = document.createElement("textarea");
+      field.readOnly = true;
+      field.rows = 8;
+      field.value = content(table);
+      field.setAttribute("aria-label", `${name} of: ${text(table.caption)}`);
+      tools.append(field);
+      field.select();
+      status.textContent = `${name} below, ready to copy`;
     }
   });
   return button;
@@ -90,7 +99,10 @@ function addTools(box, table) {
   const status = document.createElement("span");
   status.setAttribute("role", "status");
   if (table.tBodies[0].rows.length > 5) tools.append(filterField(table));
-  tools.append(copyButton("CSV", table, asCsv, status), copyButton("LaTeX", table, asLatex, status), status);
+  for (const [name, content] of [["CSV", asCsv], ["LaTeX", asLatex]]) {
+    tools.append(copyButton(name, table, content, tools, status));
+  }
+  tools.append(status);
   box.before(tools);
 }
 

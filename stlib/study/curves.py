@@ -68,7 +68,7 @@ def teacher_curves(record: TeacherRecord) -> Figure:
         for one, style in zip(series, STYLES, strict=False):
             values = record.curves[one]
             axis.plot(range(len(values)), values, style, marker="o", label=one.rpartition("_")[2])
-        if len(series) > 1:
+        if name == "weight_change":  # the levels keep their lines in the next panel, which has no room
             axis.legend()
         axis.set(title=name.replace("_", " "), xlabel="full epochs")
     return figure

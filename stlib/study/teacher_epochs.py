@@ -57,7 +57,7 @@ def against_epochs(
 def gains(records: Iterable[Record], metric: Metric, profile: Profile = "paper") -> dict[str, list[Pair]]:
     """Every number of epochs, leaking data, learning rate and loss against STPM, on the same seeds."""
     everything = list(records)
-    wanted = {f"{e} epochs": key(e, "", profile) for e in TUNING_EPOCHS[1:]}
+    wanted = {f"{e} epoch{'s' * (e != 1)}": key(e, "", profile) for e in TUNING_EPOCHS[1:]}
     wanted |= {
         "2 epochs, half of the anomalous test images seen (B)": key(2, "data=B", profile),
         "2 epochs, all anomalous test images seen (C)": key(2, "data=C", profile),

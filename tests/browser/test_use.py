@@ -1,0 +1,155 @@
+"""What a reader does: look up, sort, filter, copy, change the theme, follow a number to its record."""
+
+import csv
+import io
+import json
+
+import pytest
+from playwright.sync_api import BrowserContext, Locator, Page, expect
+
+from stlib.paths import RECORDS, ROOT
+
+CHAPTER = "book/stpm.html"
+"""Has a table with a row per category, links to records and a mean row."""
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    return context.new_page()
+
+
+@pytest.fixture
+def table(page: Page, url: str) -> Locator:
+    """The first comparison of the chapter."""
+    page.goto(url + CHAPTER)
+    return page.locator("table.dataframe", has_text="Verdict, difference").first
+
+
+def rows(table: Locator) -> list[list[str]]:
+    """The visible body rows as shown."""
+    return [
+        [" ".join(cell.split()) for cell in row.locator("th, td").all_inner_texts()]
+        for row in table.locator("tbody tr").all()
+        if row.is_visible()
+    ]
+
+
+def tools(page: Page, table: Locator) -> Locator:
+    """The filter and the buttons above the table."""
+    return page.locator(".table-tools", has=page.get_by_label(table.locator("caption").inner_text()))
+
+
+def record_of(link: Locator) -> bytes:
+    """The committed file behind a link to a record."""
+    return (RECORDS / link.get_attribute("href").removeprefix("../records/")).read_bytes()
+
+
+def test_the_address_alone_leads_to_the_first_chapter(page, url):
+    page.goto(url)
+    page.wait_for_url("**/book/intro.html")
+
+
+def test_a_column_sorts_both_ways_and_the_mean_stays_last(table):
+    head = table.get_by_role("columnheader", name="Reproduced")
+    column = head.get_by_role("button")
+    position = table.locator("thead th").all_inner_texts().index("Reproduced")
+
+    def scores() -> list[float]:
+        cells = [row[position] for row in rows(table)[:-1]]
+        words = [cell for cell in cells if cell == "-"]
+        assert cells[len(cells) - len(words) :] == words, "rows without a score come last"
+        return [float(cell.split()[0]) for cell in cells if cell != "-"]
+
+    column.click()
+    expect(head).to_have_attribute("aria-sort", "ascending")
+    rising = scores()
+    assert rising == sorted(rising)
+    assert len(set(rising)) > 1
+    assert rows(table)[-1][0].startswith("mean")
+    column.click()
+    expect(head).to_have_attribute("aria-sort", "descending")
+    assert scores() == rising[::-1]
+    assert rows(table)[-1][0].startswith("mean")
+
+
+def test_the_filter_keeps_what_matches(page, table):
+    everything = rows(table)
+    tools(page, table).get_by_role("searchbox").fill("BOTTLE")
+    assert rows(table) == [row for row in everything if row[0] == "bottle"]
+    tools(page, table).get_by_role("searchbox").fill("")
+    assert rows(table) == everything
+
+
+def test_a_table_is_copied_as_csv(page, table, context, url):
+    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=url)
+    tools(page, table).get_by_role("searchbox").fill("bottle")
+    tools(page, table).get_by_role("button", name="Copy CSV").click()
+    expect(tools(page, table).get_by_role("status")).to_have_text("CSV copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    head, *body = csv.reader(io.StringIO(copied))
+    assert head[0] == "Category"
+    assert body == rows(table)
+
+
+def test_without_a_clipboard_the_text_is_shown_for_copying(page, url):
+    page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.goto(url + CHAPTER)
+    table = page.locator("table.dataframe", has_text="Verdict, difference").first
+    tools(page, table).get_by_role("button", name="Copy LaTeX").click()
+    text = tools(page, table).get_by_role("textbox", name="LaTeX")
+    expect(text).to_be_focused()
+    assert text.input_value().startswith("\\begin{tabular}{l")
+    assert text.input_value().count(" \\\\\n") == len(rows(table)) + 1
+    assert page.evaluate("getSelection().toString()") == text.input_value()
+
+
+def test_the_search_finds_a_chapter(page, url):
+    page.goto(url + "book/intro.html")
+    page.get_by_role("button", name="Search").first.click()
+    page.locator("#pst-search-dialog input").fill("LayerScale")
+    page.keyboard.press("Enter")
+    hit = page.locator("#search-results li a", has_text="PFADSeg and DeSTSeg")
+    hit.click()
+    expect(page.locator("h1:visible")).to_contain_text("PFADSeg and DeSTSeg")
+
+
+def test_the_theme_can_be_changed_and_stays(page, url):
+    page.emulate_media(color_scheme="light")
+    page.goto(url + "book/intro.html")
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+    while page.evaluate("document.documentElement.dataset.mode") != "dark":
+        page.get_by_role("button", name="Color mode").click()
+    assert page.evaluate(background) != light
+    page.goto(url + CHAPTER)
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_a_number_leads_to_its_record(page, table):
+    row = table.locator("tbody tr", has=page.locator("a[download]")).first
+    link = row.locator("a[download]").first
+    with page.expect_download() as download:
+        link.click()
+    content = download.value.path().read_bytes()
+    record = json.loads(content)
+    assert record["category"] == row.get_by_role("rowheader").inner_text()
+    assert content == record_of(link)
+
+
+def test_a_run_is_repeated_by_the_command_beside_its_record(page, context, url):
+    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=url)
+    page.goto(url + CHAPTER)
+    row = page.locator("#rerun-it tbody tr").first
+    row.hover()
+    row.get_by_role("button").click()
+    command = page.evaluate("navigator.clipboard.readText()")
+    assert command == row.locator("pre").inner_text().strip()
+    record = json.loads(record_of(row.get_by_role("link")))
+    assert command.startswith(f"stlib run {record['method']} {record['category']} --seed {record['seed']} ")
+
+
+def test_a_chapter_hands_out_its_notebook(page, url):
+    page.goto(url + CHAPTER)
+    with page.expect_download() as download:
+        page.locator("#rerun-it").get_by_role("link", name="run.ipynb").click()
+    assert download.value.path().read_bytes() == (ROOT / "notebooks" / "run.ipynb").read_bytes()

@@ -1,0 +1,123 @@
+"""What each method and each row of the ablation costs: parameters, operations, seconds of a training step.
+
+python benchmarks/cost.py [--batch 2] [--device cuda] [--precision bf16] [--save]
+
+Then how STPM's step grows with batch and resolution, and the metrics with the number of test images.
+"""
+
+import argparse
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from metrics import made_up, ours
+from side_by_side import compare, options, report
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from stlib.data.synthesis import AnomalySynthesis
+from stlib.data.textures import load_textures
+from stlib.methods import destseg, entry, stpm
+from stlib.methods.execution import Execution
+from stlib.nn.backbone import ResNet18Pyramid
+from stlib.nn.losses import unit
+from stlib.study.ablation import ROWS
+
+Step = Callable[[], object]
+
+
+def stpm_step(images: Tensor, execution: Execution) -> tuple[nn.Module, Step]:
+    """The network that is deployed, and one optimiser step on `images`; the teacher has seen them before."""
+    method = stpm.STPM(stpm.Config(batch_size=len(images)), ResNet18Pyramid().eval(), execution)
+    training = stpm._Training(method, seed=0)
+    targets = [unit(level) for level in method._teach(images)]
+    order = torch.arange(len(images))
+    return method.network, lambda: training.run_epoch(images, targets, order)
+
+
+def destseg_steps(
+    name: str, variant: str, images: Tensor, execution: Execution, synthesis: AnomalySynthesis
+) -> tuple[nn.Module, Step, Step]:
+    """The network that is deployed, and a step of either stage; anomalies are made anew in each."""
+    config = entry(name).recipe("paper", variant).model_copy(update={"batch_size": len(images)})
+    assert isinstance(config, destseg.Config)
+    method = destseg.DeSTSeg(config, ResNet18Pyramid().eval(), execution, synthesis)
+    training = destseg._Training(method, images, seed=0)
+    return (
+        method.network,
+        lambda: training._denoise(training._batch()),
+        lambda: training._segment(training._batch()),
+    )
+
+
+def operations(step: Step) -> float:
+    """Floating-point operations of convolutions and products in one call."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def description(network: nn.Module, steps: dict[str, Step], images: Tensor) -> dict[str, object]:
+    with torch.no_grad():
+        forward = operations(lambda: network.eval()(images))
+    return {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "image_flops": forward / len(images),
+        "step_flops": {stage: operations(step) / len(images) for stage, step in steps.items()},
+    }
+
+
+def growth(execution: Execution, turns: int) -> dict[str, object]:
+    """Seconds against batch, resolution and number of test images."""
+    device = execution.device
+
+    def step(count: int, side: int) -> Step:
+        return stpm_step(torch.randint(256, (count, 3, side, side)).byte().to(device), execution)[1]
+
+    batches = {f"{count} images": step(count, 256) for count in (4, 8, 16, 32)}
+    sides = {f"{side} pixels": step(8, side) for side in (128, 192, 256, 384)}
+    sets = [made_up(count) for count in (25, 50, 100, 200)]
+    tests = {f"{len(s)} maps": lambda s=s, m=m: ours(s.to(device), m) for s, m in sets}
+    print("\nSTPM's step against the batch, then against the side at batch 8; metrics against test images")
+    return {
+        "batch": compare(batches, turns=turns, device=device),
+        "side": compare(sides, turns=turns, device=device),
+        "maps": compare(tests, turns=turns, device=device),
+    }
+
+
+def main(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    execution = Execution(device, arguments.precision)
+    images = torch.randint(256, (arguments.batch, 3, 256, 256)).byte().to(device)
+    network, step = stpm_step(images, execution)
+    methods = {"STPM": description(network, {"student": step}, images)}
+    works = {"STPM: student": step}
+    synthesis = AnomalySynthesis(load_textures("demo", 256)[0].to(device), "bottle")
+    rows = {"DeSTSeg": ("destseg", "")} | {f"PFADSeg, {row}": ("pfadseg", v) for row, v in ROWS.items()}
+    for title, (name, variant) in rows.items():
+        network, first, second = destseg_steps(name, variant, images, execution, synthesis)
+        methods[title] = description(network, {"student": first, "segmentation": second}, images)
+        works |= {f"{title}: student": first, f"{title}: segmentation": second}
+    print(f"training steps on {arguments.batch} images, {arguments.precision}")
+    times = compare(works, turns=arguments.turns, device=device, items=arguments.batch)
+    for title, about in methods.items():
+        about["seconds"] = {
+            stage: times[f"{title}: {stage}"]["seconds"] / arguments.batch for stage in about["step_flops"]
+        }
+        size, work = about["parameters"] / 1e6, about["image_flops"] / 1e9
+        print(f"{title:30} {size:6.1f} M parameters  {work:6.1f} GFLOP per image")
+    grown = growth(execution, arguments.turns)
+    for name, table in grown.items():
+        ratios = [f"{b['seconds'] / a['seconds']:.2f}" for a, b in pairwise(table.values())]
+        print(f"{name}: each line over the one before: {', '.join(ratios)}")
+    settings = {"batch": arguments.batch, "precision": arguments.precision}
+    report("cost", arguments, settings | {"methods": methods, "growth": grown})
+
+
+if __name__ == "__main__":
+    parser = options(__doc__ or "", turns=3)
+    parser.add_argument("--batch", type=int, default=2, help="images per step of the methods")
+    parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"])
+    main(parser.parse_args())

@@ -1,0 +1,100 @@
+"""Deployed detectors: latency of a single image, throughput of a batch, and the same file in ONNX Runtime.
+
+python benchmarks/inference.py [--methods stpm pfadseg] [--device cuda] [--save]      (needs the extra 'onnx')
+
+Weights are random: they change no cost. BatchNorm statistics are not trivial, so that a mistake in folding
+them would show in the largest difference between the two, which is stated.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from side_by_side import compare, options, report
+from torch import Tensor
+
+from stlib.detector import Card, Detector
+from stlib.methods import METHODS, entry
+from stlib.protocol import TeacherInfo
+
+Works = dict[str, Callable[[], object]]
+
+
+def untrained(method: str) -> Detector:
+    """The paper's networks of `method` with random weights."""
+    config = entry(method).recipe("paper")
+    torch.manual_seed(0)
+    network = entry(method).empty_network(config)
+    for name, buffer in network.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(0, 0.1)
+    card = Card(
+        method=method,
+        variant="",
+        category="",
+        seed=0,
+        profile="paper",
+        config=config.model_dump(mode="json"),
+        teacher=TeacherInfo(source="random", file_sha256=None, pyramid_sha256="", missing=[]),
+    )
+    network.to(memory_format=torch.channels_last)
+    return Detector(card, network.eval().requires_grad_(False))
+
+
+def session(file: Path, threads: int, device: str) -> onnxruntime.InferenceSession:
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    providers = ["CUDAExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
+    return onnxruntime.InferenceSession(file, settings, providers=providers)
+
+
+def works(detector: Detector, onnx: onnxruntime.InferenceSession, images: Tensor, device: str) -> Works:
+    array = images.numpy()
+    return {
+        "Detector": lambda: detector.maps(images, batch_size=len(images), device=device),
+        "ONNX Runtime": lambda: onnx.run(None, {"images": array}),
+    }
+
+
+def main(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    found = {}
+    for method in arguments.methods:
+        detector = untrained(method)
+        side = detector.image_size
+        images = torch.randint(256, (arguments.batch, 3, side, side)).byte()
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "detector.onnx"
+            detector.export_onnx(file)
+            onnx = session(file, arguments.threads, arguments.device)
+        anomaly_map, _ = onnx.run(None, {"images": images.numpy()})
+        maps = detector.maps(images, device=arguments.device)
+        gap = float(np.abs(anomaly_map - maps.pixel.numpy()).max())
+        top = maps.pixel.max().item()
+        print(f"\n{entry(method).title}: largest difference of a pixel {gap:.1e}, largest pixel {top:.3g}")
+        found[method] = {
+            "largest_difference": gap,
+            "largest_pixel": top,
+            "one": compare(
+                works(detector, onnx, images[:1], arguments.device), turns=arguments.turns, device=device
+            ),
+            "batch": compare(
+                works(detector, onnx, images, arguments.device),
+                turns=arguments.turns,
+                device=device,
+                items=arguments.batch,
+            ),
+        }
+    report("inference", arguments, {"batch": arguments.batch, "methods": found})
+
+
+if __name__ == "__main__":
+    parser = options(__doc__ or "", turns=5)
+    parser.add_argument("--batch", type=int, default=8, help="images per batch")
+    parser.add_argument("--methods", nargs="+", default=["stpm", "destseg", "pfadseg"], choices=METHODS)
+    main(parser.parse_args())

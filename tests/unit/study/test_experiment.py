@@ -307,7 +307,7 @@ def test_scores_that_are_not_finite_fail_the_run_and_leave_a_record(
         return outcome.maps._replace(pixel=torch.full_like(outcome.maps.pixel, math.nan))
 
     monkeypatch.setattr(STPM, "maps", broken)
-    with pytest.raises(RunFailed, match="not finite") as caught:
+    with pytest.raises(RunFailed, match="scores are NaN or infinite") as caught:
         run(spec(outcome.category.layout.folder.parent), runs=tmp_path)
     assert (caught.value.record.status, caught.value.record.metrics) == ("failed", {})
 

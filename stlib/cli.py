@@ -42,7 +42,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
 
     from stlib.study.experiment import Run, RunFailed
     from stlib.study.experiment import run as run_experiment
-    from stlib.study.records import write_record
+    from stlib.study.records import read_record, write_record
 
     if threads:
         torch.set_num_threads(threads)
@@ -72,7 +72,10 @@ def run(  # noqa: PLR0917 - typer reads them by name
             if save:
                 outcome.detector.save(save)
         except RunFailed as failure:
-            typer.echo(f"{failure}; recorded in {write_record(failure.record, records)}", err=True)
+            path = write_record(failure.record, records)
+            kept = read_record(path).status == "finished"
+            told = f"the finished record of an earlier run stays: {path}" if kept else f"recorded in {path}"
+            typer.echo(f"{failure}; {told}", err=True)
             raise typer.Exit(1) from failure
         except (ValueError, OSError) as error:
             raise _refusal(error) from error
@@ -235,13 +238,13 @@ def queue(
     from stlib.files import write_atomic
     from stlib.protocol import CATEGORIES
     from stlib.study.queue import queue_text
-    from stlib.study.records import load_records
+    from stlib.study.records import iter_records
 
     at_hand = [name for name in CATEGORIES if (data_root / name).is_dir()]
     try:
-        recorded = load_records(records)
+        recorded = iter_records(records)
         if estimate:
-            _print_estimate(recorded, grid)
+            _print_estimate(list(recorded), grid)
             return
         text = queue_text(recorded, at_hand, grid)
     except (ValueError, OSError) as error:
@@ -279,9 +282,10 @@ def readme(
     from stlib.files import write_atomic
     from stlib.study.readme import with_results
     from stlib.study.records import load_records
+    from stlib.study.tables import METHODS
 
     try:
-        text = with_results(file.read_text(), load_records(records))
+        text = with_results(file.read_text(), load_records(records, rows=METHODS))
     except (OSError, ValueError) as error:
         raise _refusal(error) from error
     write_atomic(file, text.encode())

@@ -1,8 +1,9 @@
-"""Atomic writes, locks and hashes: a file under its final name is always whole."""
+"""Atomic writes, locks, hashes and free space: a file under its final name is always whole."""
 
 import fcntl
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,15 @@ def sole(path: Path, *, wait: bool = False) -> Iterator[None]:
         except BlockingIOError as error:
             raise BlockingIOError(f"another process is at work here and holds {path}") from error
         yield
+
+
+def require_space(folder: Path, needed: int, purpose: str) -> None:
+    """Raise OSError unless the disk of `folder`, which need not exist yet, has `needed` bytes free."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        sizes = f"{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free"
+        raise OSError(f"not enough space in {folder} to {purpose}: {sizes}. Choose another folder.")
 
 
 def sha256(path: Path) -> str:

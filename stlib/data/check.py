@@ -104,7 +104,7 @@ def _size(path: Path) -> tuple[int, int] | None:
     try:
         with Image.open(path) as image:
             return image.size
-    except OSError:
+    except (OSError, Image.DecompressionBombError):
         return None
 
 

@@ -17,7 +17,7 @@ import urllib3
 from tqdm import tqdm
 
 from stlib import files
-from stlib.data.unpack import ArchiveError, is_unpacked, require_space, unpack
+from stlib.data.unpack import ArchiveError, is_unpacked, unpack
 
 Dataset = Literal["mvtec_ad", "dtd"]
 
@@ -72,7 +72,7 @@ def download(name: Dataset, target: Path, *, url: str | None = None, sha256: str
     unpacked from this very archive is returned at once. One call at a time per target.
 
     Raises ValueError (unknown name, malformed `sha256`) before any work, ArchiveError (server, checksum,
-    space, unsafe or unreadable archive, folder of unknown origin) and OSError (read-only folder).
+    unsafe or unreadable archive, folder of unknown origin) and OSError (no space, read-only folder).
     """
     if name not in ARCHIVES:
         raise ValueError(f"unknown dataset {name!r}: choose one of {', '.join(ARCHIVES)}")
@@ -140,7 +140,7 @@ def _write(response: requests.Response, part: Path, note: Path, start: int) -> N
     """Append the response's body to the first `start` bytes of `part`, with a progress bar on a terminal."""
     length = response.headers.get("Content-Length")
     total = start + int(length) if length else None
-    require_space(part.parent, (total or 0) - start, "download")
+    files.require_space(part.parent, (total or 0) - start, "download")
     with part.open("ab" if start else "wb") as file:
         if not start:  # `part` is empty by now: the new note never describes an older beginning
             etag = response.headers.get("ETag", "W/")  # If-Range takes no weak tags

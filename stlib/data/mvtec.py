@@ -32,6 +32,10 @@ DEMO_MARKER = "demo.json"
 """File in a dataset's root by which the demo dataset is known."""
 
 
+MAX_PIXELS = 1 << 26
+"""Of one image; MVTec AD has about a million. A file of a few kilobytes may claim to hold billions."""
+
+
 class DatasetError(ValueError):
     """A dataset that cannot be used as it is; the message names the file and the remedy."""
 
@@ -199,9 +203,13 @@ def read_mask(path: Path, size: int, rule: MaskRule = "half") -> np.ndarray:
 
 
 def open_image(path: Path) -> Image.Image:
-    """The decoded image. Raises DatasetError, naming the file, for one that cannot be read."""
+    """The decoded image. Raises DatasetError, naming the file, for a broken, too big or too deep one."""
     try:
         with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read")
+            if image.mode.startswith(("I", "F")):  # PIL would clip them to white
+                raise ValueError(f"mode {image.mode}, convert it to 8 bits per channel")
             image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DatasetError(f"{path} is not a readable image ({error}): fetch or extract it again") from error

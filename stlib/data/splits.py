@@ -12,7 +12,10 @@ def split_train(count: int, *, fraction: float = 0.2, seed: int = 0) -> tuple[li
     """Indices of the training and validation images, as the official STPM code splits the sorted list.
 
     scikit-learn's `train_test_split` with `random_state=seed`, so that the very same images are held out.
+    Raises ValueError for fewer than two images.
     """
+    if count < 2:
+        raise ValueError(f"train/good holds {count} image: one to learn from and one to hold out are needed")
     train, validation = train_test_split(range(count), test_size=fraction, random_state=seed)
     return list(train), list(validation)
 

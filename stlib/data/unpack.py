@@ -39,14 +39,14 @@ def unpack(archive: Path, folder: Path, *, inner: str, sha256: str) -> None:
     """Unpack a verified archive; its folder `inner` ("." for all of it) becomes `folder`.
 
     Unpacks into a sibling and renames, so that `folder` is whole or absent; `sha256`, the archive's hash, is
-    written to MARKER. Raises ArchiveError (unsafe, unreadable or wrong archive, no space) and OSError.
+    written to MARKER. Raises ArchiveError (unsafe, unreadable or wrong archive) and OSError (no space).
     """
     staging = folder.with_name(f".{folder.name}.unpacking")
     shutil.rmtree(staging, ignore_errors=True)  # left by a killed call
     try:
         with tarfile.open(archive) as tar:
             members = _checked_members(tar, archive)
-            require_space(folder.parent, sum(member.size + 4096 for member in members), "unpack")
+            files.require_space(folder.parent, sum(member.size + 4096 for member in members), "unpack")
             staging.mkdir()
             progress = tqdm(members, desc=f"unpack {archive.name}", unit=" files", disable=None)
             tar.extractall(staging, progress, filter="data")
@@ -79,11 +79,3 @@ def _checked_members(tar: tarfile.TarFile, archive: Path) -> list[tarfile.TarInf
             raise ArchiveError(f"unsafe {archive}: over {MAX_MEMBERS} members or {MAX_BYTES} bytes unpacked")
         members.append(member)
     return members
-
-
-def require_space(folder: Path, needed: int, purpose: str) -> None:
-    """Raise ArchiveError unless the disk of `folder` has `needed` bytes free."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        sizes = f"{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free"
-        raise ArchiveError(f"not enough space in {folder} to {purpose}: {sizes}. Choose another target.")

@@ -127,14 +127,17 @@ def _pyramid_from(state: dict[str, Tensor], origin: str) -> tuple[ResNet18Pyrami
         raise ValueError(
             f"{origin} lacks {len(lacking)} tensors of conv1 to layer3, first {lacking[0]}: wrong file?"
         )
-    for name, tensor in wanted.items():
-        if name in state and state[name].shape != tensor.shape:
+    full = resnet18(weights=None).state_dict()
+    for (
+        name,
+        tensor,
+    ) in full.items():  # layer4 too: fine-tuning reads it; a head of other classes may be there
+        if name in state and state[name].shape != tensor.shape and not name.startswith("fc."):
             raise ValueError(
                 f"{origin}: {name} is {tuple(state[name].shape)}, ResNet-18 has {tuple(tensor.shape)}: "
                 "wrong network?"
             )
     pyramid.load_state_dict({name: state.get(name, tensor) for name, tensor in wanted.items()})
-    full = resnet18(weights=None).state_dict()
     return pyramid, [name for name in full if name not in state and not name.endswith("num_batches_tracked")]
 
 

@@ -9,7 +9,7 @@ from stlib.data.mvtec import Category, load_category
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
 from stlib.detector import Card, Detector
-from stlib.files import sole
+from stlib.files import require_space, sole
 from stlib.methods import entry, et_stpm
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.execution import Execution, Progress, quiet
@@ -28,6 +28,9 @@ from stlib.study.records import (
     write_teacher_record,
 )
 from stlib.study.teachers import tuned_teacher
+
+SPACE = 1 << 30
+"""Bytes that must be free before a run starts: the largest checkpoint and the one that replaces it."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +121,11 @@ class RunFailed(RuntimeError):  # noqa: N818 - the run failed, the program did n
 def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
     """Train, score and measure. Checkpoints go under `runs`; a killed run continues from there.
 
-    Raises ValueError (DatasetError included) or FileNotFoundError for bad input before training starts,
+    Raises ValueError (DatasetError included) or OSError for bad input and a full disk before training starts,
     BlockingIOError while another process makes the same run, and RunFailed when training diverges.
     """
     spec.check()
+    require_space(runs, SPACE, "run")
     method = entry(spec.method)
     config = method.recipe(spec.profile, spec.variant)
     device = torch.device(spec.device)

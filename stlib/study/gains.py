@@ -11,6 +11,7 @@ from stlib.study.pages import NOT_RUN
 from stlib.study.paired import Key, Pair, pairs
 from stlib.study.records import Record
 from stlib.study.reported import METHOD_NAMES, reported
+from stlib.study.tables import METHODS
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ GAINS = (
     Gain("pfadseg", "stpm", "pfadseg", "iap"),
 )
 """PFADSeg's baseline is row 1 of its ablation: DeSTSeg's networks under PFADSeg's schedule."""
+
+ROWS = (*METHODS, *sorted({f"{gain.second}-{gain.baseline}" for gain in GAINS if gain.baseline}))
+"""The records behind claims and methods, for `load_records`: every method as published, and the baselines."""
 
 
 def claimed(metric: Metric) -> dict[str, float]:

@@ -1,11 +1,14 @@
 """A record: everything needed to trust one run, as one validated JSON file. Imports no torch."""
 
 import re
+from collections.abc import Collection, Iterator
 from datetime import datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_validator, model_validator
+from pydantic.dataclasses import dataclass
 
 from stlib.files import write_atomic
 from stlib.paths import RECORDS, TEACHERS
@@ -30,9 +33,12 @@ class RecordError(ValueError):
     """A record file that cannot be used; the message names the file and what is wrong with it."""
 
 
+# JSON has no NaN: it would be written as null, and the file could not be read again.
+_RULES = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
 class _Block(BaseModel):
-    # JSON has no NaN: it would be written as null, and the file could not be read again.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(**_RULES, frozen=True)
 
 
 class Dataset(_Block):
@@ -50,7 +56,8 @@ class Dataset(_Block):
     """Differences from the official dataset, in words."""
 
 
-class ImageScore(_Block):
+@dataclass(config=_RULES, frozen=True, slots=True)  # a model would take ten times the memory
+class ImageScore:
     """The score of one test image."""
 
     image: str
@@ -203,10 +210,17 @@ def write_record(record: Record, folder: Path = RECORDS) -> Path:
     A failed run never takes the place of a finished one: the earlier record then stays.
     """
     path = folder / record.path
-    if record.status == "failed" and path.is_file() and read_record(path).status == "finished":
-        return path
-    write_atomic(path, _text(record))
+    if record.status == "finished" or not _is_finished(path):
+        write_atomic(path, _text(record))
     return path
+
+
+def _is_finished(path: Path) -> bool:
+    """Whether a finished record is there; a damaged one is none."""
+    try:
+        return read_record(path).status == "finished"
+    except (FileNotFoundError, RecordError):
+        return False
 
 
 def _text(record: BaseModel) -> bytes:
@@ -246,12 +260,21 @@ def read_record(path: Path) -> Record:
         raise RecordError(f"{path} is not a valid record (schema {SCHEMA_VERSION}): {problems}") from error
 
 
-def load_records(folder: Path = RECORDS) -> list[Record]:
-    """All records under `folder`, in path order. Raises RecordError at the first invalid or misplaced one."""
-    records = []
+def iter_records(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> Iterator[Record]:
+    """The records under `folder` one by one, in path order; `rows` are patterns of `<method>[-<variant>]`.
+
+    Rows that are not asked for are not read. Raises RecordError at the first invalid or misplaced record.
+    """
     for path in sorted(folder.rglob("*.json")):
-        record = read_record(path)
-        if path.relative_to(folder) != record.path:
-            raise RecordError(f"{path} describes {record.path}: a record's place follows from its content")
-        records.append(record)
-    return records
+        if any(fnmatchcase(path.parent.name, row) for row in rows):
+            record = read_record(path)
+            if path.relative_to(folder) != record.path:
+                raise RecordError(
+                    f"{path} describes {record.path}: a record's place follows from its content"
+                )
+            yield record
+
+
+def load_records(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> list[Record]:
+    """`iter_records` as a list."""
+    return list(iter_records(folder, rows))

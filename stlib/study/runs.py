@@ -9,7 +9,7 @@ from statistics import median
 import pandas as pd
 
 from stlib.protocol import History
-from stlib.study.records import Record
+from stlib.study.records import Record, Runtime
 from stlib.study.reported import METHOD_NAMES
 from stlib.study.tables import comparable, select
 
@@ -55,21 +55,24 @@ def rerun_command(record: Record) -> str:
 
 
 def runtimes(records: Iterable[Record]) -> pd.DataFrame:
-    """Median minutes and largest memory of the finished runs per method, profile, device and precision."""
-    groups: dict[tuple[str, ...], list[Record]] = {}
+    """Median minutes and largest memory of the finished runs per method, profile, device and precision.
+
+    Reads `records` once and keeps none of them.
+    """
+    groups: dict[tuple[str, ...], list[Runtime]] = {}
     for r in records:
         if r.status == "finished":
             device = f"{r.runtime.device}, {_count(r.runtime.threads, 'thread')}"
             name = f"{METHOD_NAMES[r.method]} {r.variant}".strip()
             key = (f"{name}, {r.profile}", device, r.precision)
-            groups.setdefault(key, []).append(r)
+            groups.setdefault(key, []).append(r.runtime)
     rows = [
         (
             *key,
             len(group),
-            f"{median(r.runtime.train_seconds for r in group) / 60:.1f}",
-            f"{median(r.runtime.evaluate_seconds for r in group) / 60:.1f}",
-            f"{max(r.runtime.peak_memory_mb for r in group) / 1024:.1f}",
+            f"{median(r.train_seconds for r in group) / 60:.1f}",
+            f"{median(r.evaluate_seconds for r in group) / 60:.1f}",
+            f"{max(r.peak_memory_mb for r in group) / 1024:.1f}",
         )
         for key, group in sorted(groups.items())
     ]

@@ -231,8 +231,9 @@ def state_of_study(
     runs = list(records)
     rows = []
     for method in methods:
+        own = select(runs, method)
         for category in categories:
-            group = [r for r in select(runs, method) if r.category == category]
+            group = [r for r in own if r.category == category]
             seeds, failed = len(comparable(group)), sum(r.status == "failed" for r in group)
             labelled = len(group) - seeds - failed
             text = _state(seeds, labelled, failed)

@@ -1,5 +1,6 @@
 """ET-STPM against the number of fine-tuning epochs, and the leakage question. Imports no torch."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -36,6 +37,9 @@ def against_epochs(
     score; for 0 epochs they are the score itself.
     """
     everything = list(records)
+    matched: dict[tuple[str, int], list[Record]] = defaultdict(list)
+    for r in everything:
+        matched[r.category, r.seed].append(r)
     zero = untuned(everything, profile)
     runs = select(everything, zero.method, profile=profile, variant=zero.variant)
     rows: list[tuple[object, ...]] = [
@@ -43,8 +47,7 @@ def against_epochs(
     ]
     for epochs in TUNING_EPOCHS[1:]:
         for r in select(everything, "et_stpm", profile=profile, variant=key(epochs, rest).variant):
-            one = [s for s in everything if (s.category, s.seed) == (r.category, r.seed)]
-            found = pairs(one, zero, key(epochs, rest, profile), metric)
+            found = pairs(matched[r.category, r.seed], zero, key(epochs, rest, profile), metric)
             if found:
                 pair = found[0]
                 bounds = (pair.first + pair.low, pair.first + pair.high)

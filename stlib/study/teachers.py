@@ -57,6 +57,8 @@ def tuned_teacher(
     folder = runs / "teachers" / profile / name
     with sole(folder / "lock", wait=True):  # many runs share one teacher: the first makes it
         record = _read(folder / "record.json")
+        if record and record.categories != prints:  # the key does not know their names
+            raise ValueError(f"{folder} is of other categories, {', '.join(record.categories)}: delete it")
         if record is None or len(record.pyramids) <= epochs:
             shelf = _Shelf(folder, name, profile, tuning, info, prints, execution)
             record = shelf.fill(source, layouts, epochs)

@@ -101,7 +101,10 @@ def test_a_run_that_diverges_leaves_an_earlier_finished_record_alone(
     before = path.read_bytes()
     config = Config(image_size=64, epochs=4, batch_size=4, learning_rate=1e30)
     monkeypatch.setitem(METHODS, "stpm", Entry("STPM", {"demo": config}, STPM, empty_network))
-    assert runner.invoke(app, tiny).exit_code == 1
+    result = runner.invoke(app, tiny)
+    assert result.exit_code == 1
+    assert "the finished record of an earlier run stays: " in result.stderr
+    assert "recorded in" not in result.stderr
     assert path.read_bytes() == before
 
 

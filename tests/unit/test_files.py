@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stlib.files import sha256, sole, write_atomic
+from stlib.files import require_space, sha256, sole, write_atomic
 
 
 def test_folders_are_made_and_the_content_is_exact(tmp_path: Path):
@@ -75,3 +75,10 @@ def test_a_lock_is_one_process_s_until_it_ends_even_by_sigkill(tmp_path: Path):
         other.wait()
     with sole(path):
         pass
+
+
+def test_missing_space_is_told_for_a_folder_that_is_not_there_yet(tmp_path: Path):
+    require_space(tmp_path / "a" / "b", 1, "run")
+    with pytest.raises(OSError, match=r"not enough space in .*a/b to run: 1000000000000\.00 GB needed, "):
+        require_space(tmp_path / "a" / "b", 10**21, "run")
+    assert list(tmp_path.iterdir()) == []

@@ -52,6 +52,16 @@ def test_an_unreadable_image_is_named(root: Path) -> None:
     assert any("stop" in text for text in report.consequences)
 
 
+def test_a_bomb_among_the_defects_is_a_finding_not_an_exception(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(root / "nut/test/scratch/001.png", shade=31, size=(40, 40))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)  # twice as many are an error
+    report = check_category(root, "nut")
+    assert kinds(report) == ["unreadable"]
+    assert "decompression bomb" in report.findings[0].text
+
+
 def test_a_missing_mask_is_named(root: Path) -> None:
     (root / "nut/ground_truth/scratch/002_mask.png").unlink()
     report = check_category(root, "nut")

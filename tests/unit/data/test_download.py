@@ -351,7 +351,7 @@ def test_missing_space_is_reported_before_the_transfer(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=len(GOOD) - 1))
 
-    with pytest.raises(ArchiveError, match=r"not enough space in .* to download"):
+    with pytest.raises(OSError, match=r"not enough space in .* to download"):
         fetch(server, tmp_path)
 
     assert tree(tmp_path) == set()

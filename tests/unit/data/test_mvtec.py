@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +162,50 @@ def test_an_unreadable_file_is_named(root: Path, name: str, content: bytes | str
     )
     with pytest.raises(DatasetError, match=rf"{name} is not a readable image .*again"):
         load_category(root, "plate")
+
+
+def hostile(path: Path, width: int, height: int) -> Path:
+    """A PNG of a few bytes that claims this size."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + pixels + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "reason"),
+    [
+        (0, 5, "cannot identify"),
+        (0, 0, "cannot identify"),
+        (8193, 8193, "8193 x 8193 pixels, at most 67108864 are read"),
+        (100_000, 100_000, "decompression bomb"),
+    ],
+)
+def test_an_image_without_pixels_or_with_too_many_is_refused_by_name(
+    tmp_path: Path, width: int, height: int, reason: str
+):
+    path = hostile(tmp_path / "a.png", width, height)
+    with pytest.raises(DatasetError, match=rf"a\.png is not a readable image \(.*{reason}"):
+        read_image(path, 8)
+
+
+@pytest.mark.parametrize(("mode", "value"), [("1", 1), ("L", 77), ("LA", (77, 9)), ("RGBA", (77, 77, 77, 9))])
+def test_modes_of_eight_bits_are_read(tmp_path: Path, mode: str, value: object):
+    Image.new(mode, (8, 8), value).save(tmp_path / "a.png")
+    assert (read_image(tmp_path / "a.png", 4) == (255 if mode == "1" else 77)).all()
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_an_image_of_sixteen_bits_is_refused_and_not_clipped_to_white(tmp_path: Path, read):
+    Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(DatasetError, match=r"a\.png is not .*mode I;16, convert it to 8 bits per channel"):
+        read(tmp_path / "a.png", 4)
 
 
 def test_gaps_are_differences_from_the_official_counts(tmp_path: Path, make_category):

@@ -65,3 +65,11 @@ def test_held_out_training_images_are_fixed_by_the_seed():
     assert sorted(learn + hold) == list(range(20))
     assert split_train(20, fraction=0.1, seed=0) == (learn, hold)
     assert split_train(20, fraction=0.1, seed=1) != (learn, hold)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_images_to_hold_one_out_are_refused(count: int):
+    with pytest.raises(
+        ValueError, match=f"train/good holds {count} image: one to learn from and one to hold"
+    ):
+        split_train(count)

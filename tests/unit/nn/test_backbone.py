@@ -153,6 +153,18 @@ def test_a_tensor_of_another_shape_is_refused_by_name(tmp_path: Path, full_state
         load_teacher(str(tmp_path / "w.pth"))
 
 
+def test_layer4_is_checked_too_but_a_head_of_other_classes_may_be_there(
+    tmp_path: Path, full_state: dict[str, Tensor]
+):
+    torch.save(full_state | {"layer4.1.conv2.weight": torch.zeros(512, 512, 1, 1)}, tmp_path / "w.pth")
+    with pytest.raises(
+        ValueError, match=r"w\.pth: layer4\.1\.conv2\.weight is \(512, 512, 1, 1\), ResNet-18 has"
+    ):
+        load_teacher(str(tmp_path / "w.pth"))
+    torch.save(full_state | {"fc.weight": torch.zeros(5, 512)}, tmp_path / "w.pth")
+    assert load_teacher(str(tmp_path / "w.pth"))[1].missing == []
+
+
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 @pytest.mark.parametrize("keep", [0, 30, 0.5])
 def test_a_truncated_file_is_refused(tmp_path: Path, full_state: dict[str, Tensor], name: str, keep: float):

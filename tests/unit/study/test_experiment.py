@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from stlib.methods import METHODS, Entry
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.stpm import STPM, Config, empty_network
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
+from stlib.nn.maps import Maps
 from stlib.protocol import METRICS, Profile
 from stlib.study import experiment
 from stlib.study.evaluation import measure
@@ -287,6 +289,28 @@ def test_bad_input_is_refused_before_any_work(
     monkeypatch.setattr(experiment, "load_teacher", lambda _: pytest.fail("work has begun"))
     with pytest.raises(ValueError, match=message):
         run(spec(tmp_path, **options), runs=tmp_path)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_full_disk_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(experiment, "load_teacher", lambda _: pytest.fail("work has begun"))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=experiment.SPACE - 1))
+    with pytest.raises(OSError, match=r"not enough space in .*runs to run: 1\.07 GB needed, 1\.07 GB free"):
+        run(spec(tmp_path), runs=tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("tiny")
+def test_scores_that_are_not_finite_fail_the_run_and_leave_a_record(
+    outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(self: STPM, images: torch.Tensor) -> Maps:
+        return outcome.maps._replace(pixel=torch.full_like(outcome.maps.pixel, math.nan))
+
+    monkeypatch.setattr(STPM, "maps", broken)
+    with pytest.raises(RunFailed, match="scores are NaN or infinite") as caught:
+        run(spec(outcome.category.layout.folder.parent), runs=tmp_path)
+    assert (caught.value.record.status, caught.value.record.metrics) == ("failed", {})
 
 
 @pytest.mark.parametrize("method", ["destseg", "pfadseg"])

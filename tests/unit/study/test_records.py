@@ -151,6 +151,38 @@ def test_a_failed_run_never_takes_the_place_of_a_finished_one(tmp_path: Path, ma
     assert read_record(write_record(better, tmp_path)) == better
 
 
+@pytest.mark.parametrize("status", ["failed", "finished"])
+def test_a_damaged_file_is_replaced_whatever_the_run_came_to(tmp_path: Path, make_record, status: str):
+    record = make_record(status=status)
+    path = write_record(make_record(), tmp_path)
+    path.write_bytes(path.read_bytes()[:500])
+    assert read_record(write_record(record, tmp_path)) == record
+
+
+def test_only_the_rows_asked_for_are_read(tmp_path: Path, make_record):
+    names = [("stpm", ""), ("et_stpm", ""), ("et_stpm", "e=5")]
+    for method, variant in names:
+        write_record(make_record(method=method, variant=variant), tmp_path)
+    (tmp_path / "paper" / "pfadseg-RCM").mkdir()
+    (tmp_path / "paper" / "pfadseg-RCM" / "bottle-s0.json").write_text("damaged")
+    found = {
+        row: [(r.method, r.variant) for r in load_records(tmp_path, [row])] for row in ("stpm", "et_stpm*")
+    }
+    assert found == {"stpm": names[:1], "et_stpm*": names[1:]}
+    with pytest.raises(RecordError, match=r"bottle-s0\.json is not a valid record"):
+        load_records(tmp_path, ["stpm", "pfadseg-RCM"])
+
+
+def test_image_scores_are_checked_like_every_other_field(tmp_path: Path, make_record):
+    for wrong in (
+        {"image": "good/0.png"},
+        {"image": "a", "score": 0.5, "label": 1},
+        {"image": "a", "score": "x"},
+    ):
+        with pytest.raises(ValidationError, match="image_scores"):
+            make_record(image_scores=[wrong])
+
+
 def test_every_metric_may_be_undefined_with_a_reason(make_record):
     record = make_record(metrics={}, undefined=dict.fromkeys(METRICS, "no mask"))
     assert record.metrics == {}

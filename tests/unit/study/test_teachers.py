@@ -175,6 +175,21 @@ def test_another_recipe_is_kept_elsewhere(shelf: Path, make: Callable[..., Tuned
     assert len(names) == 3
 
 
+def test_a_teacher_of_renamed_categories_is_refused(shelf: Path, data: Path, tmp_path: Path):
+    copied(shelf, tmp_path / "runs")
+    for old, new in (("across", "b"), ("along", "a")):  # the labels change places
+        shutil.copytree(data / old, tmp_path / "data" / new)
+    execution = Execution(torch.device("cpu"), progress=no_training)
+    options = {
+        "root": tmp_path / "data",
+        "profile": "demo",
+        "execution": execution,
+        "runs": tmp_path / "runs",
+    }
+    with pytest.raises(ValueError, match="is of other categories, across, along: delete it"):
+        tuned_teacher("random", TUNING, 1, **options)
+
+
 def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 

@@ -1,0 +1,24 @@
+"""The runtime block of a record."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from stlib.methods.checkpoint import Checkpoint
+from stlib.study.provenance import Clock
+
+
+def test_a_clock_set_back_by_days_changes_no_duration_and_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    days = iter(range(10**9, 0, -(10**6)))
+    monkeypatch.setattr("time.time", lambda: float(next(days)))
+    checkpoint = Checkpoint(tmp_path / "a.ckpt", "one", seconds=0)
+    clock = Clock(torch.device("cpu"), checkpoint)
+    checkpoint.offer(lambda: {"epoch": 1})
+    clock.trained()
+    runtime = clock.runtime()
+    assert checkpoint.path.is_file()
+    assert 0 <= runtime.train_seconds < 10**5
+    assert 0 <= runtime.evaluate_seconds < 10**5

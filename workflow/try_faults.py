@@ -1,0 +1,293 @@
+"""Break the workflow in the ways that book/reproduce.md lists, on runs of seconds, and see what survives.
+
+python workflow/try_faults.py [NAME ...]     # the functions of FAULTS; all without a name
+
+Every fault ends with a workflow that finishes, and with measurements that equal, byte for byte, those of a
+workflow that nothing disturbed. A full disk and a read-only folder are small mounts: they need root, and are
+left out without it.
+"""
+
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from stlib.data.demo import MARKER, make_demo
+from stlib.files import sole
+from stlib.methods.checkpoint import Checkpoint
+from stlib.nn.backbone import load_state
+from stlib.paths import BUILD, ROOT
+from stlib.study.records import load_records
+
+CATEGORIES = ["brick", "washer"]
+PARTS = {"train/good": 6, "test/good": 3, "test/scratch": 3, "ground_truth/scratch": 3}
+"""Files of each category that the small dataset takes from the demo's."""
+
+
+class Study:
+    """A folder of its own with the small dataset, its records and its runs."""
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        self.data, self.records, self.runs = (folder / name for name in ("data", "records", "runs"))
+        self.teacher, self.categories = "demo", ["brick"]
+        shutil.copytree(data, self.data)
+
+    def places(self) -> list[str]:
+        """Settings of the workflow and of a run."""
+        return [f"{name}={getattr(self, name)}" for name in ("data", "records", "runs", "teacher")]
+
+    def command(self, *options: str, methods: str = "stpm", jobs: int = 1) -> list[str]:
+        """The workflow as `make reproduce` starts it."""
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile")]
+        command += ["--workflow-profile", str(ROOT / "workflow" / "profiles" / "local"), "--cores", str(jobs)]
+        which = ["grid=demo", f"methods={methods}", f"categories={','.join(self.categories)}"]
+        return [*command, *options, "--config", *which, *self.places(), "--", "runs"]
+
+    def workflow(
+        self, *options: str, methods: str = "stpm", jobs: int = 1
+    ) -> subprocess.CompletedProcess[str]:
+        """The workflow from start to end."""
+        command = self.command(*options, methods=methods, jobs=jobs)
+        return subprocess.run(command, cwd=self.runs.parent, capture_output=True, text=True, check=False)
+
+    def metrics(self) -> dict[str, str]:
+        """By category: everything that was measured."""
+        measured = {"metrics", "sensitivity", "image_scores", "bootstrap", "history"}
+        return {r.category: r.model_dump_json(include=measured) for r in load_records(self.records)}
+
+    def place(self, suffix: str, method: str = "stpm", image: str = "brick-s0") -> Path:
+        """A file that a run leaves behind."""
+        return self.runs / "demo" / method / f"{image}{suffix}"
+
+    @contextmanager
+    def started(self, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+        """A process that has begun to train brick; afterwards, nobody trains it any more."""
+        lock = self.place(".lock")
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(command, cwd=self.runs.parent, **quiet) as process:
+            while not lock.exists():
+                expect(process.poll() is None, "it ended before it trained")
+                time.sleep(0.05)
+            yield process
+        with sole(lock, wait=True):  # an orphaned kernel ends a few seconds after its parent
+            pass
+
+
+class NotSurvived(Exception):  # noqa: N818
+    """What was expected and is not so."""
+
+
+def expect(held: bool, otherwise: str) -> None:
+    """Raise NotSurvived with the reason unless it held."""
+    if not held:
+        raise NotSurvived(otherwise)
+
+
+def finish(study: Study, reference: dict[str, str], jobs: int = 1) -> None:
+    """The next call of the workflow makes what is missing, and the numbers are those of the reference."""
+    done = study.workflow(jobs=jobs)
+    expect(done.returncode == 0, done.stdout + done.stderr)
+    expected = {category: reference[category] for category in study.categories}
+    expect(study.metrics() == expected, "the numbers differ from those of an undisturbed workflow")
+
+
+def two_jobs(study: Study, reference: dict[str, str]) -> None:
+    """-j2 instead of -j1."""
+    study.categories = CATEGORIES
+    finish(study, reference, jobs=2)
+
+
+def sigkill_papermill(study: Study, reference: dict[str, str]) -> None:
+    """SIGKILL of papermill while its kernel trains."""
+    cell = ["method=stpm", "variant=", "category=brick", "seed=0", "profile=demo"]
+    how = ["textures=", "device=cpu", "precision=fp32", *study.places()]
+    script = ROOT / "workflow" / "run_cell.py"
+    with study.started([sys.executable, str(script), *cell, *how]) as process:
+        process.kill()
+    expect(not study.metrics(), "a killed run left a record")
+    expect(not study.place(".ipynb").exists(), "a killed run left a notebook")
+    finish(study, reference)
+
+
+def killed_workflow(study: Study, reference: dict[str, str]) -> None:
+    """SIGKILL of Snakemake and everything it started; then of Snakemake alone."""
+    with study.started(["setsid", *study.command()]) as process:
+        os.killpg(process.pid, signal.SIGKILL)
+    study.place(".lock").unlink()
+    with study.started(study.command()) as process:
+        process.kill()
+    finish(study, reference)
+
+
+def diverging_runs(study: Study, reference: dict[str, str]) -> None:
+    """A teacher with NaN among its weights: every run diverges, is recorded as failed, and stops no other."""
+    study.categories = CATEGORIES
+    state = load_state("demo")
+    state["layer3.0.conv1.weight"][0] = math.nan
+    study.teacher = str(study.data / "nan.safetensors")
+    save_file(state, study.teacher)
+    expect(study.workflow().returncode == 1, "nobody noticed")
+    expect(
+        [r.status for r in load_records(study.records)] == ["failed", "failed"], "a failure is not recorded"
+    )
+    for image in ("brick-s0", "washer-s0"):
+        told = study.place(".failed.ipynb", image=image).read_text()
+        expect("RunFailed" in told, "the failed notebook does not say why")
+    study.teacher = "demo"
+    finish(study, reference)
+
+
+def corrupt_image(study: Study, reference: dict[str, str]) -> None:
+    """An image cut in half: its category fails with the file's name, the other is finished."""
+    study.categories = CATEGORIES
+    image = study.data / "brick" / "train" / "good" / "000.png"
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    expect(study.workflow().returncode == 1, "nobody noticed the image")
+    expect([*study.metrics()] == ["washer"], "the other category is not finished")
+    told = study.place(".failed.ipynb").read_text()
+    expect("000.png is not a readable image" in told, "the failed notebook does not name the image")
+    image.write_bytes(whole)
+    finish(study, reference)
+    expect(not study.place(".failed.ipynb").exists(), "the failed notebook stayed")
+
+
+def truncated_checkpoint(study: Study, reference: dict[str, str]) -> None:
+    """Half a checkpoint where a run looks for its own."""
+    checkpoint = Checkpoint(study.place(".ckpt"), "brick")
+    checkpoint.save({"epoch": 3})
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:200])
+    finish(study, reference)
+    expect(study.place(".corrupt").exists(), "the damaged checkpoint was not set aside")
+
+
+def wrong_teacher_hash(study: Study, _: dict[str, str]) -> None:
+    """A fine-tuned teacher that was changed after its record was written: refused, then made again."""
+    study.categories = ["washer"]  # the demo's grid has ET-STPM on this one
+    done = study.workflow(methods="et_stpm")
+    expect(done.returncode == 0, done.stdout + done.stderr)
+    before = study.metrics()
+    teachers = sorted((study.runs / "teachers" / "demo").glob("*/epoch-*.safetensors"))
+    content = bytearray(teachers[-1].read_bytes())
+    content[-1] ^= 1
+    teachers[-1].write_bytes(content)
+    (study.records / "demo" / "et_stpm" / "washer-s0.json").unlink()
+    expect(study.workflow(methods="et_stpm").returncode == 1, "nobody noticed the teacher")
+    told = study.place(".failed.ipynb", "et_stpm", "washer-s0").read_text()
+    expect("holds other weights" in told, "the failed notebook does not name the teacher")
+    shutil.rmtree(teachers[-1].parent)
+    expect(study.workflow(methods="et_stpm").returncode == 0, "it was not made again")
+    expect(study.metrics() == before, "the numbers differ")
+
+
+def clock_jump(study: Study, reference: dict[str, str]) -> None:
+    """Files from the past and from the future: what is done is told by content, not by time."""
+    finish(study, reference)
+    for number, path in enumerate(sorted(study.runs.parent.rglob("*"))):
+        os.utime(path, (946684800, 946684800) if number % 2 else (4102444800, 4102444800))
+    done = study.workflow("--dry-run")
+    expect("1 finished; 0 to run" in done.stdout + done.stderr, "times of files decided what is done")
+    shutil.rmtree(study.records / "demo" / "stpm")
+    finish(study, reference)
+
+
+def full_disk(study: Study, reference: dict[str, str]) -> None:
+    """No room for a record: the run fails, nothing half-written stays, and with room it is done."""
+    with mounted(study.records, "size=64k"):
+        (study.records / "filler").write_bytes(bytes(56 << 10))
+        expect(study.workflow().returncode == 1, "nobody noticed the full disk")
+        expect(not study.metrics(), "a record that does not fit is there")
+        expect([path.name for path in study.records.rglob("*") if path.is_file()] == ["filler"], "remains")
+    expect(
+        "No space left" in study.place(".failed.ipynb").read_text(), "the failed notebook does not say why"
+    )
+    finish(study, reference)
+
+
+def read_only_results(study: Study, reference: dict[str, str]) -> None:
+    """A folder of records that cannot be written: refused before the training."""
+    with mounted(study.records, "ro"):
+        expect(study.workflow().returncode == 1, "nobody noticed the read-only folder")
+    expect(
+        "cannot write to" in study.place(".failed.ipynb").read_text(), "the failed notebook does not say why"
+    )
+    expect(not study.place(".lock").exists(), "it was trained all the same")
+    finish(study, reference)
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """A small file system in memory at `folder`."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+FAULTS: dict[str, Callable[[Study, dict[str, str]], None]] = {
+    fault.__name__: fault
+    for fault in (
+        two_jobs,
+        sigkill_papermill,
+        killed_workflow,
+        diverging_runs,
+        corrupt_image,
+        truncated_checkpoint,
+        wrong_teacher_hash,
+        clock_jump,
+        full_disk,
+        read_only_results,
+    )
+}
+ROOT_ONLY = {"full_disk", "read_only_results"}
+
+
+def small_dataset(folder: Path) -> Path:
+    """A few images of two of the demo's categories; the marker makes the workflow take them for the demo."""
+    demo = make_demo(BUILD / "demo")
+    for category in CATEGORIES:
+        for part, count in PARTS.items():
+            (folder / category / part).mkdir(parents=True)
+            for path in sorted((demo / category / part).iterdir())[:count]:
+                shutil.copy(path, folder / category / part)
+    shutil.copy(demo / MARKER, folder)
+    return folder
+
+
+def main(names: list[str]) -> None:
+    """Each fault in a folder of its own; the exit status counts those that did not survive."""
+    failures = 0
+    with tempfile.TemporaryDirectory() as name:
+        data = small_dataset(Path(name) / "data")
+        study = Study(Path(name) / "reference", data)
+        study.categories = CATEGORIES
+        done = study.workflow()
+        expect(done.returncode == 0, done.stdout + done.stderr)
+        reference = study.metrics()
+        expect(list(reference) == CATEGORIES, "the reference lacks a record")
+        for fault in names or FAULTS:
+            if fault in ROOT_ONLY and os.geteuid() != 0:
+                print(f"{fault}: left out, it needs root")
+                continue
+            begin, outcome = time.monotonic(), "survived"
+            try:
+                FAULTS[fault](Study(Path(name) / fault, data), reference)
+            except NotSurvived as error:
+                outcome, failures = f"FAILED, {error}", failures + 1
+            print(f"{fault}: {outcome}, {time.monotonic() - begin:.0f} s", flush=True)
+    sys.exit(failures)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

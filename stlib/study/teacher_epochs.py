@@ -93,6 +93,16 @@ def leakage(records: Iterable[Record], metric: Metric, profile: Profile = "paper
     return pd.DataFrame(rows, columns=["category", "seed", "variant", "all", "untouched"])
 
 
+def leaks_html(records: Iterable[Record], metric: Metric, profile: Profile = "paper") -> Markup:
+    """B and C against A, paired, on all test images: what a teacher gains that has seen some of them."""
+    everything, clean = list(records), key(2, "", profile)
+    found = {
+        f"{letter} minus A": pairs(everything, clean, key(2, f"data={letter}", profile), metric)
+        for letter in "BC"
+    }
+    return pairs_html(found, f"{METRICS[metric]} on all test images, same seeds, {profile} schedule")
+
+
 def teachers_html(teachers: Sequence[TeacherRecord]) -> Markup:
     """The fine-tunings: classes, images, held-out accuracy after every epoch, how far they moved."""
     rows: list[dict[str, object]] = [

@@ -137,6 +137,8 @@ def test_leakage_needs_both_parts_of_the_test_set(make_record):
     found = teacher_epochs.leakage(runs, "pixel_auroc")
     assert list(found["variant"]) == ["A", "B"]
     assert list(found["all"] - found["untouched"]) == pytest.approx([0.02, 0.07])
+    table = teacher_epochs.leaks_html(runs[:2], "pixel_auroc")
+    assert re.search(r"B minus A.*\+0\.050.*C minus A.*not run", table)
 
 
 @pytest.fixture

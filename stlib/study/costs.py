@@ -22,6 +22,12 @@ from stlib.study.reported import METHOD_NAMES
 BENCHMARKS = RESULTS / "benchmarks"
 MARKS = {"stpm": ("o", BLUE), "et_stpm": ("s", ORANGE), "destseg": ("^", GREEN), "pfadseg": ("D", RED)}
 
+ALT = {
+    "accuracy_against_cost": "Scatter plots, one per metric: the score of each run against the minutes of one "
+    "processor core that it took. Filled marks are full schedules, hollow ones shortened schedules. The same "
+    "numbers are in the records.",
+}
+
 
 class Timing(BaseModel):
     """One candidate of a side-by-side comparison (benchmarks/side_by_side.py)."""

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 
 from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, TOLERANCES
-from stlib.study import curves, figures, galleries
+from stlib.study import costs, curves, figures, galleries
 from stlib.study.tables import comparison, state_of_study
 
 
@@ -124,6 +124,6 @@ def test_pages_take_their_alt_texts_from_here():
         yaml.safe_load(text) for page in pages for text in re.findall(r"^ +alt: (.+)$", page, re.MULTILINE)
     ]
     assert used
-    modules = (figures, curves, galleries)
+    modules = (figures, curves, galleries, costs)
     assert set(used) <= {text for module in modules for text in module.ALT.values()}
     assert all(callable(getattr(module, name)) for module in modules for name in module.ALT)

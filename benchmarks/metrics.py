@@ -1,4 +1,4 @@
-"""All pixel metrics of a category from one sort, against the peers' implementations of some of them.
+"""All pixel metrics of a category at once, against the peers' implementations of some of them.
 
 python benchmarks/metrics.py [--maps 100] [--device cuda] [--save]        (peers: benchmarks/requirements.txt)
 

@@ -20,11 +20,10 @@ from statistics import median
 import numpy as np
 import torch
 
-from stlib.paths import ROOT
+from stlib.paths import BENCHMARKS
 from stlib.study.provenance import checkout, processor
 
 Work = Callable[[], object]
-RESULTS = ROOT / "results" / "benchmarks"
 PACKAGES = ("torch", "numpy", "scikit-learn", "anomalib", "torchmetrics", "adeval", "onnxruntime")
 
 
@@ -101,8 +100,8 @@ def report(name: str, arguments: argparse.Namespace, results: Mapping[str, objec
     }
     print(", ".join(f"{key} {value}" for key, value in made["machine"].items()))
     if arguments.save:
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        path = RESULTS / f"{name}-{device.type}.json"
+        BENCHMARKS.mkdir(parents=True, exist_ok=True)
+        path = BENCHMARKS / f"{name}-{device.type}.json"
         path.write_text(json.dumps(made, indent=2) + "\n")
         print(path)
 

@@ -94,7 +94,8 @@ class _Histograms:
 def _spread(scores: Tensor) -> Tensor:
     """At most BINS / 2 of the rising `scores`, evenly by rank, the lowest and the highest among them."""
     count = min(len(scores), BINS // 2)
-    return scores[torch.linspace(0, len(scores) - 1, count, device=scores.device).long()]
+    places = torch.linspace(0, len(scores) - 1, count, dtype=torch.float64, device=scores.device)
+    return scores[places.long()]
 
 
 def _from_zero(curve: Tensor) -> Tensor:
@@ -126,9 +127,9 @@ def _instance_precision(
     """IAP and IAP@90 of every resample; NaN for one without instances."""
     if not len(pixels.instance_bin):
         return torch.full((len(weights),), torch.nan), torch.full((len(weights),), torch.nan)
-    rising = pixels.instance_bin.argsort(descending=True)  # a later bin is a lower threshold
-    drawn = weights[:, pixels.instance_image[rising]]
-    at = pixels.instance_bin[rising]
+    lowest_first = pixels.instance_bin.argsort(descending=True)  # a later bin is a lower threshold
+    drawn = weights[:, pixels.instance_image[lowest_first]]
+    at = pixels.instance_bin[lowest_first]
     precision = torch.where(drawn > 0, (tp / (tp + fp))[:, at], 0).cummax(1).values
     total = drawn.sum(1)
     recall = 1 - (drawn.cumsum(1) - drawn) / total[:, None]

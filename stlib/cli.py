@@ -1,5 +1,7 @@
 """The `stlib` command: data, runs, teachers, queue. Thin: every verb is one call into the package."""
 
+import csv
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -46,6 +48,8 @@ def run(  # noqa: PLR0917 - typer reads them by name
 
     if threads:
         torch.set_num_threads(threads)
+    if save and not save.parent.is_dir():
+        raise _refusal(NotADirectoryError(f"--save {save}: make the folder {save.parent} first"))
     foreign = textures or ("demo" if profile == "demo" else paths.DATA / "dtd")
     spec = Run(
         method,
@@ -68,9 +72,9 @@ def run(  # noqa: PLR0917 - typer reads them by name
 
         try:
             outcome = run_experiment(spec, progress=progress)
-            path = outcome.keep(records)
-            if save:
+            if save:  # before the checkpoint is forgotten
                 outcome.detector.save(save)
+            path = outcome.keep(records)
         except RunFailed as failure:
             path = write_record(failure.record, records)
             kept = read_record(path).status == "finished"
@@ -135,14 +139,21 @@ def detect(
     try:
         trained = Detector.load(detector)
         files = [file for path in images for file in (images_in(path) if path.is_dir() else [path])]
-        typer.echo("image,score")
+        names = [f"{file.parent.name}-{file.stem}.tiff" for file in files]
+        if maps and len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(
+                f"two of the images would write the map {twice}: detect them one folder at a time"
+            )
+        lines = csv.writer(sys.stdout, lineterminator="\n")
+        lines.writerow(["image", "score"])
         for start in tqdm(range(0, len(files), 32), unit="batch", disable=len(files) <= 32):
             batch = files[start : start + 32]
             found = trained.maps(read_images(batch, trained.image_size), device=device)
-            for file, score, pixel in zip(batch, found.image.tolist(), found.pixel, strict=True):
-                typer.echo(f"{file},{score:.6g}")
-                if maps:
-                    write_map(pixel, maps / f"{file.parent.name}-{file.stem}.tiff")
+            lines.writerows((file, f"{s:.6g}") for file, s in zip(batch, found.image.tolist(), strict=True))
+            if maps:
+                for name, pixel in zip(names[start : start + 32], found.pixel, strict=True):
+                    write_map(pixel, maps / name)
     except (ValueError, OSError, RuntimeError) as error:
         raise _refusal(error) from error
 
@@ -157,7 +168,7 @@ def export(
 
     try:
         Detector.load(detector).export_onnx(output)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
         raise _refusal(error) from error
     typer.echo(output)
 

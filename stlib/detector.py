@@ -96,7 +96,7 @@ class Detector:
         """
         example = torch.zeros(2, 3, self.image_size, self.image_size, dtype=torch.uint8)
         program = torch.onnx.export(
-            _Outputs(self.network).eval(),
+            _Outputs(self.network.cpu()).eval(),
             (example,),
             input_names=["images"],
             output_names=["anomaly_map", "image_score"],
@@ -105,7 +105,9 @@ class Detector:
             verbose=False,
         )
         assert program is not None
-        program.save(path)
+        part = path.with_name(path.name + ".part")
+        program.save(part)
+        part.replace(path)
 
 
 def write_map(anomaly_map: Tensor, path: Path) -> None:

@@ -18,6 +18,9 @@ RECORDS = RESULTS / "records"
 TEACHERS = RESULTS / "teachers"
 """One JSON file per fine-tuned teacher, committed; the weights stay under RUNS."""
 
+BENCHMARKS = RESULTS / "benchmarks"
+"""One JSON file per benchmark and kind of device, committed."""
+
 REPORTED = ROOT / "results" / "reported"
 """The papers' printed numbers, one CSV per paper, committed."""
 

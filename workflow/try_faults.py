@@ -74,8 +74,10 @@ class Study:
         lock = self.place(".lock")
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         with subprocess.Popen(command, cwd=self.runs.parent, **quiet) as process:
+            deadline = time.monotonic() + 600
             while not lock.exists():
                 expect(process.poll() is None, "it ended before it trained")
+                expect(time.monotonic() < deadline, "it did not begin to train")
                 time.sleep(0.05)
             yield process
         with sole(lock, wait=True):  # an orphaned kernel ends a few seconds after its parent
@@ -122,7 +124,9 @@ def killed_workflow(study: Study, reference: dict[str, str]) -> None:
     """SIGKILL of Snakemake and everything it started; then of Snakemake alone."""
     with study.started(["setsid", *study.command()]) as process:
         os.killpg(process.pid, signal.SIGKILL)
-    study.place(".lock").unlink()
+    study.place(
+        ".lock"
+    ).unlink()  # only for `started`, which waits for a new one; a left lock file stops nobody
     with study.started(study.command()) as process:
         process.kill()
     finish(study, reference)
@@ -268,6 +272,8 @@ def small_dataset(folder: Path) -> Path:
 def main(names: list[str]) -> None:
     """Each fault in a folder of its own; the exit status counts those that did not survive."""
     failures = 0
+    if unknown := set(names) - set(FAULTS):
+        sys.exit(f"no such fault: {', '.join(unknown)}; there are {', '.join(FAULTS)}")
     with tempfile.TemporaryDirectory() as name:
         data = small_dataset(Path(name) / "data")
         study = Study(Path(name) / "reference", data)
@@ -283,7 +289,7 @@ def main(names: list[str]) -> None:
             begin, outcome = time.monotonic(), "survived"
             try:
                 FAULTS[fault](Study(Path(name) / fault, data), reference)
-            except NotSurvived as error:
+            except Exception as error:  # one fault must not keep the others from being tried
                 outcome, failures = f"FAILED, {error}", failures + 1
             print(f"{fault}: {outcome}, {time.monotonic() - begin:.0f} s", flush=True)
     sys.exit(failures)

@@ -128,10 +128,8 @@ def _pyramid_from(state: dict[str, Tensor], origin: str) -> tuple[ResNet18Pyrami
             f"{origin} lacks {len(lacking)} tensors of conv1 to layer3, first {lacking[0]}: wrong file?"
         )
     full = resnet18(weights=None).state_dict()
-    for (
-        name,
-        tensor,
-    ) in full.items():  # layer4 too: fine-tuning reads it; a head of other classes may be there
+    # layer4 too: fine-tuning reads it; a head of other classes may be there
+    for name, tensor in full.items():
         if name in state and state[name].shape != tensor.shape and not name.startswith("fc."):
             raise ValueError(
                 f"{origin}: {name} is {tuple(state[name].shape)}, ResNet-18 has {tuple(tensor.shape)}: "

@@ -211,7 +211,7 @@ def pixel_curves(records: Sequence[Record]) -> Figure:
     names = list(dict.fromkeys(r.category for r in records))
     styles = dict(zip(names, cycle(STYLES), strict=False))
     colours = dict(zip(names, cycle(sns.color_palette("colorblind")), strict=False))
-    for record in records:
+    for record in (r for r in records if r.pixel_curves):  # a test set of one class has none
         name, curves = record.category, record.pixel_curves
         look = {"color": colours[name], "linestyle": styles[name], "label": name}
         axes[0, 0].plot([0, *curves["fpr"]], [0, *curves["recall"]], **look)

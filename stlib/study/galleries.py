@@ -5,6 +5,7 @@ is decided by their names alone: the first of every kind, so that all methods sh
 """
 
 import io
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,11 +79,16 @@ def write(kept: Kept, path: Path) -> None:
 
 
 def read(path: Path) -> Kept:
-    """What `write` left. Raises OSError or ValueError for anything else."""
-    with np.load(path, allow_pickle=False) as file:
-        words = {"method": str(file["method"]), "fingerprint": str(file["fingerprint"])}
-        names = tuple(map(str, file["names"]))
-        return Kept(**words, names=names, images=file["images"], masks=file["masks"], maps=file["maps"])
+    """What `write` left. Raises ValueError for any other file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            words = {"method": str(file["method"]), "fingerprint": str(file["fingerprint"])}
+            names = tuple(map(str, file["names"]))
+            return Kept(**words, names=names, images=file["images"], masks=file["masks"], maps=file["maps"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} holds no maps of a run ({error}): delete it and run the notebook again"
+        ) from error
 
 
 def found(

@@ -36,6 +36,8 @@ def coverage_html(records: Sequence[Record]) -> Html:
             {
                 "Method": METHOD_NAMES[method],
                 "Categories that can be judged": f"{len(seeds)} of {len(CATEGORIES)}",
+                "Run on": ", ".join(name for name in CATEGORIES if any(r.category == name for r in runs))
+                or "none",
                 f"With {SEEDS_FOR_A_VERDICT} seeds": enough,
                 "Runs": len(clean),
                 "Runs with a label": len(runs) - len(comparable(runs)),
@@ -91,7 +93,12 @@ def precisions(records: Sequence[Record]) -> Text:
         pair
         for method in METHODS
         for other in ("fp32", "bf16")
-        for pair in pairs(runs, Key(method), Key(method, f"precision={other}"), "pixel_auroc")[:-1]
+        for pair in pairs(
+            [r for r in runs if r.variant or r.precision != other],
+            Key(method),
+            Key(method, f"precision={other}"),
+            "pixel_auroc",
+        )[:-1]
     ]
     if not found:
         return Text(text + "Pairs of runs that differ in nothing else: **not run**.")

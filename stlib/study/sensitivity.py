@@ -155,11 +155,15 @@ def _in_order(names: Mapping[str, object]) -> list[str]:
 
 
 def overview_html(chosen: Group, metrics: Sequence[Metric] = GAINED) -> Markup:
-    """The claimed gains, and below them the mean effect of every choice, a column per metric."""
+    """The claimed gains, and below them the mean effect of every choice, a column per metric.
+
+    Runs with a label are compared with nothing, so no claim stands above theirs.
+    """
     if not chosen.runs:
         return Text(f"{METHOD_NAMES[chosen.method]}: {NOT_RUN}")
     columns = {metric: effects(chosen, metric) for metric in metrics}
-    claims = {metric: claimed(metric) for metric in metrics}
+    labelled = any(run.labels() for run in chosen.runs)
+    claims = {metric: {} if labelled else claimed(metric) for metric in metrics}
     rows = [
         {"Choice": f"claimed: {sides}"} | {METRICS[m]: signed(claims[m].get(sides)) for m in metrics}
         for sides in dict.fromkeys(name for found in claims.values() for name in found)
@@ -169,7 +173,8 @@ def overview_html(chosen: Group, metrics: Sequence[Metric] = GAINED) -> Markup:
         for name in choices(columns.values())
     ]
     return to_html(
-        plain([dict[str, object](row) for row in rows]), f"Claimed gains and mean effects. {_made(chosen)}"
+        plain([dict[str, object](row) for row in rows]),
+        f"{'Mean' if labelled else 'Claimed gains and mean'} effects. {_made(chosen)}",
     )
 
 

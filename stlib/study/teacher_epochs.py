@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from stlib.protocol import METRICS, TUNING_EPOCHS, Metric, Profile
-from stlib.study.html import Markup, plain, to_html
+from stlib.study.html import Markup, Text, plain, signed, to_html
 from stlib.study.paired import Key, Pair, pairs, pairs_html
 from stlib.study.records import Record, TeacherRecord
 from stlib.study.tables import select
@@ -82,7 +82,7 @@ def leakage(records: Iterable[Record], metric: Metric, profile: Profile = "paper
     """Variant A, B and C at two epochs on all test images and on those that B never saw.
 
     Columns: category, seed, variant, all, untouched. A gain of B over A that is larger on all test images
-    than on the untouched ones is leakage.
+    than on the untouched ones points to leakage.
     """
     rows = []
     for name, rest in (("A", ""), ("B", "data=B"), ("C", "data=C")):
@@ -101,6 +101,22 @@ def leaks_html(records: Iterable[Record], metric: Metric, profile: Profile = "pa
         for letter in "BC"
     }
     return pairs_html(found, f"{METRICS[metric]} on all test images, same seeds, {profile} schedule")
+
+
+def leak_sentence(frame: pd.DataFrame, metric: Metric) -> Text:
+    """From `leakage`: B's mean gain over A, on all test images and on the untouched ones."""
+    places = ["category", "seed"]
+    both = frame[frame["variant"] == "B"].merge(
+        frame[frame["variant"] == "A"], on=places, suffixes=("_b", "_a")
+    )
+    if both.empty:
+        return Text("")
+    seen, unseen = ((both[f"{part}_b"] - both[f"{part}_a"]).mean() for part in ("all", "untouched"))
+    return Text(
+        f"{METRICS[metric]}, B minus A: {signed(seen)} on all test images, {signed(unseen)} on the untouched "
+        f"ones. The difference of the two, {signed(seen - unseen)}, is what would point to leakage. "
+        f"Pairs: {len(both)}."
+    )
 
 
 def teachers_html(teachers: Sequence[TeacherRecord]) -> Markup:

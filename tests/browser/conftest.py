@@ -19,7 +19,7 @@ PAGES = sorted(
 )
 if not PAGES:
     raise pytest.UsageError(f"no site in {SITE}: run make book")
-PAGES.remove("index.html")  # only sends the reader on; test_site.py follows it
+PAGES.remove("index.html")  # only sends the reader on; test_use.py follows it
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -140,3 +140,9 @@ def test_the_interval_covers_the_true_auroc(monkeypatch: pytest.MonkeyPatch):
         low, high = draws.quantile(torch.tensor([0.025, 0.975])).tolist()
         covered += low <= truth <= high
     assert 89 <= covered <= 100
+
+
+def test_thresholds_stay_inside_sets_that_float32_cannot_count():
+    scores = torch.arange(20_000_004)
+    chosen = bootstrap._spread(scores)
+    assert (chosen[0], chosen[-1]) == (0, 20_000_003)

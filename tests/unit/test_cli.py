@@ -110,3 +110,10 @@ def test_a_run_that_diverges_leaves_an_earlier_finished_record_alone(
 
 def test_checkpoints_of_the_real_runs_are_out_of_the_tests_way(tiny: list[str], tmp_path: Path):
     assert experiment.run.__kwdefaults__["runs"] == tmp_path / "runs" != RUNS
+
+
+def test_a_folder_for_the_detector_must_exist_before_training_starts(tiny: list[str], tmp_path: Path):
+    result = runner.invoke(app, [*tiny, "--save", str(tmp_path / "absent" / "d.safetensors")])
+    assert result.exit_code == 2
+    assert "make the folder" in result.output
+    assert not (tmp_path / "records").exists()

@@ -116,3 +116,19 @@ def test_an_empty_folder_is_refused(tmp_path: Path):
     result = runner.invoke(app, ["detect", str(tmp_path / "d.safetensors"), str(tmp_path / "empty")])
     assert result.exit_code == 2
     assert "holds no image" in result.output
+
+
+def test_two_images_of_one_map_name_are_refused_before_any_is_scored(tmp_path: Path, make_category):
+    for root in ("a", "b"):
+        make_category(tmp_path / root, train=1, good=1, defects={"turned": 1})
+    made("stpm").save(tmp_path / "d.safetensors")
+    arguments = [
+        "detect",
+        str(tmp_path / "d.safetensors"),
+        *(str(tmp_path / r / "plate" / "test") for r in "ab"),
+    ]
+    result = runner.invoke(app, [*arguments, "--maps", str(tmp_path / "maps")])
+    assert result.exit_code == 2
+    assert "two of the images would write the map" in result.output
+    assert not (tmp_path / "maps").exists()
+    assert runner.invoke(app, arguments).exit_code == 0

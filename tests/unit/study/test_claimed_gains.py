@@ -137,6 +137,9 @@ def test_leakage_needs_both_parts_of_the_test_set(make_record):
     found = teacher_epochs.leakage(runs, "pixel_auroc")
     assert list(found["variant"]) == ["A", "B"]
     assert list(found["all"] - found["untouched"]) == pytest.approx([0.02, 0.07])
+    sentence = teacher_epochs.leak_sentence(found, "pixel_auroc")
+    assert "B minus A: +0.050 on all test images, 0.000 on the untouched ones" in sentence
+    assert teacher_epochs.leak_sentence(found[found["variant"] == "A"], "pixel_auroc") == ""
     table = teacher_epochs.leaks_html(runs[:2], "pixel_auroc")
     assert re.search(r"B minus A.*\+0\.050.*C minus A.*not run", table)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
-from stlib.study import costs
+from stlib.study import benchmarks, costs
 from stlib.study.grid import Cell
 from stlib.study.pages import NOT_RUN
 
@@ -24,7 +24,7 @@ def timing(seconds: float, ratio: float) -> dict[str, float]:
     }
 
 
-def written(folder: Path, name: str, results: dict[str, object]) -> costs.Benchmark:
+def written(folder: Path, name: str, results: dict[str, object]) -> benchmarks.Benchmark:
     made = {
         "benchmark": name,
         "made": "2026-11-22T12:00:00+00:00",
@@ -35,38 +35,43 @@ def written(folder: Path, name: str, results: dict[str, object]) -> costs.Benchm
         "results": results,
     }
     (folder / f"{name}-cpu.json").write_text(json.dumps(made))
-    found = costs.read_benchmark(name, folder=folder)
+    found = benchmarks.read_benchmark(name, folder=folder)
     assert found is not None
     return found
 
 
 def test_a_comparison_shows_every_candidate_and_the_machine(tmp_path: Path):
     found = written(tmp_path, "stpm", {"training": {"ours": timing(2, 1), "peer": timing(7, 3.5)}})
-    table = costs.timings_html(found, "training", caption="A step.", each="images")
+    table = benchmarks.timings_html(found, "training", caption="A step.", each="images")
     assert "3.50 (3.00 to 4.00)" in table
     assert "<td>4</td>" in table  # 8 images in 2 seconds
-    assert "A step. CPU, X, 1 of 2 cores, 3 turns; torch 2.15.0." in table
-    assert "images per second" not in costs.timings_html(found, "training", caption="A step.")
+    assert "A step. CPU, X, 1 of 2 cores, load 0.1, 3 turns; torch 2.15.0." in table
+    assert "images per second" not in benchmarks.timings_html(found, "training", caption="A step.")
 
 
 def test_what_was_not_measured_is_not_run(tmp_path: Path):
-    assert costs.read_benchmark("stpm", folder=tmp_path) is None
-    assert costs.timings_html(None, "training", caption="") == NOT_RUN
-    assert costs.modules_html(None) == costs.growth_html(None) == costs.limit_sentence(None) == NOT_RUN
-    assert list(costs.deployed_html(None)) == [NOT_RUN]
+    assert benchmarks.read_benchmark("stpm", folder=tmp_path) is None
+    assert benchmarks.timings_html(None, "training", caption="") == NOT_RUN
+    assert (
+        benchmarks.modules_html(None)
+        == benchmarks.growth_html(None)
+        == benchmarks.limit_sentence(None)
+        == NOT_RUN
+    )
+    assert list(benchmarks.deployed_html(None)) == [NOT_RUN]
 
 
 def test_a_damaged_file_is_named(tmp_path: Path):
     for text in ("{", "{}"):
         (tmp_path / "stpm-cpu.json").write_text(text)
         with pytest.raises(ValueError, match=r"stpm-cpu\.json is damaged"):
-            costs.read_benchmark("stpm", folder=tmp_path)
+            benchmarks.read_benchmark("stpm", folder=tmp_path)
 
 
 def test_growth_is_told_by_cpu_seconds(tmp_path: Path):
     one = {"8 images": timing(2, 1), "16 images": timing(5, 2.5)}
     found = written(tmp_path, "cost", {"growth": {"batch": one, "side": one, "maps": one}})
-    assert costs.growth_html(found).count("<td>2.5</td>") == 3
+    assert benchmarks.growth_html(found).count("<td>2.5</td>") == 3
 
 
 def test_what_was_spent_counts_cores_and_leaves_the_demo_out(make_record):
@@ -80,7 +85,7 @@ def test_what_was_spent_counts_cores_and_leaves_the_demo_out(make_record):
     runtime = runs[0].runtime
     expected = (runtime.train_seconds + runtime.evaluate_seconds) * runtime.threads / 60
     assert costs.core_minutes(runs[0]) == pytest.approx(expected)
-    assert costs.spent([])
+    assert costs.spent([]).startswith("The 0 recorded runs")
 
 
 def test_a_method_without_a_record_has_no_cost(make_record):
@@ -95,9 +100,37 @@ def test_a_method_without_a_record_has_no_cost(make_record):
 def test_the_picture_tells_full_from_short_runs(make_record):
     full = make_record("bottle", 0)
     short = make_record("grid", 0).model_copy(update={"profile": "short"})
-    figure = costs.accuracy_against_cost([full, short], ("pixel_auroc",))
+    leaking = make_record("grid", 1).model_copy(update={"variant": "data=B"})
+    figure = costs.accuracy_against_cost([full, short, leaking], ("pixel_auroc",))
     filled, hollow = figure.axes[0].lines
     assert filled.get_xdata() == pytest.approx([costs.core_minutes(full)])
     assert hollow.get_markerfacecolor() == "white"
     assert filled.get_markerfacecolor() != "white"
     plt.close(figure)
+
+
+def test_networks_and_deployed_detectors_are_told_as_they_were_measured(tmp_path: Path):
+    about = {
+        "parameters": 5.6e6,
+        "image_flops": 7.3e9,
+        "step_flops": {"student": 1e10, "segmentation": 2e10},
+        "seconds": {"student": 0.25, "segmentation": 1.5},
+    }
+    table = benchmarks.modules_html(written(tmp_path, "cost", {"methods": {"X": about}, "precision": "bf16"}))
+    for cell in ("5.6", "7", "10 + 20", "0.25 + 1.50"):
+        assert f"<td>{cell}</td>" in table
+    one = {"Detector": timing(1, 1), "ONNX Runtime": timing(0.5, 0.5)}
+    method = {"largest_difference": 2e-6, "largest_pixel": 2.0, "one": one, "batch": one}
+    found = written(tmp_path, "inference", {"batch": 8, "methods": {"stpm": method}})
+    single, batch = benchmarks.deployed_html(found)
+    assert "STPM on one image; largest difference of a pixel 2e-06, largest pixel 2." in single
+    assert "STPM on 8 images." in batch
+
+
+def test_limits_and_invariance_are_computed(tmp_path: Path):
+    results = {"limit_flops": {"bf16": 2e11}, "share_of_limit": {"bf16": 0.5}}
+    sentence = benchmarks.limit_sentence(written(tmp_path, "stpm", results))
+    assert "on a core, 200 GFLOP/s in bf16, of which a training step reaches 50%." in sentence
+    values = {"s": {"pixel_auroc": 0.75}, "s^6": {"pixel_auroc": 0.5}}
+    table = benchmarks.invariance_html(written(tmp_path, "metrics", {"invariance": {"bins": values}}))
+    assert "<td>-0.25000</td>" in table

@@ -21,9 +21,9 @@ def test_coverage_counts_categories_seeds_and_labels(make_record):
     ]
     runs += [make_record(method="pfadseg", profile="short"), make_record("brick", dataset="demo")]
     table = reviewer.coverage_html(runs)
-    assert cells(table, "STPM") == ["2 of 15", "1", "4", "1", "incomplete dataset: x"]
-    assert cells(table, "PFADSeg") == ["0 of 15", "0", "0", "1", "short schedule"]
-    assert cells(table, "DeSTSeg") == ["0 of 15", "0", "0", "0", "none"]
+    assert cells(table, "STPM") == ["2 of 15", "grid, bottle, pill", "1", "4", "1", "incomplete dataset: x"]
+    assert cells(table, "PFADSeg") == ["0 of 15", "bottle", "0", "0", "1", "short schedule"]
+    assert cells(table, "DeSTSeg") == ["0 of 15", "none", "0", "0", "0", "none"]
 
 
 def test_missing_weights_are_named(make_record):

@@ -85,7 +85,7 @@ def timings_html(found: Benchmark | None, *keys: str, caption: str, each: str = 
         return NOT_RUN
     rows: list[dict[str, object]] = [
         {
-            "": name,
+            "What": name,
             "Seconds": f"{t.seconds:.3g}",
             "Range": f"{t.lowest:.3g} to {t.highest:.3g}",
             "CPU seconds": f"{t.cpu_seconds:.3g}",
@@ -173,7 +173,7 @@ def invariance_html(found: Benchmark | None) -> Html | Text:
     assert isinstance(table, Mapping)
     names: tuple[Metric, ...] = ("pixel_auroc", "pixel_ap", "aupro")
     rows: list[dict[str, object]] = [
-        {"": who}
+        {"What": who}
         | {
             METRICS[name]: f"{values['s^6'][name] - values['s'][name]:+.5f}" if name in values["s"] else "-"
             for name in names

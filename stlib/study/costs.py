@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from stlib.protocol import METRICS, Metric
 from stlib.study.estimate import Processor, estimate, total
@@ -107,6 +108,9 @@ def accuracy_against_cost(records: Iterable[Record], metrics: Sequence[Metric]) 
                     label=METHOD_NAMES[method] + ("" if full else ", labelled"),
                 )
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel("core minutes of a run")
         axis.set_title(METRICS[metric])
     marks, names = axes[0][0].get_legend_handles_labels()

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from stlib.protocol import METRICS, Metric
-from stlib.study.estimate import Processor, estimate, total
+from stlib.study.estimate import Processor, estimate, held_seconds, processor, seconds, total
 from stlib.study.figures import BLUE, GREEN, ORANGE, RED, canvas
 from stlib.study.grid import Cell
 from stlib.study.html import Html, Text, plain, to_html
@@ -46,37 +46,27 @@ def study_sentence(cells: Sequence[Cell], records: Sequence[Record]) -> Text:
     costs = estimate(cells, records)
     processors: tuple[Processor, Processor] = ("CPU", "GPU")
     parts = []
-    for processor in processors:
-        hours, unknown = total(costs, processor)
+    for kind in processors:
+        hours, unknown = total(costs, kind)
         known = len(cells) - unknown
         parts.append(
-            f"On {processor}s, {known} of {len(cells)} runs would take {hours:,.0f} hours"
+            f"On {kind}s, {known} of {len(cells)} runs would take {hours:,.0f} hours"
             if known
-            else f"On {processor}s nothing has been measured"
+            else f"On {kind}s nothing has been measured"
         )
-    return Text("; ".join(parts) + ". The others have no record of their method and schedule to go by.")
-
-
-def seconds(record: Record) -> float:
-    """Of a whole run, training and evaluation."""
-    return record.runtime.train_seconds + record.runtime.evaluate_seconds
-
-
-def core_minutes(record: Record) -> float:
-    """Minutes of one core that a CPU run took: the study's proxy for energy."""
-    return seconds(record) * record.runtime.threads / 60
+    return Text(". ".join(parts) + ". The others have no record of their method and schedule to go by.")
 
 
 def spent(records: Iterable[Record]) -> Text:
     """Core hours and GPU hours in the records."""
     runs = [r for r in records if r.profile != "demo"]
-    on_cpu = [r for r in runs if r.runtime.device.startswith("CPU")]
-    gpu_seconds = sum(seconds(r) for r in runs if r not in on_cpu)
-    hours = sum(map(core_minutes, on_cpu)) / 60
+    hours = {
+        kind: sum(held_seconds(r) for r in runs if processor(r) == kind) / 3600 for kind in ("CPU", "GPU")
+    }
     share = median(r.runtime.evaluate_seconds / seconds(r) for r in runs) if runs else 0.0
     return Text(
-        f"The {len(runs)} recorded runs on MVTec AD took {hours:.1f} hours of one CPU core and "
-        f"{gpu_seconds / 3600:.1f} GPU hours; evaluation (maps, metrics, bootstrap and every other reading "
+        f"The {len(runs)} recorded runs on MVTec AD took {hours['CPU']:.1f} hours of one CPU core and "
+        f"{hours['GPU']:.1f} GPU hours; evaluation (maps, metrics, bootstrap and every other reading "
         f"of the same model) is {share:.0%} of a run in the median."
     )
 
@@ -89,16 +79,13 @@ def accuracy_against_cost(records: Iterable[Record], metrics: Sequence[Metric]) 
     runs = [
         r
         for r in records
-        if r.profile != "demo"
-        and r.status == "finished"
-        and not r.variant
-        and r.runtime.device.startswith("CPU")
+        if r.profile != "demo" and r.status == "finished" and not r.variant and processor(r) == "CPU"
     ]
     figure, axes = canvas(1, len(metrics), 3.2, share="")
     for axis, metric in zip(axes[0], metrics, strict=True):
         for (method, full), group in _groups(runs).items():
             marker, colour = MARKS[method]
-            points = [(core_minutes(r), r.metrics[metric]) for r in group if metric in r.metrics]
+            points = [(held_seconds(r) / 60, r.metrics[metric]) for r in group if metric in r.metrics]
             if points:
                 axis.plot(
                     *zip(*points),

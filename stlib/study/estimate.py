@@ -27,6 +27,21 @@ class Cost:
     """Which records the numbers come from."""
 
 
+def seconds(record: Record) -> float:
+    """Of a whole run, training and evaluation."""
+    return record.runtime.train_seconds + record.runtime.evaluate_seconds
+
+
+def held_seconds(record: Record) -> float:
+    """Seconds that a run held one GPU, or one core for each of its threads."""
+    return seconds(record) * (record.runtime.threads if processor(record) == "CPU" else 1)
+
+
+def processor(record: Record) -> Processor:
+    """What the run was made on."""
+    return "CPU" if record.runtime.device.startswith("CPU") else "GPU"
+
+
 def estimate(missing: Iterable[Cell], records: Iterable[Record]) -> list[Cost]:
     """Two lines per method, GPU and CPU, from finished records of that method under the same profile.
 
@@ -34,26 +49,23 @@ def estimate(missing: Iterable[Cell], records: Iterable[Record]) -> list[Cost]:
     """
     finished = [record for record in records if record.status == "finished"]
     return [
-        _cost(method, processor, runs, [r for r in finished if (r.method, r.profile) == (method, profile)])
+        _cost(method, kind, runs, [r for r in finished if (r.method, r.profile) == (method, profile)])
         for (method, profile), runs in Counter((c.method, c.profile) for c in missing).items()
-        for processor in ("GPU", "CPU")
+        for kind in ("GPU", "CPU")
     ]
 
 
-def total(costs: Iterable[Cost], processor: Processor) -> tuple[float, int]:
+def total(costs: Iterable[Cost], kind: Processor) -> tuple[float, int]:
     """Hours of all methods that have a record, and the number of runs whose cost is unknown."""
-    lines = [cost for cost in costs if cost.processor == processor]
+    lines = [cost for cost in costs if cost.processor == kind]
     return sum(cost.hours or 0.0 for cost in lines), sum(cost.runs for cost in lines if cost.hours is None)
 
 
-def _cost(method: str, processor: Processor, runs: int, records: Sequence[Record]) -> Cost:
-    timed = [r for r in records if r.runtime.device.startswith("CPU") == (processor == "CPU")]
+def _cost(method: str, kind: Processor, runs: int, records: Sequence[Record]) -> Cost:
+    timed = [r for r in records if processor(r) == kind]
     if not timed:
-        return Cost(method, processor, runs, None, None, "no record")
-    seconds = [r.runtime.train_seconds + r.runtime.evaluate_seconds for r in timed]
-    # a run holds one GPU, or as many cores as it has threads
-    width = [r.runtime.threads if processor == "CPU" else 1 for r in timed]
-    hours = runs * median(s * w for s, w in zip(seconds, width)) / 3600
+        return Cost(method, kind, runs, None, None, "no record")
+    hours = runs * median(map(held_seconds, timed)) / 3600
     where = ", ".join(sorted({f"{r.runtime.device}, {r.precision}" for r in timed}))
     source = f"{len(timed)} record{'s' if len(timed) > 1 else ''} on {where}"
-    return Cost(method, processor, runs, median(seconds), hours, source)
+    return Cost(method, kind, runs, median(map(seconds, timed)), hours, source)

@@ -6,13 +6,13 @@ from statistics import stdev
 
 from scipy.stats import mannwhitneyu
 
-from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
+from stlib.protocol import CATEGORIES, METRICS, PROFILES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
 from stlib.study.figures import good_and_defective
 from stlib.study.gains import Found
-from stlib.study.html import Html, Text, plain, to_html
-from stlib.study.paired import Key, pairs
+from stlib.study.html import Html, Text, plain, signed, to_html
 from stlib.study.records import Record
 from stlib.study.reported import METHOD_NAMES
+from stlib.study.sensitivity import Effect, effects, group
 from stlib.study.tables import METHODS, Row, comparable, comparison, rows_of, select
 
 FACTORS = (0.5, 1.0, 2.0)
@@ -89,23 +89,22 @@ def precisions(records: Sequence[Record]) -> Text:
         f"{count} in {name}" for name, count in sorted(Counter(r.precision for r in runs).items())
     )
     text = f"Trained on MVTec AD: {counts or 'no run'}. "
-    found = [
-        pair
+    lines = [
+        f"- {METHOD_NAMES[method]}, {profile} schedule, {METRICS[metric]}, {name}: {_change(found)}"
         for method in METHODS
-        for other in ("fp32", "bf16")
-        for pair in pairs(
-            [r for r in runs if r.variant or r.precision != other],
-            Key(method),
-            Key(method, f"precision={other}"),
-            "pixel_auroc",
-        )[:-1]
+        for profile in PROFILES
+        for labelled in (False, True)
+        for metric in ("image_auroc", "pixel_auroc", "pixel_ap")
+        for name, found in effects(group(runs, method, profile=profile, labelled=labelled), metric).items()
+        if "precision=" in name and found
     ]
-    if not found:
-        return Text(text + "Pairs of runs that differ in nothing else: **not run**.")
-    largest = max(abs(pair.difference) for pair in found)
-    return Text(
-        f"{text}Categories with paired runs: {len(found)}; largest change of pixel AUROC {largest:.4f}."
-    )
+    pairs = "Pairs of runs that differ in nothing else: "
+    return Text(text + pairs + ("\n\n" + "\n".join(lines) if lines else "**not run**."))
+
+
+def _change(found: Sequence[Effect]) -> str:
+    mean = found[-1]
+    return f"{signed(mean.change)} ({signed(mean.low)} to {signed(mean.high)}), {mean.category}"
 
 
 def sizes(records: Sequence[Record]) -> Text:

@@ -78,8 +78,7 @@ def group(
 ) -> Group:
     """The finished runs of a method under one profile, either those without labels or those with."""
     finished = [r for r in records if (r.method, r.profile, r.status) == (method, profile, "finished")]
-    clean = comparable(finished)
-    kept = [r for r in finished if r not in clean] if labelled else clean
+    kept = [r for r in finished if r.labels()] if labelled else comparable(finished)
     variants = [r for r in kept if r.variant.startswith(tuple(TRAINED_AGAIN))]
     return Group(method, [r for r in kept if not r.variant], variants)
 

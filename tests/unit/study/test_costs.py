@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from stlib.study import benchmarks, costs
+from stlib.study.estimate import held_seconds
 from stlib.study.grid import Cell
 from stlib.study.pages import NOT_RUN
 
@@ -78,13 +79,13 @@ def test_what_was_spent_counts_cores_and_leaves_the_demo_out(make_record):
     # the factory's run: see conftest; two of them on MVTec AD, one of the demo
     runs = [make_record("bottle", 0), make_record("grid", 0)]
     demo = make_record("bottle", 1).model_copy(update={"profile": "demo"})
-    hours = sum(map(costs.core_minutes, runs)) / 60
+    hours = sum(map(held_seconds, runs)) / 3600
     assert f"The 2 recorded runs on MVTec AD took {hours:.1f} hours of one CPU core" in costs.spent(
         [*runs, demo]
     )
     runtime = runs[0].runtime
-    expected = (runtime.train_seconds + runtime.evaluate_seconds) * runtime.threads / 60
-    assert costs.core_minutes(runs[0]) == pytest.approx(expected)
+    expected = (runtime.train_seconds + runtime.evaluate_seconds) * runtime.threads
+    assert held_seconds(runs[0]) == pytest.approx(expected)
     assert costs.spent([]).startswith("The 0 recorded runs")
 
 
@@ -103,7 +104,7 @@ def test_the_picture_tells_full_from_short_runs(make_record):
     leaking = make_record("grid", 1).model_copy(update={"variant": "data=B"})
     figure = costs.accuracy_against_cost([full, short, leaking], ("pixel_auroc",))
     filled, hollow = figure.axes[0].lines
-    assert filled.get_xdata() == pytest.approx([costs.core_minutes(full)])
+    assert filled.get_xdata() == pytest.approx([held_seconds(full) / 60])
     assert hollow.get_markerfacecolor() == "white"
     assert filled.get_markerfacecolor() != "white"
     plt.close(figure)

@@ -47,7 +47,7 @@ def test_precisions_are_counted_and_paired(make_record):
     runs.append(make_record(value=0.91, spread=0.0, precision="fp32", variant="precision=fp32"))
     text = reviewer.precisions(runs)
     assert "1 in bf16, 1 in fp32" in text
-    assert "paired runs: 1; largest change of pixel AUROC 0.0100" in text
+    assert "pixel AUROC, trained with precision=fp32: +0.010 (+0.010 to +0.010), mean of 1" in text
 
 
 def test_other_tolerances_flip_verdicts(make_record):

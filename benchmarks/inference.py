@@ -17,32 +17,10 @@ import torch
 from side_by_side import compare, options, report
 from torch import Tensor
 
-from stlib.detector import Card, Detector
+from stlib.detector import Detector
 from stlib.methods import METHODS, entry
-from stlib.protocol import TeacherInfo
 
 Works = dict[str, Callable[[], object]]
-
-
-def untrained(method: str) -> Detector:
-    """The paper's networks of `method` with random weights."""
-    config = entry(method).recipe("paper")
-    torch.manual_seed(0)
-    network = entry(method).empty_network(config)
-    for name, buffer in network.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.normal_(0, 0.1)
-    card = Card(
-        method=method,
-        variant="",
-        category="",
-        seed=0,
-        profile="paper",
-        config=config.model_dump(mode="json"),
-        teacher=TeacherInfo(source="random", file_sha256=None, pyramid_sha256="", missing=[]),
-    )
-    network.to(memory_format=torch.channels_last)
-    return Detector(card, network.eval().requires_grad_(False))
 
 
 def session(file: Path, threads: int, device: str) -> onnxruntime.InferenceSession:
@@ -65,7 +43,7 @@ def main(arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     found = {}
     for method in arguments.methods:
-        detector = untrained(method)
+        detector = Detector.untrained(method, "paper")
         side = detector.image_size
         images = torch.randint(256, (arguments.batch, 3, side, side)).byte()
         with tempfile.TemporaryDirectory() as folder:

@@ -134,26 +134,20 @@ def detect(
     from tqdm import tqdm
 
     from stlib.data.mvtec import images_in, read_images
-    from stlib.detector import Detector, write_map
+    from stlib.detector import Detector, map_paths, write_map
 
     try:
         trained = Detector.load(detector)
         files = [file for path in images for file in (images_in(path) if path.is_dir() else [path])]
-        names = [f"{file.parent.name}-{file.stem}.tiff" for file in files]
-        if maps and len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(
-                f"two of the images would write the map {twice}: detect them one folder at a time"
-            )
+        targets = map_paths(files, maps) if maps else []
         lines = csv.writer(sys.stdout, lineterminator="\n")
         lines.writerow(["image", "score"])
         for start in tqdm(range(0, len(files), 32), unit="batch", disable=len(files) <= 32):
             batch = files[start : start + 32]
             found = trained.maps(read_images(batch, trained.image_size), device=device)
             lines.writerows((file, f"{s:.6g}") for file, s in zip(batch, found.image.tolist(), strict=True))
-            if maps:
-                for name, pixel in zip(names[start : start + 32], found.pixel, strict=True):
-                    write_map(pixel, maps / name)
+            for target, pixel in zip(targets[start : start + 32], found.pixel):
+                write_map(pixel, target)
     except (ValueError, OSError, RuntimeError) as error:
         raise _refusal(error) from error
 

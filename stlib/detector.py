@@ -1,6 +1,7 @@
 """A trained detector as it is deployed: one file with weights and card, images in, anomaly maps out."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,29 @@ class Detector:
                 f"images are {tuple(images.shape)} of {images.dtype}: this detector takes "
                 f"(M, 3, {side}, {side}) uint8 RGB, see `stlib.data.mvtec.read_images`"
             )
-        return in_batches(self.network.to(device), images, batch_size, torch.device(device))
+        network = self.network.to(device).to(memory_format=torch.channels_last)  # as the run measured it
+        return in_batches(network, images, batch_size, torch.device(device))
+
+    @classmethod
+    def untrained(cls, method: str, profile: Profile) -> "Detector":
+        """The networks of a recipe with random weights: costs as much as a trained one, and knows nothing."""
+        config = entry(method).recipe(profile)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = entry(method).empty_network(config)
+            for name, buffer in network.named_buffers():
+                if name.endswith("running_mean"):
+                    buffer.normal_(0, 0.1)  # trivial statistics would hide a mistake in folding them
+        card = Card(
+            method=method,
+            variant="",
+            category="none",
+            seed=0,
+            profile=profile,
+            config=config.model_dump(mode="json"),
+            teacher=TeacherInfo(source="random", file_sha256=None, pyramid_sha256="", missing=[]),
+        )
+        return cls(card, network.eval().requires_grad_(False))
 
     def save(self, path: Path) -> None:
         """Write weights and card as one safetensors file. Raises OSError when it cannot be written."""
@@ -108,6 +131,16 @@ class Detector:
         part = path.with_name(path.name + ".part")
         program.save(part)
         part.replace(path)
+
+
+def map_paths(files: Sequence[Path], folder: Path) -> list[Path]:
+    """Where the map of every image goes. Raises ValueError when two images would write the same one."""
+    paths = [folder / f"{file.parent.name}-{file.stem}.tiff" for file in files]
+    if twice := [path for path, count in Counter(paths).items() if count > 1]:
+        raise ValueError(
+            f"two of the images would write the map {twice[0].name}: detect them one folder at a time"
+        )
+    return paths
 
 
 def write_map(anomaly_map: Tensor, path: Path) -> None:

@@ -11,31 +11,14 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from stlib.cli import app
-from stlib.detector import Card, Detector
-from stlib.methods import METHODS, entry
-from stlib.protocol import TeacherInfo
+from stlib.detector import Detector
+from stlib.methods import METHODS
 
 runner = CliRunner()
 
 
 def made(method: str) -> Detector:
-    """An untrained detector whose BatchNorm statistics are not the trivial ones."""
-    config = entry(method).recipe("demo")
-    card = Card(
-        method=method,
-        variant="",
-        category="plate",
-        seed=0,
-        profile="demo",
-        config=config.model_dump(mode="json"),
-        teacher=TeacherInfo(source="random", file_sha256=None, pyramid_sha256="0", missing=[]),
-    )
-    torch.manual_seed(0)
-    network = entry(method).empty_network(config)
-    for name, buffer in network.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.normal_(0, 0.1)
-    return Detector(card, network.eval())
+    return Detector.untrained(method, "demo")
 
 
 def images(detector: Detector, count: int = 3) -> torch.Tensor:

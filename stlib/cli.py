@@ -13,7 +13,7 @@ from stlib import paths
 from stlib.protocol import Precision, Profile
 
 if TYPE_CHECKING:
-    from stlib.study.records import Record
+    from stlib.study.records import Summary
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Student-teacher anomaly detectors, reproduced."
@@ -243,11 +243,11 @@ def queue(
     from stlib.files import write_atomic
     from stlib.protocol import CATEGORIES
     from stlib.study.queue import queue_text
-    from stlib.study.records import iter_records
+    from stlib.study.records import iter_summaries
 
     at_hand = [name for name in CATEGORIES if (data_root / name).is_dir()]
     try:
-        recorded = iter_records(records)
+        recorded = iter_summaries(records)
         if estimate:
             _print_estimate(list(recorded), grid)
             return
@@ -258,7 +258,7 @@ def queue(
     typer.echo(output)
 
 
-def _print_estimate(records: "list[Record]", grid: str) -> None:
+def _print_estimate(records: "list[Summary]", grid: str) -> None:
     from stlib.study.estimate import estimate, total
     from stlib.study.queue import missing, wanted
 
@@ -286,11 +286,11 @@ def readme(
     """Renew the table of results in README.md."""
     from stlib.files import write_atomic
     from stlib.study.readme import with_results
-    from stlib.study.records import load_records
+    from stlib.study.records import load_summaries
     from stlib.study.tables import METHODS
 
     try:
-        text = with_results(file.read_text(), load_records(records, rows=METHODS))
+        text = with_results(file.read_text(), load_summaries(records, rows=METHODS))
     except (OSError, ValueError) as error:
         raise _refusal(error) from error
     write_atomic(file, text.encode())

@@ -127,19 +127,26 @@ DTD_IMAGES = 5640
 """Images of the complete Describable Textures Dataset."""
 
 
-class History(BaseModel):
-    """What a training left to look at; goes into every record."""
+class Training(BaseModel):
+    """What was trained and tested."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     steps: int
     """Optimiser steps taken."""
     images_seen: int
     """Training images shown, repeats counted."""
-    curves: dict[str, list[float]]
-    """Named series, one value per epoch or per logging interval."""
     selected: dict[str, float]
     """Which checkpoint is tested and why, e.g. {'epoch': 87, 'val_score': 0.0012}."""
+
+
+class History(Training):
+    """What a training left to look at; goes into every record."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    curves: dict[str, list[float]]
+    """Named series, one value per epoch or per logging interval."""
 
 
 TOLERANCES: dict[Metric, float] = {

@@ -6,7 +6,7 @@ from statistics import fmean, median
 from stlib.protocol import CATEGORIES, METRICS, Metric, Profile
 from stlib.study.html import Html, Markup, plain, score, to_html
 from stlib.study.paired import Key, Pair, pairs, pairs_html
-from stlib.study.records import Record
+from stlib.study.records import Summary
 from stlib.study.reported import reported
 from stlib.study.tables import comparable, select
 
@@ -51,7 +51,7 @@ STEPS = (
 
 
 def rows_html(
-    records: Iterable[Record],
+    records: Iterable[Summary],
     profile: Profile,
     parameters: Mapping[str, int],
     categories: Sequence[str] = tuple(CATEGORIES),
@@ -80,7 +80,7 @@ def rows_html(
     return to_html(plain(lines), names)
 
 
-def _mean(runs: Sequence[Record], metric: Metric) -> str:
+def _mean(runs: Sequence[Summary], metric: Metric) -> str:
     """Mean over categories of the means over seeds."""
     groups = [
         [r.metrics[metric] for r in runs if r.category == c and metric in r.metrics] for c in CATEGORIES
@@ -89,13 +89,13 @@ def _mean(runs: Sequence[Record], metric: Metric) -> str:
     return score(fmean(fmean(group) for group in groups if group)) if any(groups) else "not run"
 
 
-def _step(runs: Sequence[Record]) -> str:
+def _step(runs: Sequence[Summary]) -> str:
     """Median seconds per training step, both stages together."""
     times = [r.runtime.train_seconds / r.history.steps for r in runs if r.history]
     return f"{median(times):.2f}" if times else "-"
 
 
-def steps(records: Iterable[Record], metric: Metric, profile: Profile) -> dict[str, list[Pair]]:
+def steps(records: Iterable[Summary], metric: Metric, profile: Profile) -> dict[str, list[Pair]]:
     """What each module gains over the row without it, on the same categories and seeds."""
     everything = list(records)
     found = {}
@@ -105,14 +105,14 @@ def steps(records: Iterable[Record], metric: Metric, profile: Profile) -> dict[s
     return found
 
 
-def steps_html(records: Iterable[Record], metric: Metric, profile: Profile) -> Markup:
+def steps_html(records: Iterable[Summary], metric: Metric, profile: Profile) -> Markup:
     """`steps` as a table: one line per category and mean."""
     return pairs_html(
         steps(records, metric, profile), f"{METRICS[metric]}, {profile} schedule: gain by module"
     )
 
 
-def choices_html(records: Iterable[Record], metric: Metric, profile: Profile) -> Markup:
+def choices_html(records: Iterable[Summary], metric: Metric, profile: Profile) -> Markup:
     """PFADSeg with one open choice changed, against PFADSeg as this study builds it."""
     everything = list(records)
     found = {

@@ -11,7 +11,7 @@ from stlib.study.estimate import Processor, estimate, held_seconds, processor, s
 from stlib.study.figures import BLUE, GREEN, ORANGE, RED, canvas
 from stlib.study.grid import Cell
 from stlib.study.html import Html, Text, plain, to_html
-from stlib.study.records import Record
+from stlib.study.records import Summary
 from stlib.study.reported import METHOD_NAMES
 
 MARKS = {"stpm": ("o", BLUE), "et_stpm": ("s", ORANGE), "destseg": ("^", GREEN), "pfadseg": ("D", RED)}
@@ -23,7 +23,7 @@ ALT = {
 }
 
 
-def study_html(cells: Sequence[Cell], records: Sequence[Record]) -> Html:
+def study_html(cells: Sequence[Cell], records: Sequence[Summary]) -> Html:
     """What the whole grid costs on GPUs or on CPUs, as far as there are records to tell."""
     rows: list[dict[str, object]] = [
         {
@@ -41,7 +41,7 @@ def study_html(cells: Sequence[Cell], records: Sequence[Record]) -> Html:
     )
 
 
-def study_sentence(cells: Sequence[Cell], records: Sequence[Record]) -> Text:
+def study_sentence(cells: Sequence[Cell], records: Sequence[Summary]) -> Text:
     """What is known of the whole, and what is not."""
     costs = estimate(cells, records)
     processors: tuple[Processor, Processor] = ("CPU", "GPU")
@@ -57,7 +57,7 @@ def study_sentence(cells: Sequence[Cell], records: Sequence[Record]) -> Text:
     return Text(". ".join(parts) + ". The others have no record of their method and schedule to go by.")
 
 
-def spent(records: Iterable[Record]) -> Text:
+def spent(records: Iterable[Summary]) -> Text:
     """Core hours and GPU hours in the records."""
     runs = [r for r in records if r.profile != "demo"]
     hours = {
@@ -71,7 +71,7 @@ def spent(records: Iterable[Record]) -> Text:
     )
 
 
-def accuracy_against_cost(records: Iterable[Record], metrics: Sequence[Metric]) -> Figure:
+def accuracy_against_cost(records: Iterable[Summary], metrics: Sequence[Metric]) -> Figure:
     """Score over core minutes, a point per run of a method as published, on a CPU.
 
     Filled: the paper's schedule and setting. Hollow: with a label, such as a shortened schedule.
@@ -105,8 +105,8 @@ def accuracy_against_cost(records: Iterable[Record], metrics: Sequence[Metric]) 
     return figure
 
 
-def _groups(runs: Iterable[Record]) -> dict[tuple[str, bool], list[Record]]:
-    groups: dict[tuple[str, bool], list[Record]] = {}
+def _groups(runs: Iterable[Summary]) -> dict[tuple[str, bool], list[Summary]]:
+    groups: dict[tuple[str, bool], list[Summary]] = {}
     for run in runs:
         groups.setdefault((run.method, not run.labels()), []).append(run)
     return groups

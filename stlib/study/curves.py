@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -51,10 +52,13 @@ def against_epochs(frame: pd.DataFrame, metric: Metric) -> Figure:
     names = list(dict.fromkeys(frame["category"])) or [""]
     figure, axes = canvas(1, len(names), 2.8)
     for axis, name in zip(axes[0], names, strict=True):
-        for seed, group in frame[frame["category"] == name].groupby("seed"):
-            line = group.sort_values("epochs")
-            bounds = np.abs(line[["low", "high"]].to_numpy().T - line["score"].to_numpy())
-            axis.errorbar(line["epochs"], line["score"], bounds, marker="o", capsize=3, label=f"seed {seed}")
+        runs = frame[frame["category"] == name].sort_values("epochs")
+        seeds = {seed: group[["epochs", "score"]].to_numpy() for seed, group in runs.groupby("seed")}
+        colours = dict(zip(seeds, cycle(sns.color_palette("colorblind")), strict=False))
+        own = [colours[seed] for seed in runs["seed"]]
+        axis.add_collection(LineCollection(list(seeds.values()), colors=list(colours.values())))
+        axis.vlines(runs["epochs"], runs["low"], runs["high"], own)
+        axis.scatter(runs["epochs"], runs["score"], c=own, zorder=3)
         axis.set(title=name, xlabel="full epochs")
     axes[0, 0].set_ylabel(METRICS[metric])
     return figure

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Literal
 
 from stlib.study.grid import Cell
-from stlib.study.records import Record
+from stlib.study.records import Summary
 
 Processor = Literal["GPU", "CPU"]
 
@@ -27,22 +27,22 @@ class Cost:
     """Which records the numbers come from."""
 
 
-def seconds(record: Record) -> float:
+def seconds(record: Summary) -> float:
     """Of a whole run, training and evaluation."""
     return record.runtime.train_seconds + record.runtime.evaluate_seconds
 
 
-def held_seconds(record: Record) -> float:
+def held_seconds(record: Summary) -> float:
     """Seconds that a run held one GPU, or one core for each of its threads."""
     return seconds(record) * (record.runtime.threads if processor(record) == "CPU" else 1)
 
 
-def processor(record: Record) -> Processor:
+def processor(record: Summary) -> Processor:
     """What the run was made on."""
     return "CPU" if record.runtime.device.startswith("CPU") else "GPU"
 
 
-def estimate(missing: Iterable[Cell], records: Iterable[Record]) -> list[Cost]:
+def estimate(missing: Iterable[Cell], records: Iterable[Summary]) -> list[Cost]:
     """Two lines per method, GPU and CPU, from finished records of that method under the same profile.
 
     Variants count as their method. A teacher's fine-tuning, made once for many runs, is not in it.
@@ -61,7 +61,7 @@ def total(costs: Iterable[Cost], kind: Processor) -> tuple[float, int]:
     return sum(cost.hours or 0.0 for cost in lines), sum(cost.runs for cost in lines if cost.hours is None)
 
 
-def _cost(method: str, kind: Processor, runs: int, records: Sequence[Record]) -> Cost:
+def _cost(method: str, kind: Processor, runs: int, records: Sequence[Summary]) -> Cost:
     timed = [r for r in records if processor(r) == kind]
     if not timed:
         return Cost(method, kind, runs, None, None, "no record")

@@ -9,7 +9,7 @@ from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, Metric, Pro
 from stlib.study.html import Html, Markup, Text, plain, signed, to_html
 from stlib.study.pages import NOT_RUN
 from stlib.study.paired import Key, Pair, pairs
-from stlib.study.records import Record
+from stlib.study.records import Summary
 from stlib.study.reported import METHOD_NAMES, reported
 from stlib.study.tables import METHODS
 
@@ -77,7 +77,7 @@ class Found:
     """One per category and the mean; empty when no pair was run."""
 
 
-def found(records: Iterable[Record], profile: Profile = "paper") -> list[Found]:
+def found(records: Iterable[Summary], profile: Profile = "paper") -> list[Found]:
     """Every claim of `GAINS` with the runs that bear on it."""
     everything = list(records)
     results = []

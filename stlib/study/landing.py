@@ -6,7 +6,7 @@ from stlib.protocol import METRICS, Metric
 from stlib.study.gains import Found, reservations
 from stlib.study.html import Html, plain, score, signed, to_html
 from stlib.study.pages import NOT_RUN, verdict_html
-from stlib.study.records import Record
+from stlib.study.records import Summary
 from stlib.study.reported import METHOD_NAMES, reported
 from stlib.study.tables import comparable, comparison, rows_of, select
 
@@ -25,13 +25,13 @@ LEVELS: tuple[tuple[str, Metric], ...] = (
 """The scores that the papers' abstracts state."""
 
 
-def claims_html(records: Sequence[Record], results: Sequence[Found]) -> Html:
+def claims_html(records: Sequence[Summary], results: Sequence[Found]) -> Html:
     """Levels first, then the claims that one method beats another (`gains.found`)."""
     rows = [_level(records, *level) for level in LEVELS] + [_gain(item) for item in results]
     return to_html(plain(rows), "The papers' claims and what paired, recorded runs show")
 
 
-def _level(records: Sequence[Record], method: str, metric: Metric) -> dict[str, object]:
+def _level(records: Sequence[Summary], method: str, metric: Metric) -> dict[str, object]:
     """A method reaches a score, as a mean over the categories."""
     printed = reported(method, metric)
     row = rows_of(comparison(records, method, metric))[-1]

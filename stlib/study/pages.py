@@ -8,7 +8,7 @@ import pandas as pd
 
 from stlib.protocol import CATEGORIES, METRICS, PROFILES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
 from stlib.study.html import Html, Markup, Text, plain, score, signed, to_html
-from stlib.study.records import Record, record_path
+from stlib.study.records import Summary, record_path
 from stlib.study.reported import METHOD_NAMES, reported
 from stlib.study.runs import caption, rerun_command
 from stlib.study.tables import (
@@ -83,7 +83,7 @@ def _links(paths: Iterable[str]) -> Html:
     return Html(", ".join(link.format(url=RECORDS_URL, path=path, seed=seed) for path, seed in seeds.items()))
 
 
-def comparison_caption(records: Sequence[Record], method: str, metric: Metric) -> str:
+def comparison_caption(records: Sequence[Summary], method: str, metric: Metric) -> str:
     """What a table of comparison holds, and how its runs were made."""
     runs = comparable(select(records, method))
     return (
@@ -104,7 +104,7 @@ def differing_html(frames: Sequence[pd.DataFrame]) -> Markup:
     return comparison_html(found, "Categories whose verdict is lower or higher", first="Category and metric")
 
 
-def means_html(records: Sequence[Record], method: str, metrics: Sequence[Metric]) -> Markup:
+def means_html(records: Sequence[Summary], method: str, metrics: Sequence[Metric]) -> Markup:
     """`tables.means` of one method; one line where no run can be judged."""
     frame = means(records, method, metrics)
     if all(row.verdict == "not run" for row in rows_of(frame)):
@@ -113,7 +113,7 @@ def means_html(records: Sequence[Record], method: str, metrics: Sequence[Metric]
     return comparison_html(frame, caption, first="Metric, categories")
 
 
-def metrics_html(records: Sequence[Record], method: str, metrics: Sequence[Metric]) -> Html:
+def metrics_html(records: Sequence[Summary], method: str, metrics: Sequence[Metric]) -> Html:
     """Several metrics side by side: reproduced score, reported score where there is one, and verdict."""
     frames = {metric: comparison(records, method, metric) for metric in metrics}
     columns: dict[str, object] = {
@@ -153,7 +153,7 @@ def sensitivity_html(frame: pd.DataFrame, caption: str) -> Markup:
     return to_html(plain(shown), caption)
 
 
-def scores_html(records: Sequence[Record], metrics: Sequence[Metric], caption: str) -> Markup:
+def scores_html(records: Sequence[Summary], metrics: Sequence[Metric], caption: str) -> Markup:
     """Every finished run on a line of its own with its labels: for runs that no table compares."""
     rows: list[dict[str, object]] = [
         {
@@ -167,12 +167,12 @@ def scores_html(records: Sequence[Record], metrics: Sequence[Metric], caption: s
     return to_html(plain(rows), caption) if rows else NOT_RUN
 
 
-def _named(record: Record) -> str:
+def _named(record: Summary) -> str:
     variant = f" (variant {record.variant})" if record.variant else ""
     return f"{METHOD_NAMES[record.method]}{variant}, {record.category}, seed {record.seed}"
 
 
-def rerun_html(records: Sequence[Record]) -> Markup:
+def rerun_html(records: Sequence[Summary]) -> Markup:
     """Per run the command that repeats it, ready to copy, and its record."""
     link = '<a href="{url}" download>{name}</a>'
     # the class brings a copy button
@@ -188,7 +188,7 @@ def rerun_html(records: Sequence[Record]) -> Markup:
     return to_html(plain(rows), "Records, and the commands that repeat them") if rows else NOT_RUN
 
 
-def methods_html(records: Sequence[Record], metric: Metric) -> Html:
+def methods_html(records: Sequence[Summary], metric: Metric) -> Html:
     """Reproduced scores of every method side by side, with a label where a run is not the paper's setting."""
     columns: dict[str, object] = {}
     for method, name in STUDIED.items():

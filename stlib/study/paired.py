@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, Metric, Profile
 from stlib.study.html import Markup, Text, plain, score, signed, to_html
 from stlib.study.pages import NOT_RUN
-from stlib.study.records import Record
+from stlib.study.records import Summary
 from stlib.study.tables import INTERVAL, select
 
 Answer = Literal["gain", "loss", "no difference to be seen", "not run"]
@@ -62,7 +62,7 @@ class Pair:
         return len(self.seeds) < SEEDS_FOR_A_VERDICT
 
 
-def pairs(records: Iterable[Record], first: Key, second: Key, metric: Metric) -> list[Pair]:
+def pairs(records: Iterable[Summary], first: Key, second: Key, metric: Metric) -> list[Pair]:
     """A pair per category in which both methods have a finished run with the same seed, on the same data.
 
     The last one is the mean over these categories; empty when there is no pair. Runs may carry labels: both
@@ -74,7 +74,7 @@ def pairs(records: Iterable[Record], first: Key, second: Key, metric: Metric) ->
     return compare([(sides[0][place], sides[1][place]) for place in sorted(places)], metric)
 
 
-def compare(couples: Iterable[tuple[Record, Record]], metric: Metric) -> list[Pair]:
+def compare(couples: Iterable[tuple[Summary, Summary]], metric: Metric) -> list[Pair]:
     """Second minus first of runs that belong together, by category, and the mean over the categories last.
 
     Couples on different data are left out; empty when none remains.
@@ -92,12 +92,12 @@ def compare(couples: Iterable[tuple[Record, Record]], metric: Metric) -> list[Pa
     return [*found, _mean(found, np.mean(draws, axis=0))]
 
 
-def _by_place(records: Sequence[Record], key: Key, metric: Metric) -> dict[tuple[str, int], Record]:
+def _by_place(records: Sequence[Summary], key: Key, metric: Metric) -> dict[tuple[str, int], Summary]:
     runs = select(records, key.method, profile=key.profile, variant=key.variant)
     return {(r.category, r.seed): r for r in runs if r.status == "finished" and r.bootstrap.get(metric)}
 
 
-def _replicates(matched: Sequence[tuple[Record, Record]], metric: Metric) -> NDArray[np.float64]:
+def _replicates(matched: Sequence[tuple[Summary, Summary]], metric: Metric) -> NDArray[np.float64]:
     """(R,) differences of the mean over seeds, for test images and seeds drawn with replacement."""
     differences = np.array([np.subtract(b.bootstrap[metric], a.bootstrap[metric]) for a, b in matched])
     seeds, count = differences.shape
@@ -106,7 +106,7 @@ def _replicates(matched: Sequence[tuple[Record, Record]], metric: Metric) -> NDA
 
 
 def _pair(
-    category: str, matched: Sequence[tuple[Record, Record]], metric: Metric, replicates: NDArray[np.float64]
+    category: str, matched: Sequence[tuple[Summary, Summary]], metric: Metric, replicates: NDArray[np.float64]
 ) -> Pair:
     first = float(np.mean([a.metrics[metric] for a, _ in matched]))
     second = float(np.mean([b.metrics[metric] for _, b in matched]))

@@ -14,7 +14,7 @@ from scipy.stats import friedmanchisquare, studentized_range
 
 from stlib.protocol import CATEGORIES, METRICS, Metric
 from stlib.study.html import Text
-from stlib.study.records import Record
+from stlib.study.records import Summary
 from stlib.study.reported import METHOD_NAMES, PAPERS, load_reported
 from stlib.study.tables import METHODS, comparable, select
 
@@ -78,7 +78,7 @@ def friedman(scores: pd.DataFrame) -> float | None:
     return float(friedmanchisquare(*(scores[name] for name in scores)).pvalue)
 
 
-def measured(records: Iterable[Record], metric: Metric, methods: Iterable[str] = METHODS) -> pd.DataFrame:
+def measured(records: Iterable[Summary], metric: Metric, methods: Iterable[str] = METHODS) -> pd.DataFrame:
     """Means over seeds of the comparable runs: a row per category that every method with a run has.
 
     Methods without a comparable run are left out.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from stlib.protocol import CATEGORIES, METRICS, Metric
-from stlib.study.records import Record
+from stlib.study.records import Summary
 from stlib.study.reported import METHOD_NAMES
 from stlib.study.runs import caption
 from stlib.study.tables import METHODS, Row, comparison, rows_of, select
@@ -13,7 +13,7 @@ END = "<!-- results: end -->"
 COLUMNS: tuple[Metric, ...] = ("image_auroc", "pixel_auroc")
 
 
-def with_results(readme: str, records: Sequence[Record]) -> str:
+def with_results(readme: str, records: Sequence[Summary]) -> str:
     """`readme` with everything between its two markers replaced by the current results.
 
     Raises ValueError when a marker is missing.
@@ -26,7 +26,7 @@ def with_results(readme: str, records: Sequence[Record]) -> str:
     return "\n\n".join([head + BEGIN, *sections, END + tail])
 
 
-def _section(records: Sequence[Record], method: str) -> str:
+def _section(records: Sequence[Summary], method: str) -> str:
     """One method: a line per category that has a run, the mean, and how the runs were made."""
     columns = [rows_of(comparison(records, method, metric)) for metric in COLUMNS]
     lines = list(zip(*columns, strict=True))

@@ -4,27 +4,28 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import stdev
 
-from scipy.stats import mannwhitneyu
+import numpy as np
+from scipy.stats import rankdata
 
 from stlib.protocol import CATEGORIES, METRICS, PROFILES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
 from stlib.study.figures import good_and_defective
 from stlib.study.gains import Found
 from stlib.study.html import Html, Text, plain, signed, to_html
-from stlib.study.records import Record
+from stlib.study.records import Record, Run, Summary
 from stlib.study.reported import METHOD_NAMES
-from stlib.study.sensitivity import Effect, effects, group
+from stlib.study.sensitivity import Effect, group, trained_again
 from stlib.study.tables import METHODS, Row, comparable, comparison, rows_of, select
 
 FACTORS = (0.5, 1.0, 2.0)
 """Of the tolerances: as fixed, half and double."""
 
 
-def _finished(records: Iterable[Record]) -> list[Record]:
+def _finished(records: Iterable[Run]) -> list[Run]:
     """On MVTec AD, whatever their labels."""
     return [r for r in records if r.status == "finished" and r.dataset.name == "MVTec AD"]
 
 
-def coverage_html(records: Sequence[Record]) -> Html:
+def coverage_html(records: Sequence[Summary]) -> Html:
     """Per method how many categories and seeds stand behind it, and what cannot be judged."""
     rows: list[dict[str, object]] = []
     for method in METHODS:
@@ -47,7 +48,7 @@ def coverage_html(records: Sequence[Record]) -> Html:
     return to_html(plain(rows), "What stands behind the verdicts")
 
 
-def teachers(records: Sequence[Record]) -> Text:
+def teachers(records: Sequence[Summary]) -> Text:
     """Where the weights came from, what they lack, and which runs that touches."""
     runs = _finished(records)
     sources = Counter(r.teacher.source for r in runs)
@@ -64,7 +65,7 @@ def teachers(records: Sequence[Record]) -> Text:
     )
 
 
-def seed_spread_html(records: Sequence[Record], metrics: Sequence[Metric]) -> Html:
+def seed_spread_html(records: Sequence[Summary], metrics: Sequence[Metric]) -> Html:
     """Standard deviation over seeds where two or more can be compared, beside the tolerance."""
     rows: list[dict[str, object]] = [{"Where": "tolerance"} | {METRICS[m]: TOLERANCES[m] for m in metrics}]
     for method in METHODS:
@@ -77,12 +78,12 @@ def seed_spread_html(records: Sequence[Record], metrics: Sequence[Metric]) -> Ht
     return to_html(plain(rows), "Standard deviation over seeds")
 
 
-def _spread(group: Sequence[Record], metric: Metric) -> float | None:
+def _spread(group: Sequence[Summary], metric: Metric) -> float | None:
     values = [r.metrics[metric] for r in group if metric in r.metrics]
     return stdev(values) if len(values) > 1 else None
 
 
-def precisions(records: Sequence[Record]) -> Text:
+def precisions(records: Sequence[Summary]) -> Text:
     """In which arithmetic the runs trained, and how many pairs show what that changes."""
     runs = _finished(records)
     counts = ", ".join(
@@ -95,7 +96,9 @@ def precisions(records: Sequence[Record]) -> Text:
         for profile in PROFILES
         for labelled in (False, True)
         for metric in ("image_auroc", "pixel_auroc", "pixel_ap")
-        for name, found in effects(group(runs, method, profile=profile, labelled=labelled), metric).items()
+        for name, found in trained_again(
+            group(runs, method, profile=profile, labelled=labelled), metric
+        ).items()
         if "precision=" in name and found
     ]
     pairs = "Pairs of runs that differ in nothing else: "
@@ -107,14 +110,14 @@ def _change(found: Sequence[Effect]) -> str:
     return f"{signed(mean.change)} ({signed(mean.low)} to {signed(mean.high)}), {mean.category}"
 
 
-def sizes(records: Sequence[Record]) -> Text:
+def sizes(records: Sequence[Summary]) -> Text:
     """The sides of the images that the runs saw."""
     found = Counter(r.dataset.image_size for r in _finished(records))
     told = ", ".join(f"{count} at {side} x {side}" for side, count in sorted(found.items()))
     return Text(f"Runs on MVTec AD: {told or 'none'}.")
 
 
-def short_runs(records: Sequence[Record]) -> Text:
+def short_runs(records: Sequence[Summary]) -> Text:
     """How many runs of the methods with a short schedule there are, how long, and how many are full."""
     lines = []
     for method in METHODS:
@@ -127,23 +130,23 @@ def short_runs(records: Sequence[Record]) -> Text:
     return Text("\n".join(lines))
 
 
-def _judged(records: Sequence[Record]) -> list[tuple[Metric, Row]]:
+def judged(records: Sequence[Summary]) -> list[tuple[Metric, Row]]:
     """Every line of every comparison that has a verdict, means left out."""
     lines = [
         (m, row)
         for method in METHODS
+        for runs in [select(records, method)]
         for m in METRICS
-        for row in rows_of(comparison(records, method, m))[:-1]
+        for row in rows_of(comparison(runs, method, m))[:-1]
     ]
     return [(m, row) for m, row in lines if row.difference is not None]
 
 
-def tolerances_html(records: Sequence[Record]) -> Html:
+def tolerances_html(verdicts: Sequence[tuple[Metric, Row]]) -> Html:
     """How many verdicts would be 'agrees' with other tolerances, and which factor just makes all agree."""
-    judged = _judged(records)
     rows: list[dict[str, object]] = []
     for metric in METRICS:
-        shares = [abs(row.difference or 0.0) / TOLERANCES[metric] for m, row in judged if m == metric]
+        shares = [abs(row.difference or 0.0) / TOLERANCES[metric] for m, row in verdicts if m == metric]
         if shares:
             within = {f"agree at x {f:g}": sum(share <= f + 1e-9 for share in shares) for f in FACTORS}
             line = {"Metric": METRICS[metric], "Tolerance": TOLERANCES[metric], "Verdicts": len(shares)}
@@ -151,34 +154,34 @@ def tolerances_html(records: Sequence[Record]) -> Html:
     return to_html(plain(rows), "Verdicts per category if the tolerances were others")
 
 
-def counted_again(records: Sequence[Record]) -> Text:
-    """Image AUROC from the records' image scores, by SciPy's rank test instead of this study's code."""
+def counted_again(records: Iterable[Record]) -> Text:
+    """Image AUROC from the records' image scores, from SciPy's ranks instead of this study's code."""
     differences = []
     for record in _finished(records):
         good, defective = good_and_defective(record)
         if "image_auroc" in record.metrics:
-            won = mannwhitneyu(defective, good).statistic / (len(good) * len(defective))
-            differences.append(abs(float(won) - record.metrics["image_auroc"]))
+            ranks = rankdata(np.concatenate([defective, good]))[: len(defective)]
+            won = ranks.mean() - (len(defective) + 1) / 2  # Mann and Whitney's U, per defective image
+            differences.append(abs(float(won / len(good)) - record.metrics["image_auroc"]))
     largest = f"{max(differences):.1g}" if differences else "-"
     return Text(
         f"Image AUROC counted again by SciPy in {len(differences)} records: largest difference {largest}."
     )
 
 
-def rules(records: Sequence[Record], found: Sequence[Found]) -> Text:
+def rules(verdicts: Sequence[tuple[Metric, Row]], found: Sequence[Found]) -> Text:
     """How many verdicts and claims there are to be wrong about, and on how little they rest."""
-    judged = _judged(records)
-    few = sum(row.provisional for _, row in judged)
+    few = sum(row.provisional for _, row in verdicts)
     means = [item.pairs[-1] for item in found if item.pairs]
     alone = sum(len(pair.seeds) == 1 for pair in means)
     return Text(
-        f"Verdicts per category and metric: {len(judged)}, {few} of them provisional. Claims that one method "
-        f"beats another: {len(found)}, {len(means)} with paired runs, {alone} of these on one seed, where "
-        "the interval leaves out chance in the training."
+        f"Verdicts per category and metric: {len(verdicts)}, {few} of them provisional. Claims that one "
+        f"method beats another: {len(found)}, {len(means)} with paired runs, {alone} of these on one seed, "
+        "where the interval leaves out chance in the training."
     )
 
 
-def provenance(records: Sequence[Record]) -> Text:
+def provenance(records: Sequence[Summary]) -> Text:
     """From how many commits the runs came, and whether the code was the committed one."""
     runs = _finished(records)
     commits = {r.runtime.commit for r in runs if r.runtime.commit}

@@ -9,7 +9,7 @@ from statistics import median
 import pandas as pd
 
 from stlib.protocol import History
-from stlib.study.records import Record, Runtime
+from stlib.study.records import Record, Runtime, Summary
 from stlib.study.reported import METHOD_NAMES
 from stlib.study.tables import comparable, select
 
@@ -21,7 +21,7 @@ def histories(records: Iterable[Record], method: str, categories: Iterable[str])
     return {name: trainings for name, trainings in found.items() if trainings}
 
 
-def caption(records: Sequence[Record]) -> str:
+def caption(records: Sequence[Summary]) -> str:
     """How the finished runs among `records` were made: number, seeds, precision, teacher and device."""
     runs = [r for r in records if r.status == "finished"]
     if not runs:
@@ -41,7 +41,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def rerun_command(record: Record) -> str:
+def rerun_command(record: Summary) -> str:
     """The shell command that makes this record again; a weight file is named, its folder is the reader's."""
     known = {"torchvision IMAGENET1K_V1": "torchvision", "demo": "demo", "random": "random"}
     teacher = known.get(record.teacher.source, f"path/to/{record.teacher.source}")
@@ -54,7 +54,7 @@ def rerun_command(record: Record) -> str:
     )
 
 
-def runtimes(records: Iterable[Record]) -> pd.DataFrame:
+def runtimes(records: Iterable[Summary]) -> pd.DataFrame:
     """Median minutes and largest memory of the finished runs per method, profile, device and precision.
 
     Reads `records` once and keeps none of them.

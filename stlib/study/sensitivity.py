@@ -8,6 +8,7 @@ in `stlib.study.paired`, and have an interval.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean
 
 import pandas as pd
@@ -17,7 +18,7 @@ from stlib.study.gains import claimed
 from stlib.study.html import Html, Markup, Text, plain, signed, to_html
 from stlib.study.pages import NOT_RUN
 from stlib.study.paired import compare
-from stlib.study.records import Record
+from stlib.study.records import Summary
 from stlib.study.reported import METHOD_NAMES
 from stlib.study.tables import comparable
 
@@ -64,17 +65,17 @@ Effects = dict[str, list[Effect]]
 """By choice: an effect per category and their mean; no effect where the choice was not run."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Runs that may enter one mean: the method as published, and the variants that change one choice."""
 
     method: str
-    runs: Sequence[Record]
-    variants: Sequence[Record]
+    runs: Sequence[Summary]
+    variants: Sequence[Summary]
 
 
 def group(
-    records: Iterable[Record], method: str, *, profile: Profile = "paper", labelled: bool = False
+    records: Iterable[Summary], method: str, *, profile: Profile = "paper", labelled: bool = False
 ) -> Group:
     """The finished runs of a method under one profile, either those without labels or those with."""
     finished = [r for r in records if (r.method, r.profile, r.status) == (method, profile, "finished")]
@@ -83,6 +84,7 @@ def group(
     return Group(method, [r for r in kept if not r.variant], variants)
 
 
+@cache  # three parts of the chapter look at the same ones
 def effects(chosen: Group, metric: Metric) -> Effects:
     """Every choice with its effects on `metric`: those read again, then seeds, then other trainings.
 
@@ -97,10 +99,10 @@ def effects(chosen: Group, metric: Metric) -> Effects:
         for key, words in READ_AGAIN.items()
         if key in known and not key.startswith(blind)
     }
-    return found | _seeds(chosen.runs, metric) | _trained_again(chosen, metric)
+    return found | _seeds(chosen.runs, metric) | trained_again(chosen, metric)
 
 
-def _read_again(runs: Sequence[Record], key: str, metric: Metric) -> list[Effect]:
+def _read_again(runs: Sequence[Summary], key: str, metric: Metric) -> list[Effect]:
     """Means over seeds by category, and the mean over categories with their range."""
     changes: dict[str, list[float]] = {}
     for run in runs:
@@ -114,7 +116,7 @@ def _read_again(runs: Sequence[Record], key: str, metric: Metric) -> list[Effect
     return [*found, Effect(f"mean of {len(found)}", fmean(values), *bounds)]
 
 
-def _seeds(runs: Sequence[Record], metric: Metric) -> Effects:
+def _seeds(runs: Sequence[Summary], metric: Metric) -> Effects:
     """The first seed's runs, each paired with that of another seed."""
     first, *others = sorted({run.seed for run in runs}) or [0]
     if not others:
@@ -128,7 +130,7 @@ def _seeds(runs: Sequence[Record], metric: Metric) -> Effects:
     return {f"seed {other} instead of {first}": _paired(found, metric) for other, found in couples.items()}
 
 
-def _trained_again(chosen: Group, metric: Metric) -> Effects:
+def trained_again(chosen: Group, metric: Metric) -> Effects:
     """The study's own runs, each paired with the variant's run of the same category and seed."""
     own = {(run.category, run.seed): run for run in chosen.runs if run.bootstrap.get(metric)}
     found: Effects = {}
@@ -144,7 +146,7 @@ def _trained_again(chosen: Group, metric: Metric) -> Effects:
     return found
 
 
-def _paired(couples: Iterable[tuple[Record, Record]], metric: Metric) -> list[Effect]:
+def _paired(couples: Iterable[tuple[Summary, Summary]], metric: Metric) -> list[Effect]:
     found = compare(couples, metric)
     return [Effect(p.category, p.difference, p.low, p.high, paired=True) for p in found]
 
@@ -233,7 +235,7 @@ def against_claims(chosen: Group, metrics: Sequence[Metric] = GAINED) -> Text:
     return Text("\n".join(lines))
 
 
-def readings(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
+def readings(records: Iterable[Summary], metric: Metric) -> pd.DataFrame:
     """Every finished run on a line of its own: as tested, and the same networks' maps read in other ways."""
     rows = {
         f"{r.variant or 'as published'}, {r.category}, seed {r.seed}": {

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric, Profile
-from stlib.study.records import Record
+from stlib.study.records import Run, Summary
 from stlib.study.reported import METHOD_NAMES, PAPERS, reported
 
 Verdict = Literal["agrees", "lower", "higher", "not run", "not comparable", "not reported"]
@@ -69,19 +69,19 @@ def verdict(reproduced: float | None, reported: float | None, metric: Metric) ->
 
 
 def select(
-    records: Iterable[Record], method: str, *, profile: Profile = "paper", variant: str = ""
-) -> list[Record]:
+    records: Iterable[Run], method: str, *, profile: Profile = "paper", variant: str = ""
+) -> list[Run]:
     """All runs of one method, variant and profile, failed ones included."""
     return [r for r in records if (r.method, r.profile, r.variant) == (method, profile, variant)]
 
 
-def comparable(records: Iterable[Record]) -> list[Record]:
+def comparable(records: Iterable[Run]) -> list[Run]:
     """The finished runs that may enter a mean or a verdict: those without labels."""
     return [r for r in records if r.status == "finished" and not r.labels()]
 
 
 def comparison(
-    records: Iterable[Record], method: str, metric: Metric, *, profile: Profile = "paper", variant: str = ""
+    records: Iterable[Summary], method: str, metric: Metric, *, profile: Profile = "paper", variant: str = ""
 ) -> pd.DataFrame:
     """Reported and reproduced: the fields of `Row`, one row per MVTec AD category and one for the mean.
 
@@ -96,7 +96,7 @@ def comparison(
     return frame
 
 
-def _category_row(runs: list[Record], method: str, metric: Metric, category: str, variant: str) -> Row:
+def _category_row(runs: list[Summary], method: str, metric: Metric, category: str, variant: str) -> Row:
     printed = reported(method, metric, category, variant=variant)
     told = printed.number if printed else None
     clean = [r for r in comparable(runs) if metric in r.metrics]
@@ -123,7 +123,7 @@ def _category_row(runs: list[Record], method: str, metric: Metric, category: str
     )
 
 
-def _mean_row(rows: Sequence[Row], groups: dict[str, list[Record]], metric: Metric) -> Row:
+def _mean_row(rows: Sequence[Row], groups: dict[str, list[Summary]], metric: Metric) -> Row:
     """The mean over the comparable categories, beside the reported mean of the same categories."""
     measured = [row for row in rows if row.verdict not in ("not run", "not comparable")]
     measured = [row for row in measured if row.reported_number is not None] or measured
@@ -153,7 +153,7 @@ def _mean_row(rows: Sequence[Row], groups: dict[str, list[Record]], metric: Metr
     )
 
 
-def _spread_of_mean(runs: Sequence[Sequence[Record]], metric: Metric) -> float | None:
+def _spread_of_mean(runs: Sequence[Sequence[Summary]], metric: Metric) -> float | None:
     """Standard deviation over seeds of the mean over categories; None unless all share the same seeds."""
     by_seed = [{r.seed: r.metrics[metric] for r in group} for group in runs]
     if len(by_seed[0]) < 2 or any(scores.keys() != by_seed[0].keys() for scores in by_seed):
@@ -161,7 +161,7 @@ def _spread_of_mean(runs: Sequence[Sequence[Record]], metric: Metric) -> float |
     return stdev(fmean(scores[seed] for scores in by_seed) for seed in by_seed[0])
 
 
-def _draws(runs: Iterable[Record], metric: Metric) -> list[list[float]]:
+def _draws(runs: Iterable[Summary], metric: Metric) -> list[list[float]]:
     return [r.bootstrap[metric] for r in runs if r.bootstrap.get(metric)]
 
 
@@ -181,7 +181,7 @@ def _is_provisional(rule: Verdict, seeds: int) -> bool:
     return rule in ("agrees", "lower", "higher") and seeds < SEEDS_FOR_A_VERDICT
 
 
-def _note(runs: list[Record], shown: list[Record], metric: Metric) -> str:
+def _note(runs: list[Summary], shown: list[Summary], metric: Metric) -> str:
     """What a reader must know about a row: labels, why a value is absent, and runs that are not in it."""
     notes = [label for r in shown for label in r.labels()]
     notes += [r.undefined[metric] for r in shown if metric in r.undefined]
@@ -203,7 +203,7 @@ def rows_of(frame: pd.DataFrame) -> list[Row]:
     return [Row(**row) for row in cells]
 
 
-def means(records: Sequence[Record], method: str, metrics: Iterable[Metric]) -> pd.DataFrame:
+def means(records: Sequence[Summary], method: str, metrics: Iterable[Metric]) -> pd.DataFrame:
     """The mean rows of several comparisons; `category` names the metric and how many categories it covers."""
     rows = [comparison(records, method, metric).iloc[-1].to_dict() for metric in metrics]
     frame = pd.DataFrame(rows)
@@ -221,7 +221,9 @@ def differing(frames: Iterable[pd.DataFrame]) -> list[str]:
 
 
 def state_of_study(
-    records: Iterable[Record], methods: Sequence[str] = METHODS, categories: Iterable[str] = tuple(CATEGORIES)
+    records: Iterable[Summary],
+    methods: Sequence[str] = METHODS,
+    categories: Iterable[str] = tuple(CATEGORIES),
 ) -> pd.DataFrame:
     """What is measured under the paper's schedule, one row per method and category.
 

@@ -8,7 +8,7 @@ import pandas as pd
 from stlib.protocol import METRICS, TUNING_EPOCHS, Metric, Profile
 from stlib.study.html import Markup, Text, plain, signed, to_html
 from stlib.study.paired import Key, Pair, pairs, pairs_html
-from stlib.study.records import Record, TeacherRecord
+from stlib.study.records import Summary, TeacherRecord
 from stlib.study.tables import select
 
 
@@ -22,14 +22,14 @@ def key(epochs: int, rest: str = "", profile: Profile = "paper") -> Key:
     return Key("et_stpm", variant, profile)
 
 
-def untuned(records: Iterable[Record], profile: Profile) -> Key:
+def untuned(records: Iterable[Summary], profile: Profile) -> Key:
     """The runs without fine-tuning: STPM's; where there is none, ET-STPM's with 0 epochs, which are equal."""
     stpm = Key("stpm", "", profile)
     return stpm if select(records, stpm.method, profile=profile) else key(0, "", profile)
 
 
 def against_epochs(
-    records: Iterable[Record], metric: Metric, *, rest: str = "", profile: Profile = "paper"
+    records: Iterable[Summary], metric: Metric, *, rest: str = "", profile: Profile = "paper"
 ) -> pd.DataFrame:
     """One row per category, seed and number of epochs: columns category, seed, epochs, score, low, high.
 
@@ -37,7 +37,7 @@ def against_epochs(
     score; for 0 epochs they are the score itself.
     """
     everything = list(records)
-    matched: dict[tuple[str, int], list[Record]] = defaultdict(list)
+    matched: dict[tuple[str, int], list[Summary]] = defaultdict(list)
     for r in everything:
         matched[r.category, r.seed].append(r)
     zero = untuned(everything, profile)
@@ -57,7 +57,7 @@ def against_epochs(
     return frame[frame["category"].isin(tuned)]  # STPM alone is no curve
 
 
-def gains(records: Iterable[Record], metric: Metric, profile: Profile = "paper") -> dict[str, list[Pair]]:
+def gains(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> dict[str, list[Pair]]:
     """Every number of epochs, leaking data, learning rate and loss against STPM, on the same seeds."""
     everything = list(records)
     wanted = {f"{e} epoch{'s' * (e != 1)}": key(e, "", profile) for e in TUNING_EPOCHS[1:]}
@@ -72,13 +72,13 @@ def gains(records: Iterable[Record], metric: Metric, profile: Profile = "paper")
     return {name: pairs(everything, zero, other, metric) for name, other in wanted.items()}
 
 
-def gains_html(records: Iterable[Record], metric: Metric, profile: Profile = "paper") -> Markup:
+def gains_html(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> Markup:
     """`gains` as a table."""
     caption = f"{METRICS[metric]}: ET-STPM minus STPM, same seeds, {profile} schedule"
     return pairs_html(gains(records, metric, profile), caption)
 
 
-def leakage(records: Iterable[Record], metric: Metric, profile: Profile = "paper") -> pd.DataFrame:
+def leakage(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> pd.DataFrame:
     """Variant A, B and C at two epochs on all test images and on those that B never saw.
 
     Columns: category, seed, variant, all, untouched. A gain of B over A that is larger on all test images
@@ -93,7 +93,7 @@ def leakage(records: Iterable[Record], metric: Metric, profile: Profile = "paper
     return pd.DataFrame(rows, columns=["category", "seed", "variant", "all", "untouched"])
 
 
-def leaks_html(records: Iterable[Record], metric: Metric, profile: Profile = "paper") -> Markup:
+def leaks_html(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> Markup:
     """B and C against A, paired, on all test images: what a teacher gains that has seen some of them."""
     everything, clean = list(records), key(2, "", profile)
     found = {

@@ -25,18 +25,28 @@ def drawn(figure):
     return figure
 
 
+def segments(axis, number):
+    return [line.tolist() for line in axis.collections[number].get_segments()]
+
+
 def test_the_tested_epoch_is_marked_on_every_curve(make_record):
     figure = drawn(figures.training_curve(make_record().history, "bottle"))
     loss, score = figure.axes
-    assert list(loss.lines[0].get_ydata()) == [3.5, 1.2, 0.5]
-    assert list(score.lines[0].get_ydata()) == [0.1, 0.02, 0.03]
-    assert {axis.lines[1].get_xdata()[0] for axis in figure.axes} == {2}
+    assert [segments(axis, 0) for axis in (loss, score)] == [
+        [[[1, 3.5], [2, 1.2], [3, 0.5]]],
+        [[[1, 0.1], [2, 0.02], [3, 0.03]]],
+    ]
+    assert [segments(axis, 1) for axis in figure.axes] == [[[[2, 0], [2, 1]]]] * 2
+    assert {axis.get_yscale() for axis in figure.axes} == {"log"}
+    low, high = loss.get_ylim()
+    assert low < 0.5
+    assert high > 3.5
 
 
 def test_seeds_share_the_panels_of_a_category(make_record):
     history = make_record().history
     panels = drawn(figures.training_curves({"bottle": [history] * 2, "grid": [history]})).axes
-    assert [len(panel.lines) for panel in panels] == [4, 4, 2, 2]
+    assert [len(segments(panel, 0)) for panel in panels] == [2, 2, 1, 1]
     with pytest.raises(ValueError, match="no training"):
         figures.training_curves({})
 

@@ -13,6 +13,7 @@ from stlib.study.records import (
     RecordError,
     TeacherRecord,
     load_records,
+    load_summaries,
     load_teacher_records,
     read_record,
     record_path,
@@ -89,7 +90,7 @@ def test_profiles_and_variants_never_share_a_file():
         ("history.curves.train_loss", ["high"], "history.curves.train_loss.0"),
         ("bootstrap.iap", [0.5, None], "bootstrap.iap.1"),
         ("history", None, "a finished run has a history"),
-        ("image_scores", [], "a finished run has a history and image scores"),
+        ("image_scores", [], "a finished run has image scores"),
         ("metrics.iap", ..., "each metric needs a value or a reason: iap"),
         ("undefined", {"iap": "no instance"}, "each metric needs a value or a reason: iap"),
         ("metrics.pixel_auroc", 97.0, r"pixel_auroc = 97\.0 is outside"),
@@ -104,6 +105,23 @@ def test_a_wrong_field_is_refused_with_file_and_field(
     path.write_text(json.dumps(changed(make_record(), place, value)))
     with pytest.raises(RecordError, match=rf"record\.json is not a valid record \(schema 1\): .*{field}"):
         read_record(path)
+
+
+def test_a_summary_is_the_record_without_its_series(tmp_path: Path, make_record):
+    record = make_record()
+    write_record(record, tmp_path)
+    (summary,) = load_summaries(tmp_path)
+    expected = record.model_dump(exclude={"image_scores": True, "pixel_curves": True, "history": {"curves"}})
+    assert summary.model_dump() == expected
+    assert (summary.path, summary.labels()) == (record.path, record.labels())
+
+
+@pytest.mark.parametrize("place", ["metrics.pixel_auroc", "history", "runtime.device"])
+def test_a_summary_of_a_damaged_record_is_refused(tmp_path: Path, make_record, place: str):
+    path = write_record(make_record(), tmp_path)
+    path.write_text(json.dumps(changed(make_record(), place, ...)))
+    with pytest.raises(RecordError, match=r"bottle-s0\.json is not a valid record"):
+        load_summaries(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"schema_version": 1'])

@@ -53,7 +53,7 @@ def test_precisions_are_counted_and_paired(make_record):
 def test_other_tolerances_flip_verdicts(make_record):
     # printed for STPM: bottle 0.988, grid 0.990 pixel AUROC; the tolerance is 0.010
     runs = [make_record("bottle", value=0.980), make_record("grid", value=0.975)]
-    table = reviewer.tolerances_html(runs)
+    table = reviewer.tolerances_html(reviewer.judged(runs))
     assert cells(table, "pixel AUROC") == ["0.010", "2", "0", "1", "2", "x 1.50"]
 
 
@@ -70,7 +70,7 @@ def test_image_auroc_is_counted_without_our_code(make_record):
 
 def test_rules_and_provenance_count_runs(make_record):
     runs = [make_record("bottle"), make_record("bottle", value=0.98, method="et_stpm")]
-    text = reviewer.rules(runs, gains.found(runs))
+    text = reviewer.rules(reviewer.judged(runs), gains.found(runs))
     assert "2 with paired runs, 2 of these on one seed" in text
     assert re.match(r"Verdicts per category and metric: (\d+), \1 of them provisional", text)
     assert "2 runs on MVTec AD, made at 0 commits; in 0 of them" in reviewer.provenance(runs)
@@ -79,8 +79,9 @@ def test_rules_and_provenance_count_runs(make_record):
 @pytest.mark.parametrize("given", [True, False])
 def test_every_answer_stands_without_records_too(make_record, given):
     runs = [make_record()] if given else []
-    answers = (reviewer.sizes, reviewer.short_runs, reviewer.coverage_html, reviewer.tolerances_html)
+    answers = (reviewer.sizes, reviewer.short_runs, reviewer.coverage_html)
     texts = [answer(runs) for answer in answers]
+    texts.append(reviewer.tolerances_html(reviewer.judged(runs)))
     assert all(texts)
     assert ("1 at 256 x 256" in texts[0]) == given
     assert ("STPM: 1 at the paper's schedule" in texts[1]) == given

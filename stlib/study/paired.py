@@ -9,6 +9,7 @@ every replicate).
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -79,17 +80,18 @@ def compare(couples: Iterable[tuple[Summary, Summary]], metric: Metric) -> list[
 
     Couples on different data are left out; empty when none remains.
     """
-    same = [(a, b) for a, b in couples if a.dataset.fingerprint == b.dataset.fingerprint]
-    found, draws = [], []
-    for category in (*CATEGORIES, *sorted({a.category for a, _ in same} - set(CATEGORIES))):
-        matched = [(a, b) for a, b in same if a.category == category]
-        if matched:
-            replicates = _replicates(matched, metric)
-            found.append(_pair(category, matched, metric, replicates))
-            draws.append(replicates)
-    if not found:
+    by_category: dict[str, list[tuple[Summary, Summary]]] = {}
+    for a, b in couples:
+        if a.dataset.fingerprint == b.dataset.fingerprint:
+            by_category.setdefault(a.category, []).append((a, b))
+    if not by_category:
         return []
-    return [*found, _mean(found, np.mean(draws, axis=0))]
+    names = [*CATEGORIES, *sorted(by_category.keys() - set(CATEGORIES))]
+    groups = [by_category[name] for name in names if name in by_category]
+    draws = np.array([_replicates(group, metric) for group in groups])
+    bounds = np.percentile(draws, INTERVAL, axis=1).T.tolist()
+    found = [_pair(group, metric, low, high) for group, (low, high) in zip(groups, bounds, strict=True)]
+    return [*found, _mean(found, draws.mean(axis=0))]
 
 
 def _by_place(records: Sequence[Summary], key: Key, metric: Metric) -> dict[tuple[str, int], Summary]:
@@ -105,15 +107,12 @@ def _replicates(matched: Sequence[tuple[Summary, Summary]], metric: Metric) -> N
     return np.asarray(np.take_along_axis(differences, drawn, axis=0).mean(axis=0))
 
 
-def _pair(
-    category: str, matched: Sequence[tuple[Summary, Summary]], metric: Metric, replicates: NDArray[np.float64]
-) -> Pair:
-    first = float(np.mean([a.metrics[metric] for a, _ in matched]))
-    second = float(np.mean([b.metrics[metric] for _, b in matched]))
-    low, high = np.percentile(replicates, INTERVAL)
+def _pair(matched: Sequence[tuple[Summary, Summary]], metric: Metric, low: float, high: float) -> Pair:
+    first = fmean(a.metrics[metric] for a, _ in matched)
+    second = fmean(b.metrics[metric] for _, b in matched)
     labels = dict.fromkeys(label for pair in matched for run in pair for label in run.labels())
     seeds = tuple(a.seed for a, _ in matched)
-    return Pair(category, seeds, first, second, second - first, float(low), float(high), tuple(labels))
+    return Pair(matched[0][0].category, seeds, first, second, second - first, low, high, tuple(labels))
 
 
 def _mean(found: Sequence[Pair], replicates: NDArray[np.float64]) -> Pair:

@@ -113,8 +113,9 @@ def training_curves(histories: Mapping[str, Sequence[History]]) -> Figure:
 
 def _curves(axis: Axes, histories: Sequence[History], name: str) -> None:
     """One collection for all trainings: an artist for each takes minutes where there are hundreds."""
+    histories = [history for history in histories if history.curves.get(name)]
     colours = list(islice(cycle(sns.color_palette("colorblind")), len(histories)))
-    lines = [list(enumerate(history.curves.get(name, []), 1)) for history in histories]
+    lines = [list(enumerate(history.curves[name], 1)) for history in histories]
     axis.add_collection(LineCollection(lines, colors=colours, linewidths=1.5))
     if min((value for line in lines for _, value in line), default=0) > 0:
         axis.set_yscale("log")

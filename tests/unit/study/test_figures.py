@@ -47,6 +47,9 @@ def test_seeds_share_the_panels_of_a_category(make_record):
     history = make_record().history
     panels = drawn(figures.training_curves({"bottle": [history] * 2, "grid": [history]})).axes
     assert [len(segments(panel, 0)) for panel in panels] == [2, 2, 1, 1]
+    other = history.model_copy(update={"curves": {"validation": [0.2, 0.1]}})
+    panels = drawn(figures.training_curves({"bottle": [history], "grid": [other]})).axes
+    assert [len(segments(panel, 0)) for panel in panels[:6]] == [1, 1, 0, 0, 0, 1]
     with pytest.raises(ValueError, match="no training"):
         figures.training_curves({})
 

@@ -96,21 +96,24 @@ def feature_maps(
 
 
 def forest(found: Mapping[str, Sequence[Pair]], reported: Mapping[str, float | None]) -> Figure:
-    """The last pair (the mean) of every comparison with its interval; `reported` differences hollow."""
-    names = [name for name, group in found.items() if group]
+    """The last pair (the mean) of every comparison with its interval; `reported` differences hollow.
+
+    A comparison with neither is left out.
+    """
+    names = [name for name, group in found.items() if group or reported.get(name) is not None]
     figure, axes = canvas(1, 1, 1.2 + 0.45 * max(len(names), 1))
     axis = axes[0, 0]
     for y, name in enumerate(names):
-        pair = found[name][-1]
-        axis.plot([pair.low, pair.high], [y, y], color=BLUE, linewidth=2)
-        axis.plot(pair.difference, y, "o", color=BLUE)
+        for pair in found[name][-1:]:
+            axis.plot([pair.low, pair.high], [y, y], color=BLUE, linewidth=2)
+            axis.plot(pair.difference, y, "o", color=BLUE)
         told = reported.get(name)
         if told is not None:
             axis.plot(told, y, "D", color=ORANGE, markerfacecolor="white", markersize=8)
     axis.axvline(0, color="black", linewidth=1)
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
-    axis.set_xlabel("difference (dot: reproduced with 95 % interval; hollow: reported)")
+    axis.set_xlabel("difference (dot: reproduced; hollow: reported)")
     return figure
 
 

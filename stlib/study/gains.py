@@ -60,7 +60,7 @@ ROWS = (*METHODS, *sorted({f"{gain.second}-{gain.baseline}" for gain in GAINS if
 
 def claimed(metric: Metric) -> dict[str, float]:
     """Every claim about `metric` ('ET-STPM over STPM') with the difference of the printed means."""
-    printed = {gain.sides: _printed(gain, "mean") for gain in GAINS if gain.metric == metric}
+    printed = {gain.sides: printed_gain(gain, "mean") for gain in GAINS if gain.metric == metric}
     return {sides: value for sides, value in printed.items() if value is not None}
 
 
@@ -83,14 +83,14 @@ def found(records: Iterable[Summary], profile: Profile = "paper") -> list[Found]
     results = []
     for gain in GAINS:
         group = pairs(everything, *gain.keys(profile), gain.metric)
-        here = [_printed(gain, pair.category) for pair in group[:-1] if pair.category in CATEGORIES]
+        here = [printed_gain(gain, pair.category) for pair in group[:-1] if pair.category in CATEGORIES]
         known = [value for value in here if value is not None]
         shown = fmean(known) if known and len(known) == len(here) else None
-        results.append(Found(gain, _printed(gain, "mean"), shown, group))
+        results.append(Found(gain, printed_gain(gain, "mean"), shown, group))
     return results
 
 
-def _printed(gain: Gain, category: str) -> float | None:
+def printed_gain(gain: Gain, category: str) -> float | None:
     """The claimed difference in one category (or 'mean'), both sides from the claiming paper."""
     paper = gain.paper
     second = reported(gain.second, gain.metric, category, paper=paper)

@@ -93,14 +93,19 @@ def leakage(records: Iterable[Summary], metric: Metric, profile: Profile = "pape
     return pd.DataFrame(rows, columns=["category", "seed", "variant", "all", "untouched"])
 
 
-def leaks_html(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> Markup:
+def leaks(records: Sequence[Summary], metric: Metric, profile: Profile = "paper") -> dict[str, list[Pair]]:
     """B and C against A, paired, on all test images: what a teacher gains that has seen some of them."""
-    everything, clean = list(records), key(2, "", profile)
-    found = {
-        f"{letter} minus A": pairs(everything, clean, key(2, f"data={letter}", profile), metric)
+    clean = key(2, "", profile)
+    return {
+        f"{letter} minus A": pairs(records, clean, key(2, f"data={letter}", profile), metric)
         for letter in "BC"
     }
-    return pairs_html(found, f"{METRICS[metric]} on all test images, same seeds, {profile} schedule")
+
+
+def leaks_html(records: Sequence[Summary], metric: Metric, profile: Profile = "paper") -> Markup:
+    """`leaks` as a table."""
+    caption = f"{METRICS[metric]} on all test images, same seeds, {profile} schedule"
+    return pairs_html(leaks(records, metric, profile), caption)
 
 
 def leak_sentence(frame: pd.DataFrame, metric: Metric) -> Text:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from stlib.protocol import CATEGORIES, METRICS, History, TeacherInfo
-from stlib.study.records import Dataset, ImageScore, Record, Runtime
+from stlib.study.curves import LEVELS
+from stlib.study.records import Dataset, ImageScore, Record, Runtime, TeacherRecord
 
 
 @pytest.fixture(scope="session")
@@ -89,3 +90,15 @@ def make_record():
         )
 
     return make
+
+
+@pytest.fixture
+def teacher(make_record):
+    levels = [f"{name}_{level}" for name in ("weight_change", "feature_cosine") for level in LEVELS]
+    series = {"train_loss": [1.0, 0.5], "accuracy": [0.8, 1.0]} | {name: [0.0, 0.1] for name in levels}
+    record = make_record()
+    return TeacherRecord(
+        name="A", profile="paper", tuning={}, precision="fp32", source=record.teacher,
+        categories={"bottle": "0"}, images=10, held_out=2, curves=series, pyramids=["a", "b"],
+        runtime=record.runtime,
+    )  # fmt: skip

@@ -7,7 +7,6 @@ import pytest
 from stlib.methods import METHODS, et_stpm, pfadseg
 from stlib.protocol import TUNING_EPOCHS, TuningInfo
 from stlib.study import ablation, curves, gains, landing, sizes, teacher_epochs
-from stlib.study.records import TeacherRecord
 
 
 def tuned(record, epochs=2, categories=("bottle",), missing=()):
@@ -142,18 +141,6 @@ def test_leakage_needs_both_parts_of_the_test_set(make_record):
     assert teacher_epochs.leak_sentence(found[found["variant"] == "A"], "pixel_auroc") == ""
     table = teacher_epochs.leaks_html(runs[:2], "pixel_auroc")
     assert re.search(r"B minus A.*\+0\.050.*C minus A.*not run", table)
-
-
-@pytest.fixture
-def teacher(make_record):
-    levels = [f"{name}_{level}" for name in ("weight_change", "feature_cosine") for level in curves.LEVELS]
-    series = {"train_loss": [1.0, 0.5], "accuracy": [0.8, 1.0]} | {name: [0.0, 0.1] for name in levels}
-    record = make_record()
-    return TeacherRecord(
-        name="A", profile="paper", tuning={}, precision="fp32", source=record.teacher,
-        categories={"bottle": "0"}, images=10, held_out=2, curves=series, pyramids=["a", "b"],
-        runtime=record.runtime,
-    )  # fmt: skip
 
 
 def test_a_teacher_is_shown_epoch_by_epoch(teacher):

@@ -1,0 +1,69 @@
+"""What the conclusions say, on made records."""
+
+import pytest
+
+from stlib.study import conclusions, curves, gains
+
+
+def test_a_level_names_mean_interval_and_every_judged_category(make_record):
+    # printed for STPM: bottle 0.988, grid 0.990 pixel AUROC; the tolerance is 0.010
+    runs = [make_record("bottle", value=0.988), make_record("grid", value=0.970)]
+    text = conclusions.level_text(runs, "stpm", "pixel_auroc")
+    assert text.startswith(
+        "- **STPM, pixel AUROC**: the paper prints 0.970. On 2 of 15 categories it is 0.979,"
+    )
+    assert "beside 0.989 printed for these: **agrees**, provisional." in text
+    assert text.endswith("grid lower (-0.020); bottle agrees (0.000).")
+
+
+def test_labelled_runs_alone_conclude_nothing(make_record):
+    runs = [make_record(value=0.9, gaps=["test/good: 0 of 20 images"])]
+    text = conclusions.level_text(runs, "stpm", "pixel_auroc")
+    assert text.endswith("Nothing that can be judged: 1 runs carry a label.")
+    assert conclusions.level_text([], "stpm", "pixel_auroc").endswith("not run.")
+
+
+def test_epochs_are_held_against_two(make_record):
+    runs = [
+        make_record(value=0.90, method="et_stpm", spread=0.0),
+        make_record(value=0.93, method="et_stpm", variant="e=10", spread=0.0),
+    ]
+    lines = conclusions.epochs_text(runs, "pixel_auroc").splitlines()
+    assert lines[:3] == [f"- {e} instead of 2, pixel AUROC: not run." for e in (1, 3, 5)]
+    assert lines[3] == (
+        "- 10 instead of 2, pixel AUROC: +0.030, 95 % interval +0.030 to +0.030, on bottle: "
+        "**gain** (provisional)."
+    )
+
+
+def test_a_teacher_is_described_by_its_best_epoch(teacher):
+    series = {"accuracy": [0.5, 0.9, 0.9], "weight_change_layer3": [0.0, 0.02, 0.03]}
+    text = conclusions.teachers_text([teacher.model_copy(update={"curves": series})])
+    assert "0.900, is first reached after epoch 1" in text
+    assert "by 0.0200 by then, and by 0.0300 after epoch 2" in text
+
+
+def test_modules_stand_beside_the_printed_rows(make_record):
+    runs = [
+        make_record(value=0.70, method="pfadseg", variant="none", spread=0.0),
+        make_record(value=0.75, method="pfadseg", variant="RCM", spread=0.0),
+    ]
+    first = conclusions.modules_text(runs, "pixel_ap").splitlines()[0]
+    assert first.startswith("- none → RCM, pixel AP: the paper prints -0.019; +0.050, 95 % interval")
+    measured, printed = conclusions.module_differences(runs, "pixel_ap")
+    assert printed["none → control"] is None  # our own row
+    assert len(curves.forest(measured, printed).axes[0].get_yticks()) == 6
+
+
+def test_a_claim_is_drawn_by_category_or_as_printed(make_record):
+    runs = [
+        make_record(name, value=value, method=method)
+        for name, first, second in (("bottle", 0.90, 0.91), ("transistor", 0.80, 0.85))
+        for method, value in (("stpm", first), ("et_stpm", second))
+    ]
+    measured, printed = conclusions.gain_differences(gains.found(runs))
+    assert measured["transistor, pixel AUROC"][0].difference == pytest.approx(0.05)
+    assert printed["transistor, pixel AUROC"] == pytest.approx(0.869 - 0.825)
+    assert printed["mean of 2, pixel AUROC"] == pytest.approx(((0.981 - 0.988) + (0.869 - 0.825)) / 2)
+    assert measured["PFADSeg over STPM, pixel AP"] == []
+    assert printed["PFADSeg over STPM, pixel AP"] > 0

@@ -34,6 +34,9 @@ def works(detector: Detector, onnx: onnxruntime.InferenceSession, images: Tensor
     array = images.numpy()
     return {
         "Detector": lambda: detector.maps(images, batch_size=len(images), device=device),
+        "Detector, bf16": lambda: detector.maps(
+            images, batch_size=len(images), device=device, precision="bf16"
+        ),
         "ONNX Runtime": lambda: onnx.run(None, {"images": array}),
     }
 

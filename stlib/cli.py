@@ -129,6 +129,7 @@ def detect(
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
     maps: Annotated[Path | None, typer.Option(help="Folder for anomaly maps, as float32 TIFF.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    precision: Annotated[Precision, typer.Option(help="bf16 is faster and not exact.")] = "fp32",
 ) -> None:
     """Score images with a trained detector: a line `image,score` for each; higher is more anomalous."""
     from tqdm import tqdm
@@ -144,7 +145,8 @@ def detect(
         lines.writerow(["image", "score"])
         for start in tqdm(range(0, len(files), 32), unit="batch", disable=len(files) <= 32):
             batch = files[start : start + 32]
-            found = trained.maps(read_images(batch, trained.image_size), device=device)
+            pixels = read_images(batch, trained.image_size)
+            found = trained.maps(pixels, device=device, precision=precision)
             lines.writerows((file, f"{s:.6g}") for file, s in zip(batch, found.image.tolist(), strict=True))
             for target, pixel in zip(targets[start : start + 32], found.pixel):
                 write_map(pixel, target)

@@ -100,7 +100,8 @@ class Network(nn.Module):
         """(B, 3, S, S) uint8 -> `Maps`, in fp32; the layers are the student's distances."""
         x = prepare(images)
         taught, imitated = self.teacher(x), self.student(x)
-        probability = torch.sigmoid(self.segmentation(similarity_features(taught, imitated)))
+        logits = self.segmentation(similarity_features(taught, imitated)).float()
+        probability = torch.sigmoid(logits)
         pixel = resize(probability[:, None], images.shape[-1])[:, 0]
         return Maps(stack_levels(cosine_distances(taught, imitated)), pixel, top_score(pixel, self.top))
 

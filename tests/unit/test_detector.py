@@ -63,6 +63,17 @@ def test_images_of_another_size_or_type_are_refused(tmp_path: Path):
             detector.maps(wrong)
 
 
+@pytest.mark.parametrize("method", ["stpm", "destseg"])
+def test_bfloat16_rounds_the_maps_and_no_more(method: str):
+    detector = made(method)
+    shape = (2, 3, detector.image_size, detector.image_size)
+    images = torch.randint(256, shape, generator=torch.Generator().manual_seed(0)).byte()
+    exact, rounded = detector.maps(images), detector.maps(images, precision="bf16")
+    assert rounded.pixel.dtype == torch.float32
+    assert not torch.equal(rounded.pixel, exact.pixel)
+    torch.testing.assert_close(rounded.pixel, exact.pixel, rtol=0.1, atol=0.1 * exact.pixel.max().item())
+
+
 def test_other_files_are_refused_by_name(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="no detector at"):
         Detector.load(tmp_path / "absent.safetensors")

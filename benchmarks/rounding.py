@@ -1,0 +1,49 @@
+"""What bfloat16 at inference does to the metrics of trained detectors, beside their exact maps.
+
+python benchmarks/rounding.py --data MVTEC_AD A.safetensors B.safetensors [--save]    (of `stlib run --save`)
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import torch
+from side_by_side import options, report
+
+from stlib.data.mvtec import load_category
+from stlib.detector import Detector
+from stlib.methods import entry
+from stlib.paths import DATA
+from stlib.protocol import Metric
+from stlib.study.evaluation import measure
+
+
+def metrics(detector: Detector, data: Path, device: str) -> dict[Metric, dict[str, float]]:
+    """Every defined metric with the maps in fp32 ('exact') and what bf16 changes ('change')."""
+    category = load_category(data, detector.card.category, image_size=detector.image_size)
+    exact = measure(category, detector.maps(category.test, device=device)).metrics
+    rounded = measure(category, detector.maps(category.test, device=device, precision="bf16")).metrics
+    return {
+        name: {"exact": value, "change": rounded[name] - value}
+        for name, value in exact.items()
+        if not math.isnan(value)
+    }
+
+
+def main(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(arguments.threads)
+    found = {}
+    for file in arguments.detectors:
+        detector = Detector.load(file)
+        card = detector.card
+        name = f"{entry(card.method).title}, {card.category}, seed {card.seed}, {card.profile} schedule"
+        found[name] = metrics(detector, arguments.data, arguments.device)
+        print(name, *(f"{m} {v['exact']:.4f} {v['change']:+.5f}" for m, v in found[name].items()), sep="\n  ")
+    report("rounding", arguments, found)
+
+
+if __name__ == "__main__":
+    parser = options(__doc__ or "", turns=1)
+    parser.add_argument("detectors", nargs="+", type=Path, help="files that `stlib run --save` wrote")
+    parser.add_argument("--data", type=Path, default=DATA / "mvtec_ad", help="dataset root")
+    main(parser.parse_args())

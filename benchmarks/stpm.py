@@ -9,11 +9,13 @@ lines take one thing away. The end compares with the processor's own limit: a la
 import argparse
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from itertools import pairwise
 from unittest.mock import patch
 
 import torch
 from side_by_side import compare, options, report
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
 from stlib.methods import stpm
@@ -83,16 +85,31 @@ def peer(images: Tensor, *, bf16: bool = False, train: bool = True) -> Step:
     return step
 
 
-def inference(images: Tensor, *, bf16: bool = False, channels_last: bool = True) -> Step:
+def inference(
+    images: Tensor, *, bf16: bool = False, channels_last: bool = True, folded: bool = False
+) -> Step:
     """The deployed network on all `images`."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    network = stpm.empty_network(stpm.Config()).eval().to(images.device, memory_format=layout)
+    network = stpm.empty_network(stpm.Config()).eval()
+    if folded:
+        fold(network)
+    network.to(images.device, memory_format=layout)
 
     def step() -> None:
         with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
             network(images)
 
     return step
+
+
+def fold(network: nn.Module) -> None:
+    """Put every BatchNorm into the convolution before it, as exporters do."""
+    for module in list(network.modules()):
+        layers = list(module.named_children())
+        for (before, convolution), (after, norm) in pairwise(layers):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, before, fuse_conv_bn_eval(convolution, norm))
+                setattr(module, after, nn.Identity())
 
 
 def limit(device: torch.device, dtype: torch.dtype, side: int = 4096) -> float:
@@ -132,6 +149,8 @@ def main(arguments: argparse.Namespace) -> None:
         "ours, fp32": inference(images),
         "ours, bf16": inference(images, bf16=True),
         "ours, fp32, not channels-last": inference(images, channels_last=False),
+        "ours, fp32, BatchNorm folded": inference(images, folded=True),
+        "ours, bf16, BatchNorm folded": inference(images, bf16=True, folded=True),
     }
     if arguments.compile:
         training["ours, bf16, torch.compile"] = ours(images, "bf16", compiled=True)

@@ -196,3 +196,18 @@ def deployed_html(found: Benchmark | None) -> Iterator[Html | Text]:
         yield timings_html(found, "methods", method, "one", caption=title)
         title = f"{METHOD_NAMES[method]} on {batch} images."
         yield timings_html(found, "methods", method, "batch", caption=title, each="images")
+
+
+def rounding_html(found: Benchmark | None) -> Html | Text:
+    """What bfloat16 at inference changes in the metrics of trained detectors: a row each."""
+    if found is None:
+        return NOT_RUN
+    rows: list[dict[str, object]] = []
+    for name, metrics in found.results.items():
+        assert isinstance(metrics, Mapping)
+        row: dict[str, object] = {"Detector": name}
+        row |= {METRICS[m]: f"{metrics[m]['change']:+.5f}" if m in metrics else "-" for m in METRICS}
+        rows.append(row)
+    return to_html(
+        plain(rows), f"Change of each metric with the maps in bf16 instead of fp32. {found.where()}."
+    )

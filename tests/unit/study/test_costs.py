@@ -60,6 +60,14 @@ def test_what_was_not_measured_is_not_run(tmp_path: Path):
         == NOT_RUN
     )
     assert list(benchmarks.deployed_html(None)) == [NOT_RUN]
+    assert benchmarks.rounding_html(None) == NOT_RUN
+
+
+def test_rounding_has_a_line_per_detector(tmp_path: Path):
+    change = {"pixel_auroc": {"exact": 0.9, "change": -0.00012}}
+    table = benchmarks.rounding_html(written(tmp_path, "rounding", {"STPM, pill": change}))
+    assert "-0.00012" in table
+    assert table.count("<td>-</td>") == 7  # the other metrics
 
 
 def test_a_damaged_file_is_named(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Exact metrics from one sort of the pixel scores: no histogram, no threshold grid, ties as one step.
+"""Exact metrics from one ranking of the pixel scores: no histogram, no threshold grid, ties as one step.
 
 Definitions: pixel AUROC, AP and F1 pool all pixels of all test images of a category. AUPRO: Bergmann et al.,
 "Uninformed Students", CVPR 2020, normalised to the limit 0.3. IAP and IAP@k: Zhang et al., DeSTSeg,

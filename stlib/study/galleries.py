@@ -24,7 +24,7 @@ from stlib.study.tables import METHODS
 
 ALT = {
     "side_by_side": "A grid: one row per test image, with the image, the outline of its defect, and the "
-    "anomaly map of every method, each method on a colour scale of its own.",
+    "anomaly map of every method, each method on a colour scale of its own that rises with the square root.",
 }
 """What each figure plots, for the `alt` attribute; never what came out."""
 

@@ -96,6 +96,18 @@ def module_differences(records: Sequence[Summary], metric: Metric) -> Difference
     return found, printed
 
 
+def without_largest_text(records: Iterable[Summary], results: Iterable[Found]) -> Text:
+    """Does one category carry a claim? The mean without the one that differs most; an item per claim."""
+    everything = list(records)
+    lines = []
+    for item in (item for item in results if len(item.pairs) > 2):
+        largest = max(item.pairs[:-1], key=lambda pair: abs(pair.difference)).category
+        rest = [r for r in everything if r.category != largest]
+        left = pairs(rest, *item.gain.keys("paper"), item.gain.metric)
+        lines.append(f"- {item.gain.name}, without {largest}, which moves the mean most: {_told(left)}")
+    return Text("\n".join(lines))
+
+
 def gain_differences(results: Iterable[Found]) -> Differences:
     """A claim's pairs by category and their mean; where none was run the printed gain stands alone."""
     measured: dict[str, list[Pair]] = {}

@@ -67,3 +67,15 @@ def test_a_claim_is_drawn_by_category_or_as_printed(make_record):
     assert printed["mean of 2, pixel AUROC"] == pytest.approx(((0.981 - 0.988) + (0.869 - 0.825)) / 2)
     assert measured["PFADSeg over STPM, pixel AP"] == []
     assert printed["PFADSeg over STPM, pixel AP"] > 0
+
+
+def test_a_claim_is_told_without_the_category_that_carries_it(make_record):
+    runs = [
+        make_record(name, value=value, method=method, spread=0.0)
+        for name, first, second in (("bottle", 0.90, 0.91), ("grid", 0.90, 0.91), ("transistor", 0.80, 0.70))
+        for method, value in (("stpm", first), ("et_stpm", second))
+    ]
+    text = conclusions.without_largest_text(runs, gains.found(runs))
+    assert len(text.splitlines()) == 2  # image and pixel AUROC; nothing else was run
+    line = "- ET-STPM over STPM, pixel AUROC, without transistor, which moves the mean most: +0.010, 95 %"
+    assert line in text

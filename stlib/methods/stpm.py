@@ -144,7 +144,8 @@ class STPM:
         self.student.eval()
         total = 0.0
         with torch.no_grad():
-            for index in torch.split(torch.tensor(indices), self.config.batch_size):
+            places = torch.tensor(indices, device=images.device)
+            for index in torch.split(places, self.config.batch_size):
                 with self.execution.autocast():
                     features = self.student(prepare(images[index]))
                 layers = stack_levels(feature_distances([t[index] for t in targets], features))
@@ -189,7 +190,8 @@ class _Training:
         """One pass over the images of `order`; returns the mean loss per image."""
         self.method.student.train()  # every epoch: validation has switched BatchNorm to its stored statistics
         total = torch.zeros((), device=images.device)
-        for index in torch.split(order, self.config.batch_size):
+        # once per epoch: an index on the CPU would make a GPU wait four times in every step
+        for index in torch.split(order.to(images.device), self.config.batch_size):
             with self.execution.autocast():
                 features = self.method.student(prepare(images[index]))
             loss = self.method.loss([t[index] for t in targets], features)

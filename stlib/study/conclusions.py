@@ -25,7 +25,7 @@ def level_text(records: Iterable[Summary], method: str, metric: Metric) -> Text:
     text = f"- **{name}**: the paper prints {score(printed.number if printed else None)}."
     judged = [row for row in rows if row.difference is not None]
     if mean.reproduced is None or not judged:
-        told = f"{len(runs)} runs carry a label" if runs else "not run"
+        told = f"runs with a label: {len(runs)}" if runs else "not run"
         return Text(f"{text} Nothing that can be judged: {told}.")
     verdicts = [f"{row.category} {row.verdict} ({signed(row.difference)})" for row in judged]
     few = ", provisional" if mean.provisional else ""

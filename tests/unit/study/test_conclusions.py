@@ -19,7 +19,7 @@ def test_a_level_names_mean_interval_and_every_judged_category(make_record):
 def test_labelled_runs_alone_conclude_nothing(make_record):
     runs = [make_record(value=0.9, gaps=["test/good: 0 of 20 images"])]
     text = conclusions.level_text(runs, "stpm", "pixel_auroc")
-    assert text.endswith("Nothing that can be judged: 1 runs carry a label.")
+    assert text.endswith("Nothing that can be judged: runs with a label: 1.")
     assert conclusions.level_text([], "stpm", "pixel_auroc").endswith("not run.")
 
 

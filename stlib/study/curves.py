@@ -27,7 +27,7 @@ ALT = {
     "feature_maps": "A grid: a defective image, and the mean activation of each level of the teacher before "
     "and after fine-tuning.",
     "forest": "Dot plot of paired differences with their 95 % intervals and a line at zero; hollow marks are "
-    "the differences that the papers report. The same numbers are in the table.",
+    "the differences that the papers report. The same numbers are beside it.",
     "critical_difference": "Lines of ranks: every method at its average rank over the categories, 1 being "
     "best; a bar joins methods whose ranks lie closer together than the critical difference. The ranks are "
     "written beside the names.",

@@ -60,7 +60,7 @@ def rounding(found: Sequence[Couple], metric: Metric) -> Rounding | None:
 
 
 def precisions_html(records: Sequence[Summary], method: str, profile: Profile) -> Markup:
-    """A row per metric: fp32 minus bf16 with its interval, the spread over seeds, and whether it is inside."""
+    """A row per metric: fp32 minus bf16 with its interval, the seeds' spread, and whether it is inside."""
     found = couples(records, method, profile)
     name = f"{METHOD_NAMES[method]}, {profile} schedule"
     if not found:

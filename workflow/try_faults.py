@@ -124,9 +124,8 @@ def killed_workflow(study: Study, reference: dict[str, str]) -> None:
     """SIGKILL of Snakemake and everything it started; then of Snakemake alone."""
     with study.started(["setsid", *study.command()]) as process:
         os.killpg(process.pid, signal.SIGKILL)
-    study.place(
-        ".lock"
-    ).unlink()  # only for `started`, which waits for a new one; a left lock file stops nobody
+    # only for `started`, which waits for a new one; a left lock file stops nobody
+    study.place(".lock").unlink()
     with study.started(study.command()) as process:
         process.kill()
     finish(study, reference)

@@ -190,7 +190,7 @@ class _Training:
         """One pass over the images of `order`; returns the mean loss per image."""
         self.method.student.train()  # every epoch: validation has switched BatchNorm to its stored statistics
         total = torch.zeros((), device=images.device)
-        # once per epoch: an index on the CPU would make a GPU wait four times in every step
+        # once per epoch: an index on the CPU would be copied to a GPU four times in every step
         for index in torch.split(order.to(images.device), self.config.batch_size):
             with self.execution.autocast():
                 features = self.method.student(prepare(images[index]))

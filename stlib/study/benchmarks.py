@@ -208,6 +208,8 @@ def rounding_html(found: Benchmark | None) -> Html | Text:
         row: dict[str, object] = {"Detector": name}
         row |= {METRICS[m]: f"{metrics[m]['change']:+.5f}" if m in metrics else "-" for m in METRICS}
         rows.append(row)
-    return to_html(
-        plain(rows), f"Change of each metric with the maps in bf16 instead of fp32. {found.where()}."
+    caption = (
+        "Change of each metric with the maps in bf16 instead of fp32; the detectors carry the labels of their "
+        f"runs and are compared with no paper. {found.where()}."
     )
+    return to_html(plain(rows), caption)

@@ -112,7 +112,7 @@ def training_curves(histories: Mapping[str, Sequence[History]]) -> Figure:
 
 
 def _curves(axis: Axes, histories: Sequence[History], name: str) -> None:
-    """One collection for all trainings: an artist for each takes minutes where there are hundreds."""
+    """One collection for all trainings: an artist for each is slow where there are hundreds."""
     histories = [history for history in histories if history.curves.get(name)]
     colours = list(islice(cycle(sns.color_palette("colorblind")), len(histories)))
     lines = [list(enumerate(history.curves[name], 1)) for history in histories]

@@ -80,4 +80,6 @@ def precisions_html(records: Sequence[Summary], method: str, profile: Profile) -
                 }
             )
     where = ", ".join(f"{a.category} s{a.seed}" for a, _ in found)
-    return to_html(plain(rows), f"{name}: {len(found)} pairs ({where})")
+    labels = dict.fromkeys(label for pair in found for run in pair for label in run.labels())
+    told = f". Labels of the runs: {'; '.join(labels)}" if labels else ""
+    return to_html(plain(rows), f"{name}: {len(found)} pairs ({where}){told}")

@@ -88,8 +88,8 @@ class Runtime(_Block):
 class Summary(_Block):
     """One run of one method on one category, without its series: all that the tables need.
 
-    Read this way, a record takes half the time and two thirds of the memory. What is not named here
-    is ignored; `Record` refuses it.
+    Faster to read than the whole, which is mostly series. What is not named here is ignored, and refused by
+    `Record`.
     """
 
     model_config = ConfigDict(extra="ignore")

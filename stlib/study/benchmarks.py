@@ -209,7 +209,7 @@ def rounding_html(found: Benchmark | None) -> Html | Text:
         row |= {METRICS[m]: f"{metrics[m]['change']:+.5f}" if m in metrics else "-" for m in METRICS}
         rows.append(row)
     caption = (
-        "Change of each metric with the maps in bf16 instead of fp32; the detectors carry the labels of their "
-        f"runs and are compared with no paper. {found.where()}."
+        "Change of each metric with the maps in bf16 instead of fp32; the detectors carry the labels of "
+        f"their runs and are compared with no paper. {found.where()}."
     )
     return to_html(plain(rows), caption)

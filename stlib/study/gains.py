@@ -55,7 +55,7 @@ GAINS = (
 """PFADSeg's baseline is row 1 of its ablation: DeSTSeg's networks under PFADSeg's schedule."""
 
 ROWS = (*METHODS, *sorted({f"{gain.second}-{gain.baseline}" for gain in GAINS if gain.baseline}))
-"""The records behind claims and methods, for `load_summaries`: every method as published, and the baselines."""
+"""Behind claims and methods, for `load_summaries`: every method as published, and the baselines."""
 
 
 def claimed(metric: Metric) -> dict[str, float]:

@@ -151,18 +151,33 @@ def growth_html(found: Benchmark | None) -> Html | Text:
 
 
 def limit_sentence(found: Benchmark | None) -> Text:
-    """How close a training step of STPM comes to the processor's fastest matrix product."""
+    """How close STPM comes to the processor's fastest matrix product, and how far ahead of a peer it could be."""
     if found is None:
         return NOT_RUN
-    limits, shares = found.results["limit_flops"], found.results["share_of_limit"]
+    limits, shares, needed = (found.results[name] for name in ("limit_flops", "share_of_limit", "operations"))
     assert isinstance(limits, Mapping)
     assert isinstance(shares, Mapping)
-    parts = [
-        f"{limits[name] / 1e9:,.0f} GFLOP/s in {name}, of which a training step reaches {share:.0%}"
-        for name, share in shares.items()
-    ]
-    unit = "a core" if "CPU" in str(found.machine["processor"]) else "the GPU"
-    return Text(f"A large matrix product reaches, on {unit}, " + ", and ".join(parts) + ".")
+    assert isinstance(needed, Mapping)
+    inference = found.timings("inference")
+    fastest = {name: limit / (2 * needed["forward"]) for name, limit in limits.items()}  # teacher and student
+    on_cpu = "CPU" in str(found.machine["processor"])
+    parts, ahead = [], []
+    for name, share in shares.items():
+        own = inference[f"ours, {name}"]
+        seconds = own.cpu_seconds if on_cpu else own.seconds
+        parts.append(
+            f"{limits[name] / 1e9:,.0f} GFLOP/s in {name}, of which a training step reaches {share:.0%} and "
+            f"inference {1 / seconds / fastest[name]:.0%}"
+        )
+        peer = inference.get("anomalib Stfpm, fp32")
+        if peer:
+            seconds = peer.cpu_seconds if on_cpu else peer.seconds
+            ahead.append(f"{fastest[name] * seconds:.1f} times in {name}")
+    unit = "a core" if on_cpu else "the GPU"
+    text = f"A large matrix product reaches, on {unit}, " + ", and ".join(parts) + "."
+    if ahead:
+        text += f" At that limit, inference would be faster than anomalib's in fp32 {' and '.join(ahead)}."
+    return Text(text)
 
 
 def invariance_html(found: Benchmark | None) -> Html | Text:

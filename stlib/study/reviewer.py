@@ -11,9 +11,10 @@ from stlib.protocol import CATEGORIES, METRICS, PROFILES, SEEDS_FOR_A_VERDICT, T
 from stlib.study.figures import good_and_defective
 from stlib.study.gains import Found
 from stlib.study.html import Html, Text, plain, signed, to_html
+from stlib.study.paired import Pair
+from stlib.study.precisions import couples, rounding
 from stlib.study.records import Record, Run, Summary
 from stlib.study.reported import METHOD_NAMES
-from stlib.study.sensitivity import Effect, group, trained_again
 from stlib.study.tables import METHODS, Row, comparable, comparison, rows_of, select
 
 FACTORS = (0.5, 1.0, 2.0)
@@ -91,23 +92,19 @@ def precisions(records: Sequence[Summary]) -> Text:
     )
     text = f"Trained on MVTec AD: {counts or 'no run'}. "
     lines = [
-        f"- {METHOD_NAMES[method]}, {profile} schedule, {METRICS[metric]}, {name}: {_change(found)}"
+        f"- {METHOD_NAMES[method]}, {profile} schedule, {METRICS[metric]}: {_change(found.difference)}"
         for method in METHODS
         for profile in PROFILES
-        for labelled in (False, True)
+        for pairs in [couples(runs, method, profile)]
         for metric in ("image_auroc", "pixel_auroc", "pixel_ap")
-        for name, found in trained_again(
-            group(runs, method, profile=profile, labelled=labelled), metric
-        ).items()
-        if "precision=" in name and found
+        if (found := rounding(pairs, metric))
     ]
-    pairs = "Pairs of runs that differ in nothing else: "
-    return Text(text + pairs + ("\n\n" + "\n".join(lines) if lines else "**not run**."))
+    text += "Pairs of runs that differ in nothing else, fp32 minus bf16: "
+    return Text(text + ("\n\n" + "\n".join(lines) if lines else "**not run**."))
 
 
-def _change(found: Sequence[Effect]) -> str:
-    mean = found[-1]
-    return f"{signed(mean.change)} ({signed(mean.low)} to {signed(mean.high)}), {mean.category}"
+def _change(mean: Pair) -> str:
+    return f"{signed(mean.difference)} ({signed(mean.low)} to {signed(mean.high)}), {mean.category}"
 
 
 def sizes(records: Sequence[Summary]) -> Text:

@@ -137,9 +137,18 @@ def test_networks_and_deployed_detectors_are_told_as_they_were_measured(tmp_path
 
 
 def test_limits_and_invariance_are_computed(tmp_path: Path):
-    results = {"limit_flops": {"bf16": 2e11}, "share_of_limit": {"bf16": 0.5}}
+    results: dict[str, object] = {
+        "limit_flops": {"bf16": 2e11},
+        "share_of_limit": {"bf16": 0.5},
+        "operations": {"forward": 1e11},  # of each of the two networks: 1 s at the limit
+        "inference": {"ours, bf16": timing(1.25, 1)},
+    }
     sentence = benchmarks.limit_sentence(written(tmp_path, "stpm", results))
-    assert "on a core, 200 GFLOP/s in bf16, of which a training step reaches 50%." in sentence
+    told = "on a core, 200 GFLOP/s in bf16, of which a training step reaches 50% and inference 80%."
+    assert sentence.endswith(told)
+    results["inference"] = {"ours, bf16": timing(1.25, 1), "anomalib Stfpm, fp32": timing(3, 2.4)}
+    sentence = benchmarks.limit_sentence(written(tmp_path, "stpm", results))
+    assert sentence.endswith("than anomalib's in fp32 3.0 times in bf16.")
     values = {"s": {"pixel_auroc": 0.75}, "s^6": {"pixel_auroc": 0.5}}
     table = benchmarks.invariance_html(written(tmp_path, "metrics", {"invariance": {"bins": values}}))
     assert "<td>-0.25000</td>" in table

@@ -43,11 +43,11 @@ def test_the_spread_needs_two_seeds(make_record):
 
 def test_precisions_are_counted_and_paired(make_record):
     runs = [make_record(value=0.90, spread=0.0)]
-    assert "1 in bf16. Pairs of runs that differ in nothing else: **not run**" in reviewer.precisions(runs)
+    assert "1 in bf16. Pairs of runs that differ in nothing else, fp32 minus bf16: **not run**" in reviewer.precisions(runs)
     runs.append(make_record(value=0.91, spread=0.0, precision="fp32", variant="precision=fp32"))
     text = reviewer.precisions(runs)
     assert "1 in bf16, 1 in fp32" in text
-    assert "pixel AUROC, trained with precision=fp32: +0.010 (+0.010 to +0.010), mean of 1" in text
+    assert "pixel AUROC: +0.010 (+0.010 to +0.010), mean of 1" in text
 
 
 def test_other_tolerances_flip_verdicts(make_record):

@@ -12,27 +12,18 @@ from itertools import pairwise
 import torch
 from metrics import made_up, ours
 from side_by_side import compare, options, report
+from stpm import ours as stpm_step
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
-from stlib.methods import destseg, entry, stpm
+from stlib.methods import destseg, entry
 from stlib.methods.execution import Execution
 from stlib.nn.backbone import ResNet18Pyramid
-from stlib.nn.losses import unit
 from stlib.study.ablation import ROWS
 
 Step = Callable[[], object]
-
-
-def stpm_step(images: Tensor, execution: Execution) -> tuple[nn.Module, Step]:
-    """The network that is deployed, and one optimiser step on `images`; the teacher has seen them before."""
-    method = stpm.STPM(stpm.Config(batch_size=len(images)), ResNet18Pyramid().eval(), execution)
-    training = stpm._Training(method, seed=0)
-    targets = [unit(level) for level in method._teach(images)]
-    order = torch.arange(len(images))
-    return method.network, lambda: training.run_epoch(images, targets, order)
 
 
 def destseg_steps(
@@ -72,7 +63,7 @@ def growth(execution: Execution, turns: int) -> dict[str, object]:
     device = execution.device
 
     def step(count: int, side: int) -> Step:
-        return stpm_step(torch.randint(256, (count, 3, side, side)).byte().to(device), execution)[1]
+        return stpm_step(torch.randint(256, (count, 3, side, side)).byte().to(device), execution.precision)
 
     batches = {f"{count} images": step(count, 256) for count in (4, 8, 16, 32)}
     sides = {f"{side} pixels": step(8, side) for side in (128, 192, 256, 384)}
@@ -91,7 +82,8 @@ def main(arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     execution = Execution(device, arguments.precision)
     images = torch.randint(256, (arguments.batch, 3, 256, 256)).byte().to(device)
-    network, step = stpm_step(images, execution)
+    network = entry("stpm").empty_network(entry("stpm").recipe("paper")).to(device)
+    step = stpm_step(images, execution.precision)
     methods = {"STPM": description(network, {"student": step}, images)}
     works = {"STPM: student": step}
     synthesis = AnomalySynthesis(load_textures("demo", 256)[0].to(device), "bottle")

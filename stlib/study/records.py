@@ -1,5 +1,6 @@
 """A record: everything needed to trust one run, as one validated JSON file. Imports no torch."""
 
+import gc
 import re
 from collections.abc import Collection, Iterator
 from datetime import datetime
@@ -305,7 +306,7 @@ def load_records(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> list
 
     Rows that are not asked for are not read. Raises RecordError at the first invalid or misplaced record.
     """
-    return list(_iterate(folder, rows, Record))
+    return _all(_iterate(folder, rows, Record))
 
 
 def iter_summaries(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> Iterator[Summary]:
@@ -315,4 +316,15 @@ def iter_summaries(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> It
 
 def load_summaries(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> list[Summary]:
     """`iter_summaries` as a list."""
-    return list(iter_summaries(folder, rows))
+    return _all(iter_summaries(folder, rows))
+
+
+def _all(runs: Iterator[Run]) -> list[Run]:
+    """As a list. The garbage collector waits: it would go through all earlier runs again and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return list(runs)
+    finally:
+        if collecting:
+            gc.enable()

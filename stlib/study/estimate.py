@@ -1,11 +1,11 @@
 """What the missing runs will cost, from the runs that are recorded. Imports no torch."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Literal
 
+from stlib.protocol import CATEGORIES
 from stlib.study.grid import Cell
 from stlib.study.records import Summary
 
@@ -20,7 +20,7 @@ class Cost:
     processor: Processor
     runs: int
     seconds: float | None
-    """Of one run, training and evaluation: the median over `source`; None without a record."""
+    """Of one run, training and evaluation: the mean over the missing ones; None without a record."""
     hours: float | None
     """Of all of them: GPU hours, or hours of a CPU's core."""
     source: str
@@ -45,12 +45,16 @@ def processor(record: Summary) -> Processor:
 def estimate(missing: Iterable[Cell], records: Iterable[Summary]) -> list[Cost]:
     """Two lines per method, GPU and CPU, from finished records of that method under the same profile.
 
-    Variants count as their method. A teacher's fine-tuning, made once for many runs, is not in it.
+    Where a recipe counts epochs, a run takes the median time per training image, times the images of its
+    category. Variants count as their method. A teacher's fine-tuning, made once for many runs, is not in it.
     """
     finished = [record for record in records if record.status == "finished"]
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in missing:
+        groups.setdefault((cell.method, cell.profile), []).append(cell)
     return [
-        _cost(method, kind, runs, [r for r in finished if (r.method, r.profile) == (method, profile)])
-        for (method, profile), runs in Counter((c.method, c.profile) for c in missing).items()
+        _cost(cells, kind, [r for r in finished if (r.method, r.profile) == name])
+        for name, cells in groups.items()
         for kind in ("GPU", "CPU")
     ]
 
@@ -61,11 +65,20 @@ def total(costs: Iterable[Cost], kind: Processor) -> tuple[float, int]:
     return sum(cost.hours or 0.0 for cost in lines), sum(cost.runs for cost in lines if cost.hours is None)
 
 
-def _cost(method: str, kind: Processor, runs: int, records: Sequence[Summary]) -> Cost:
+def _cost(cells: Sequence[Cell], kind: Processor, records: Sequence[Summary]) -> Cost:
+    method, runs = cells[0].method, len(cells)
     timed = [r for r in records if processor(r) == kind]
     if not timed:
         return Cost(method, kind, runs, None, None, "no record")
-    hours = runs * median(map(held_seconds, timed)) / 3600
+    hours = sum(_expected(cell, timed, held_seconds) for cell in cells) / 3600
     where = ", ".join(sorted({f"{r.runtime.device}, {r.precision}" for r in timed}))
     source = f"{len(timed)} record{'s' if len(timed) > 1 else ''} on {where}"
-    return Cost(method, kind, runs, median(map(seconds, timed)), hours, source)
+    return Cost(method, kind, runs, fmean(_expected(cell, timed, seconds) for cell in cells), hours, source)
+
+
+def _expected(cell: Cell, timed: Sequence[Summary], cost: Callable[[Summary], float]) -> float:
+    """Seconds that a missing run will take, going by `cost` of the `timed` ones."""
+    official = CATEGORIES.get(cell.category)
+    if official and all("epochs" in r.config for r in timed):
+        return official.train_good * median(cost(r) / r.dataset.train_images for r in timed)
+    return median(map(cost, timed))

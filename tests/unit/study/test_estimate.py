@@ -21,7 +21,8 @@ def made(make_record):
             "evaluate_seconds": 10.0,
             "threads": threads,
         }
-        return record.model_copy(update={"runtime": Runtime.model_validate(runtime)})
+        update = {"runtime": Runtime.model_validate(runtime), "config": fields.get("config", {"steps": 7000})}
+        return record.model_copy(update=update)
 
     return make
 
@@ -52,6 +53,15 @@ def test_the_median_of_the_records_times_the_runs(made):
     assert cpu.hours == pytest.approx(2 * 1800 * 4 / 3600)  # four cores
     assert cpu.source == "1 record on CPU, AMD EPYC, bf16"
     assert total([gpu, cpu, *rest], "CPU") == (pytest.approx(4.0), 1)
+
+
+def test_a_recipe_that_counts_epochs_takes_longer_with_more_images(made):
+    bottle = made("NVIDIA H100", 199.0, config={"epochs": 100})  # 209 s for its 209 images
+    gpu, _ = estimate([Cell("stpm", "pill", 0), Cell("stpm", "toothbrush", 0)], [bottle])
+    assert gpu.hours == pytest.approx((267 + 60) / 3600)
+    assert gpu.seconds == pytest.approx((267 + 60) / 2)
+    gpu, _ = estimate([Cell("stpm", "washer", 0)], [bottle])  # not of MVTec AD: as the record
+    assert gpu.seconds == pytest.approx(209)
 
 
 def test_failed_runs_and_other_profiles_say_nothing(made):

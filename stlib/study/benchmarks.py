@@ -151,7 +151,7 @@ def growth_html(found: Benchmark | None) -> Html | Text:
 
 
 def limit_sentence(found: Benchmark | None) -> Text:
-    """How close STPM comes to the processor's fastest matrix product, and how far ahead of a peer it could be."""
+    """How close STPM comes to the processor's fastest matrix product, and how far ahead it could be."""
     if found is None:
         return NOT_RUN
     limits, shares, needed = (found.results[name] for name in ("limit_flops", "share_of_limit", "operations"))

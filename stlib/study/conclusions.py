@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from stlib.protocol import CATEGORIES, METRICS, TUNING_EPOCHS, Metric, Profile
 from stlib.study.ablation import ROWS, STEPS, steps
 from stlib.study.gains import Found, printed_gain, reservations
-from stlib.study.html import Text, score, signed
+from stlib.study.html import Text, interval, score, signed
 from stlib.study.paired import Pair, pairs
 from stlib.study.records import Summary, TeacherRecord
 from stlib.study.reported import METHOD_NAMES, reported
@@ -69,7 +69,7 @@ def _told(found: Sequence[Pair]) -> str:
     mean, names = found[-1], ", ".join(pair.category for pair in found[:-1])
     but = f" ({reservations(mean)})" if reservations(mean) else ""
     return (
-        f"{signed(mean.difference)}, 95 % interval {signed(mean.low)} to {signed(mean.high)}, on {names}: "
+        f"{signed(mean.difference)}, 95 % interval {interval(mean.low, mean.high)}, on {names}: "
         f"**{mean.answer}**{but}."
     )
 

@@ -6,7 +6,7 @@ from html import escape
 from statistics import fmean
 
 from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, Metric, Profile
-from stlib.study.html import Html, Markup, Text, plain, signed, to_html
+from stlib.study.html import Html, Markup, Text, interval, plain, signed, to_html
 from stlib.study.pages import NOT_RUN
 from stlib.study.paired import Key, Pair, pairs
 from stlib.study.records import Summary
@@ -117,7 +117,7 @@ def gains_html(results: Sequence[Found], caption: str) -> Html:
             row
             | {
                 "Reproduced": Html(
-                    f"{signed(pair.difference)}<br><small>{signed(pair.low)} to {signed(pair.high)}</small>"
+                    f"{signed(pair.difference)}<br><small>{interval(pair.low, pair.high)}</small>"
                 ),
                 "Categories, seeds": f"{len(item.pairs) - 1}, {len(pair.seeds)}",
                 "Answer": Html(f"{escape(pair.answer)}<br><small>{reservations(pair)}</small>"),
@@ -145,18 +145,14 @@ def _sentence(item: Found) -> str:
     where = ", ".join(p.category for p in item.pairs[:-1])
     if item.reported_here is not None:
         told += f" ({signed(item.reported_here)} on the categories run here)"
-    answer = {
-        "gain": "a gain, larger than chance in the test images explains",
-        "loss": "a loss, larger than chance in the test images explains",
-        "no difference to be seen": "no difference to be seen: the interval holds zero",
-    }[pair.answer]
     few = f" Rests on {len(pair.seeds)} seeds." if pair.provisional else ""
     if len(pair.seeds) == 1:
-        few = " One seed: chance in the training is not covered."
+        alone = sum(len(p.seeds) == 1 for p in item.pairs[:-1])
+        few = f" {alone} of {len(item.pairs) - 1} categories have one seed, without chance in the training."
     labels = f" Not the paper's setting: {'; '.join(pair.labels)}." if pair.labels else ""
     return (
         f"**{item.gain.name}**: {told}. Measured on {where}: {signed(pair.difference)}, "
-        f"95 % interval {signed(pair.low)} to {signed(pair.high)}: {answer}.{few}{labels}"
+        f"95 % interval {interval(pair.low, pair.high)}: **{pair.answer}**.{few}{labels}"
     )
 
 

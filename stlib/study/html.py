@@ -76,7 +76,7 @@ def score(value: float | None) -> str:
     return "-" if value is None or np.isnan(value) else f"{value:.3f}"
 
 
-def signed(value: float | None) -> str:
+def signed(value: float | None, digits: int = 3) -> str:
     """A difference with its sign; what rounds to nothing has none.
 
     >>> signed(0.0124), signed(-0.0124), signed(-0.0001)
@@ -84,4 +84,16 @@ def signed(value: float | None) -> str:
     """
     if value is None or np.isnan(value):
         return "-"
-    return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}"
+    text = f"{value:+.{digits}f}"
+    return text if float(text) else text[1:]
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """The ends of a difference; four decimals where three would hide on which side of zero an end lies.
+
+    >>> interval(-0.0124, 0.002), interval(0.0002, 0.0121)
+    ('-0.012 to +0.002', '+0.0002 to +0.0121')
+    """
+    close = any(end is not None and 0 < abs(end) < 0.0005 for end in (low, high))
+    digits = 4 if close else 3
+    return f"{signed(low, digits)} to {signed(high, digits)}"

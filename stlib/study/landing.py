@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from stlib.protocol import METRICS, Metric
 from stlib.study.gains import Found, reservations
-from stlib.study.html import Html, plain, score, signed, to_html
+from stlib.study.html import Html, interval, plain, score, signed, to_html
 from stlib.study.pages import NOT_RUN, verdict_html
 from stlib.study.records import Summary
 from stlib.study.reported import METHOD_NAMES, reported
@@ -47,7 +47,7 @@ def _level(records: Sequence[Summary], method: str, metric: Metric) -> dict[str,
         return line | {"Verdict": Html(said), "Behind it": f"labelled runs: {len(runs)}"}
     return line | {
         "Printed, same categories": score(row.reported_number),
-        "Reproduced": _with_interval(score(row.reproduced), score(row.low), score(row.high)),
+        "Reproduced": _with_interval(score(row.reproduced), f"{score(row.low)} to {score(row.high)}"),
         "Verdict": verdict_html(row),
         "Behind it": f"{row.category.removeprefix('mean of ')} categories, {len(comparable(runs))} runs",
     }
@@ -62,11 +62,11 @@ def _gain(item: Found) -> dict[str, object]:
     behind = sum(len(p.seeds) for p in item.pairs[:-1])
     return line | {
         "Printed, same categories": signed(item.reported_here),
-        "Reproduced": _with_interval(signed(pair.difference), signed(pair.low), signed(pair.high)),
+        "Reproduced": _with_interval(signed(pair.difference), interval(pair.low, pair.high)),
         "Verdict": Html(f"{pair.answer}<br><small>{reservations(pair)}</small>"),
         "Behind it": f"{len(item.pairs) - 1} categories, {behind} pairs of runs",
     }
 
 
-def _with_interval(value: str, low: str, high: str) -> Html:
-    return Html(f"{value}<br><small>{low} to {high}</small>")
+def _with_interval(value: str, ends: str) -> Html:
+    return Html(f"{value}<br><small>{ends}</small>")

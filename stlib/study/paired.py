@@ -3,10 +3,11 @@
 The rule was fixed before the first pair of runs was finished: a gain counts when its interval lies above
 zero, a loss when it lies below, and otherwise nothing can be told apart. The interval covers chance in the
 test images (paired bootstrap replicates) and, from two seeds on, in the training (seeds are drawn again in
-every replicate).
+every replicate). Made stricter since: one seed is no gain and no loss, because two seeds of one method can
+differ by as much (`sensitivity.seed_couples`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from statistics import fmean
@@ -16,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, Metric, Profile
-from stlib.study.html import Markup, Text, plain, score, signed, to_html
+from stlib.study.html import Markup, Text, interval, plain, score, signed, to_html
 from stlib.study.pages import NOT_RUN
 from stlib.study.records import Summary
 from stlib.study.tables import INTERVAL, select
 
-Answer = Literal["gain", "loss", "no difference to be seen", "not run"]
+Answer = Literal["gain", "loss", "higher on one seed", "lower on one seed", "no difference to be seen"]
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,16 @@ class Pair:
     high: float
     """95 % interval of the difference."""
     labels: tuple[str, ...] = ()
-    """Labels of the runs on either side."""
+    """Labels of the runs on either side, and conditions in which the sides differ."""
 
     @property
     def answer(self) -> Answer:
         """The rule above, applied to the interval."""
-        if self.low > 0:
-            return "gain"
-        return "loss" if self.high < 0 else "no difference to be seen"
+        if self.low <= 0 <= self.high:
+            return "no difference to be seen"
+        if len(self.seeds) == 1:
+            return "higher on one seed" if self.low > 0 else "lower on one seed"
+        return "gain" if self.low > 0 else "loss"
 
     @property
     def provisional(self) -> bool:
@@ -78,11 +81,12 @@ def pairs(records: Iterable[Summary], first: Key, second: Key, metric: Metric) -
 def compare(couples: Iterable[tuple[Summary, Summary]], metric: Metric) -> list[Pair]:
     """Second minus first of runs that belong together, by category, and the mean over the categories last.
 
-    Couples on different data are left out; empty when none remains.
+    Couples on different images or textures are left out; empty when none remains.
     """
     by_category: dict[str, list[tuple[Summary, Summary]]] = {}
     for a, b in couples:
-        if a.dataset.fingerprint == b.dataset.fingerprint:
+        textures = {run.textures.fingerprint for run in (a, b) if run.textures}
+        if a.dataset.fingerprint == b.dataset.fingerprint and len(textures) < 2:
             by_category.setdefault(a.category, []).append((a, b))
     if not by_category:
         return []
@@ -111,8 +115,17 @@ def _pair(matched: Sequence[tuple[Summary, Summary]], metric: Metric, low: float
     first = fmean(a.metrics[metric] for a, _ in matched)
     second = fmean(b.metrics[metric] for _, b in matched)
     labels = dict.fromkeys(label for pair in matched for run in pair for label in run.labels())
+    labels |= dict.fromkeys(told for a, b in matched for told in _unlike(a, b))
     seeds = tuple(a.seed for a, _ in matched)
     return Pair(matched[0][0].category, seeds, first, second, second - first, low, high, tuple(labels))
+
+
+def _unlike(a: Summary, b: Summary) -> Iterator[str]:
+    """Conditions that two runs do not share, beside their methods."""
+    if a.precision != b.precision:
+        yield "the sides trained in different precisions"
+    if a.runtime.device.startswith("CPU") != b.runtime.device.startswith("CPU"):
+        yield "the sides ran on a CPU and a GPU"
 
 
 def _mean(found: Sequence[Pair], replicates: NDArray[np.float64]) -> Pair:
@@ -140,7 +153,7 @@ def pairs_html(found: Mapping[str, Sequence[Pair]], caption: str) -> Markup:
                 {
                     "Comparison": name,
                     "Difference": signed(pair.difference),
-                    "95 % interval": f"{signed(pair.low)} to {signed(pair.high)}",
+                    "95 % interval": interval(pair.low, pair.high),
                     "Answer": pair.answer + (", provisional" if pair.provisional else ""),
                     "Category, seeds": f"{pair.category}, {', '.join(map(str, pair.seeds))}",
                     "First, second": f"{score(pair.first)}, {score(pair.second)}",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from stlib.protocol import METRICS, PRECISIONS, Metric, Profile
-from stlib.study.html import Markup, Text, plain, signed, to_html
+from stlib.study.html import Markup, Text, interval, plain, signed, to_html
 from stlib.study.pages import NOT_RUN
 from stlib.study.paired import Pair, compare
 from stlib.study.records import Summary
@@ -74,7 +74,7 @@ def precisions_html(records: Sequence[Summary], method: str, profile: Profile) -
                 {
                     "Metric": label,
                     "fp32 - bf16": signed(pair.difference),
-                    "95 % interval": f"{signed(pair.low)} to {signed(pair.high)}",
+                    "95 % interval": interval(pair.low, pair.high),
                     "Spread over seeds": "one seed" if change.spread is None else f"{change.spread:.3f}",
                     "Inside": "-" if change.spread is None else ("yes" if change.inside else "no"),
                 }

@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from stlib.protocol import CATEGORIES, METRICS, PROFILES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
 from stlib.study.figures import good_and_defective
 from stlib.study.gains import Found
-from stlib.study.html import Html, Text, plain, signed, to_html
+from stlib.study.html import Html, Text, interval, plain, signed, to_html
 from stlib.study.paired import Pair
 from stlib.study.precisions import couples, rounding
 from stlib.study.records import Record, Run, Summary
@@ -104,7 +104,7 @@ def precisions(records: Sequence[Summary]) -> Text:
 
 
 def _change(mean: Pair) -> str:
-    return f"{signed(mean.difference)} ({signed(mean.low)} to {signed(mean.high)}), {mean.category}"
+    return f"{signed(mean.difference)} ({interval(mean.low, mean.high)}), {mean.category}"
 
 
 def sizes(records: Sequence[Summary]) -> Text:

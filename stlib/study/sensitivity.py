@@ -15,7 +15,7 @@ import pandas as pd
 
 from stlib.protocol import CATEGORIES, METRICS, Metric, Profile
 from stlib.study.gains import claimed
-from stlib.study.html import Html, Markup, Text, plain, signed, to_html
+from stlib.study.html import Html, Markup, Text, interval, plain, signed, to_html
 from stlib.study.pages import NOT_RUN
 from stlib.study.paired import compare
 from stlib.study.records import Summary
@@ -58,7 +58,7 @@ class Effect:
         """`low` and `high` in words."""
         if self.low is None or self.high is None:
             return ""
-        return ("95 %: " if self.paired else "range: ") + f"{signed(self.low)} to {signed(self.high)}"
+        return ("95 %: " if self.paired else "range: ") + interval(self.low, self.high)
 
 
 Effects = dict[str, list[Effect]]
@@ -116,18 +116,22 @@ def _read_again(runs: Sequence[Summary], key: str, metric: Metric) -> list[Effec
     return [*found, Effect(f"mean of {len(found)}", fmean(values), *bounds)]
 
 
-def _seeds(runs: Sequence[Summary], metric: Metric) -> Effects:
-    """The first seed's runs, each paired with that of another seed."""
-    first, *others = sorted({run.seed for run in runs}) or [0]
-    if not others:
-        return {"another seed": []}
+def seed_couples(runs: Iterable[Summary], metric: Metric) -> dict[str, list[tuple[Summary, Summary]]]:
+    """The first seed's runs, each with that of another seed, by the words for it: what chance alone does."""
     by_place = {(run.category, run.seed): run for run in runs if run.bootstrap.get(metric)}
+    first, *others = sorted({seed for _, seed in by_place}) or [0]
     places = [name for name, seed in by_place if seed == first]
-    couples = {
-        other: [(by_place[c, first], by_place[c, other]) for c in places if (c, other) in by_place]
+    return {
+        f"seed {other} instead of {first}": [
+            (by_place[c, first], by_place[c, other]) for c in places if (c, other) in by_place
+        ]
         for other in others
     }
-    return {f"seed {other} instead of {first}": _paired(found, metric) for other, found in couples.items()}
+
+
+def _seeds(runs: Sequence[Summary], metric: Metric) -> Effects:
+    found = {name: _paired(couples, metric) for name, couples in seed_couples(runs, metric).items()}
+    return found or {"another seed": []}
 
 
 def trained_again(chosen: Group, metric: Metric) -> Effects:

@@ -32,7 +32,7 @@ def test_epochs_are_held_against_two(make_record):
     assert lines[:3] == [f"- {e} instead of 2, pixel AUROC: not run." for e in (1, 3, 5)]
     assert lines[3] == (
         "- 10 instead of 2, pixel AUROC: +0.030, 95 % interval +0.030 to +0.030, on bottle: "
-        "**gain** (provisional)."
+        "**higher on one seed** (provisional)."
     )
 
 

@@ -39,18 +39,25 @@ def test_shared_noise_of_the_test_images_cancels(make_record):
     runs = [make_record(value=0.7, spread=0.2), make_record(value=0.71, spread=0.2, method="et_stpm")]
     pair = pairs(runs, FIRST, SECOND, "pixel_auroc")[0]
     assert (pair.low, pair.high) == (pytest.approx(0.01), pytest.approx(0.01))
-    assert pair.answer == "gain"
+    assert pair.answer == "higher on one seed"
 
 
 @pytest.mark.parametrize(
-    ("shift", "answer"), [(0.02, "gain"), (-0.02, "loss"), (0.0, "no difference to be seen")]
+    ("shift", "one", "two"),
+    [
+        (0.02, "higher on one seed", "gain"),
+        (-0.02, "lower on one seed", "loss"),
+        (0.0, "no difference to be seen", "no difference to be seen"),
+    ],
 )
-def test_the_answer_follows_from_the_interval_alone(make_record, shift, answer):
-    noise = list(0.9 + shift + np.random.default_rng(5).uniform(-0.01, 0.01, 200))
-    other = make_record(value=0.9 + shift, method="et_stpm", bootstrap={"pixel_auroc": noise})
-    pair = pairs([make_record(value=0.9, spread=0.0), other], FIRST, SECOND, "pixel_auroc")[0]
-    assert pair.answer == answer
+def test_the_answer_follows_from_the_interval_and_needs_two_seeds(make_record, shift, one, two):
+    noise = {"pixel_auroc": list(0.9 + shift + np.random.default_rng(5).uniform(-0.01, 0.01, 200))}
+    runs = [make_record(seed=s, value=0.9, spread=0.0) for s in (0, 1)]
+    runs += [make_record(seed=s, value=0.9 + shift, method="et_stpm", bootstrap=noise) for s in (0, 1)]
+    pair = pairs(runs, FIRST, SECOND, "pixel_auroc")[0]
+    assert pair.answer == two
     assert pair.provisional
+    assert pairs(runs[::2], FIRST, SECOND, "pixel_auroc")[0].answer == one
 
 
 def test_seeds_that_disagree_widen_the_interval(make_record):
@@ -75,9 +82,18 @@ def test_labels_come_along(make_record):
     assert pairs(runs, FIRST, SECOND, "iap")[0].labels == ("incomplete dataset: test/good: 0 of 12 images",)
 
 
+def test_conditions_that_the_sides_do_not_share_are_told(make_record):
+    runs = [make_record(), make_record(method="et_stpm", precision="fp32")]
+    pair = pairs(runs, FIRST, SECOND, "iap")[0]
+    assert pair.labels == ("the sides trained in different precisions",)
+    on_gpu = runs[0].runtime.model_copy(update={"device": "NVIDIA H100"})
+    other = runs[1].model_copy(update={"runtime": on_gpu, "precision": "bf16"})
+    assert pairs([runs[0], other], FIRST, SECOND, "iap")[0].labels == ("the sides ran on a CPU and a GPU",)
+
+
 def test_the_table_says_what_was_not_run(make_record):
     runs = [make_record(value=0.9), make_record(value=0.95, method="et_stpm")]
     table = pairs_html({"a": pairs(runs, FIRST, SECOND, "iap"), "b": []}, "Two")
-    assert "gain" in table
+    assert "higher on one seed" in table
     assert "not run" in table
     assert "not run" in pairs_html({"a": []}, "None")

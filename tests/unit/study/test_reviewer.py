@@ -43,7 +43,10 @@ def test_the_spread_needs_two_seeds(make_record):
 
 def test_precisions_are_counted_and_paired(make_record):
     runs = [make_record(value=0.90, spread=0.0)]
-    assert "1 in bf16. Pairs of runs that differ in nothing else, fp32 minus bf16: **not run**" in reviewer.precisions(runs)
+    assert (
+        "1 in bf16. Pairs of runs that differ in nothing else, fp32 minus bf16: **not run**"
+        in reviewer.precisions(runs)
+    )
     runs.append(make_record(value=0.91, spread=0.0, precision="fp32", variant="precision=fp32"))
     text = reviewer.precisions(runs)
     assert "1 in bf16, 1 in fp32" in text

@@ -19,12 +19,22 @@ def quiet(done: int, total: int, state: str) -> None:
 
 @dataclass(frozen=True)
 class Execution:
-    """Everything about a run that is not the recipe."""
+    """Everything about a run that is not the recipe.
+
+    Making one sets PyTorch's switches for the whole process: reproducible kernels where there is a choice,
+    and float32 that is not rounded to TF32.
+    """
 
     device: torch.device
     precision: Precision = "fp32"
     progress: Progress = quiet
     checkpoint: Checkpoint | None = None
+
+    def __post_init__(self) -> None:
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = False  # cuDNN's default would round the inputs of convolutions
+        torch.backends.cuda.matmul.allow_tf32 = False
 
     def autocast(self) -> AbstractContextManager[object]:
         """bfloat16 for convolutions when `precision` asks for it; losses and maps stay in float32."""

@@ -5,31 +5,97 @@ from collections.abc import Iterable, Mapping, Sequence
 from stlib.protocol import CATEGORIES, METRICS, TUNING_EPOCHS, Metric, Profile
 from stlib.study.ablation import ROWS, STEPS, steps
 from stlib.study.gains import Found, printed_gain, reservations
-from stlib.study.html import Text, interval, score, signed
-from stlib.study.paired import Pair, pairs
+from stlib.study.html import Html, Text, interval, plain, score, signed, to_html
+from stlib.study.paired import Pair, compare, pairs
 from stlib.study.records import Summary, TeacherRecord
 from stlib.study.reported import METHOD_NAMES, reported
-from stlib.study.tables import comparison, rows_of, select
-from stlib.study.teacher_epochs import key
+from stlib.study.sensitivity import seed_couples
+from stlib.study.tables import METHODS, Row, comparison, rows_of, select
+from stlib.study.teacher_epochs import key, leaks
+
+LEVELS: tuple[Metric, ...] = ("image_auroc", "pixel_auroc", "pixel_ap", "iap")
+"""In which a method's scores are held against printed ones."""
 
 Differences = tuple[dict[str, list[Pair]], dict[str, float | None]]
 """Measured and printed differences by name, as `curves.forest` draws them."""
 
 
-def level_text(records: Iterable[Summary], method: str, metric: Metric) -> Text:
-    """Does a method reach the scores that its paper prints? One list item."""
-    runs = select(records, method)
+def overview_html(records: Sequence[Summary], results: Sequence[Found]) -> Html:
+    """Every question of the chapter with its answer and what that rests on."""
+    metrics: tuple[Metric, ...] = ("image_auroc", "pixel_auroc")
+    epochs = {f"{name}, {METRICS[m]}": g for m in metrics for name, g in epoch_pairs(records, m).items()}
+    leaking = {f"{name}, {METRICS[m]}": g for m in metrics for name, g in leaks(records, m).items()}
+    claims = {
+        method: {f.gain.name: f.pairs for f in results if f.gain.second == method} for method in METHODS
+    }
+    levels = {METRICS[m]: rows_of(comparison(records, "stpm", m))[-1] for m in LEVELS}
+    behind = {row.category.removeprefix("mean of ") for row in levels.values() if row.reproduced is not None}
+    rows: list[dict[str, object]] = [
+        {
+            "Question": "Does STPM reach its scores?",
+            "Answer": "; ".join(f"{name}: {_level_words(row)}" for name, row in levels.items()),
+            "Rests on": f"categories: {', '.join(sorted(behind))}" if behind else "-",
+        }
+    ]
+    for question, found in (
+        ("Does a teacher fine-tuned on the task help?", claims["et_stpm"]),
+        ("Are two epochs of fine-tuning right?", epochs),
+        ("Does the gain come from test images?", leaking),
+        ("Does PFADSeg beat DeSTSeg and STPM?", claims["pfadseg"]),
+        ("Does each module of PFADSeg help?", module_differences(records, "pixel_ap")[0]),
+    ):
+        rows.append({"Question": question, "Answer": _answers(found), "Rests on": _behind(found)})
+    return to_html(plain(rows), "The questions of this chapter")
+
+
+def _level_words(row: Row) -> str:
+    return row.verdict + (" (provisional)" if row.provisional else "")
+
+
+def _answers(found: Mapping[str, Sequence[Pair]]) -> str:
+    """One line per answer; what was not run is counted."""
+    told = [f"{name}: {group[-1].answer}" for name, group in found.items() if group]
+    missing = sum(not group for group in found.values())
+    if not told:
+        return "not run"
+    return "; ".join(told + ([f"{missing} comparisons not run"] if missing else []))
+
+
+def _behind(found: Mapping[str, Sequence[Pair]]) -> str:
+    groups = [group[:-1] for group in found.values() if group]
+    if not groups:
+        return "-"
+    categories = sorted({len(group) for group in groups})
+    seeds = sorted({len(pair.seeds) for group in groups for pair in group})
+    labels = "; not the paper's setting" if any(pair.labels for group in groups for pair in group) else ""
+    return f"categories: {_range(categories)}; seeds: {_range(seeds)}{labels}"
+
+
+def _range(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+
+def levels_text(records: Iterable[Summary], method: str) -> Text:
+    """Does a method reach its printed scores? A list item per metric with runs, one for all others."""
+    runs = [r for r in select(records, method) if r.status == "finished"]
+    if runs:
+        return Text("\n".join(_level(runs, method, metric) for metric in LEVELS))
+    cells = [(metric, reported(method, metric)) for metric in LEVELS]
+    printed = [f"{METRICS[m]} ({score(cell.number)} in {cell.source})" for m, cell in cells if cell]
+    return Text(f"- **{METHOD_NAMES[method]}, not run**: {', '.join(printed)}.")
+
+
+def _level(runs: Sequence[Summary], method: str, metric: Metric) -> str:
     *rows, mean = rows_of(comparison(runs, method, metric))
     printed = reported(method, metric)
     name = f"{METHOD_NAMES[method]}, {METRICS[metric]}"
-    text = f"- **{name}**: the paper prints {score(printed.number if printed else None)}."
+    text = f"- **{name}**: {score(printed.number)} in {printed.source}." if printed else f"- **{name}**:"
     judged = [row for row in rows if row.difference is not None]
     if mean.reproduced is None or not judged:
-        told = f"runs with a label: {len(runs)}" if runs else "not run"
-        return Text(f"{text} Nothing that can be judged: {told}.")
+        return f"{text} Nothing that can be judged; runs with a label: {len(runs)}."
     verdicts = [f"{row.category} {row.verdict} ({signed(row.difference)})" for row in judged]
     few = ", provisional" if mean.provisional else ""
-    return Text(
+    return (
         f"{text} On {mean.category.removeprefix('mean of ')} categories it is {score(mean.reproduced)}, 95 % "
         f"interval {score(mean.low)} to {score(mean.high)}, beside {score(mean.reported_number)} printed for "
         f"these: **{mean.verdict}**{few}. {'; '.join(verdicts)}."
@@ -45,27 +111,47 @@ def teachers_text(teachers: Iterable[TeacherRecord]) -> Text:
         name = f"Data {teacher.tuning.get('data')}, {len(teacher.categories)} classes"
         lines.append(
             f"- {name}: the highest accuracy on held-out images, {accuracy[best]:.3f}, is first reached "
-            f"after epoch {best}. Its layer3 has moved by {moved[best]:.4f} by then, and by {moved[-1]:.4f} "
-            f"after epoch {len(moved) - 1}."
+            f"after epoch {best}. By then its layer3 has changed by {moved[best]:.1%} of the weights' "
+            f"norm, after epoch {len(moved) - 1} by {moved[-1]:.1%}."
         )
     return Text("\n".join(lines))
 
 
 def epochs_text(records: Sequence[Summary], metric: Metric, profile: Profile = "paper") -> Text:
     """Other numbers of epochs against the paper's two, paired by seed and image; an item each."""
+    return pairs_text(epoch_pairs(records, metric, profile), metric)
+
+
+def epoch_pairs(
+    records: Sequence[Summary], metric: Metric, profile: Profile = "paper"
+) -> dict[str, list[Pair]]:
+    """Every other number of full epochs minus two."""
     two = key(2, "", profile)
     others = {f"{e} instead of 2": key(e, "", profile) for e in TUNING_EPOCHS if e not in (0, 2)}
-    return pairs_text({name: pairs(records, two, other, metric) for name, other in others.items()}, metric)
+    return {name: pairs(records, two, other, metric) for name, other in others.items()}
+
+
+def chance_pairs(records: Sequence[Summary], method: str, metric: Metric) -> dict[str, list[Pair]]:
+    """Another seed minus the first, of one method: what the rule for gains says where there is none."""
+    runs = [r for r in select(records, method) if r.status == "finished"]
+    return {
+        f"{METHOD_NAMES[method]}, {name}": compare(couples, metric)
+        for name, couples in seed_couples(runs, metric).items()
+    }
 
 
 def pairs_text(found: Mapping[str, Sequence[Pair]], metric: Metric) -> Text:
-    """Paired comparisons in words, an item each."""
-    return Text("\n".join(f"- {name}, {METRICS[metric]}: {_told(group)}" for name, group in found.items()))
+    """Paired comparisons in words, an item each; those not run in one."""
+    lines = [f"- {name}, {METRICS[metric]}: {_told(group)}" for name, group in found.items() if group]
+    return Text("\n".join([*lines, *_missing(found, METRICS[metric])]))
+
+
+def _missing(found: Mapping[str, Sequence[Pair]], label: str) -> list[str]:
+    names = [name for name, group in found.items() if not group]
+    return [f"- {label}, **not run**: {', '.join(names)}."] if names else []
 
 
 def _told(found: Sequence[Pair]) -> str:
-    if not found:
-        return "not run."
     mean, names = found[-1], ", ".join(pair.category for pair in found[:-1])
     but = f" ({reservations(mean)})" if reservations(mean) else ""
     return (
@@ -81,8 +167,10 @@ def modules_text(records: Sequence[Summary], metric: Metric) -> Text:
     for name, group in found.items():
         value = printed[name]
         claim = "" if value is None else f"the paper prints {signed(value)}; "
-        lines.append(f"- {name}, {METRICS[metric]}: {claim}{_told(group)}")
-    return Text("\n".join(lines))
+        if group:
+            lines.append(f"- {name}, {METRICS[metric]}: {claim}{_told(group)}")
+    missing = {f"{name} ({signed(printed[name])} printed)": group for name, group in found.items()}
+    return Text("\n".join([*lines, *_missing(missing, METRICS[metric])]))
 
 
 def module_differences(records: Sequence[Summary], metric: Metric) -> Differences:

@@ -9,6 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from stlib.protocol import METRICS, Metric
@@ -20,8 +21,8 @@ from stlib.study.records import Record, TeacherRecord
 from stlib.study.sensitivity import Effect, Effects
 
 ALT = {
-    "against_epochs": "Line chart: score over the number of fine-tuning epochs, one line per category with "
-    "its interval; 0 epochs is STPM.",
+    "against_epochs": "Line charts, a panel per category: the change of the score against STPM over the "
+    "number of fine-tuning epochs, a line per seed with its intervals; 0 epochs is STPM.",
     "teacher_curves": "Three line charts over the epochs of the fine-tuning: held-out accuracy, relative "
     "weight change and feature cosine to the original teacher, the last two with a line per level.",
     "feature_maps": "A grid: a defective image, and the mean activation of each level of the teacher before "
@@ -48,19 +49,24 @@ FPR_SHOWN = 0.3
 
 
 def against_epochs(frame: pd.DataFrame, metric: Metric) -> Figure:
-    """`epochs.against_epochs`: a panel per category, a line per seed, the interval of the gain over STPM."""
+    """`teacher_epochs.against_epochs`: a panel per category, a line per seed with its intervals."""
     names = list(dict.fromkeys(frame["category"])) or [""]
-    figure, axes = canvas(1, len(names), 2.8)
+    figure, axes = canvas(1, len(names), 2.8, share="y")
+    colours = dict(zip(sorted(set(frame["seed"])), cycle(sns.color_palette("colorblind")), strict=False))
     for axis, name in zip(axes[0], names, strict=True):
         runs = frame[frame["category"] == name].sort_values("epochs")
-        seeds = {seed: group[["epochs", "score"]].to_numpy() for seed, group in runs.groupby("seed")}
-        colours = dict(zip(seeds, cycle(sns.color_palette("colorblind")), strict=False))
+        seeds = {seed: group[["epochs", "difference"]].to_numpy() for seed, group in runs.groupby("seed")}
         own = [colours[seed] for seed in runs["seed"]]
-        axis.add_collection(LineCollection(list(seeds.values()), colors=list(colours.values())))
+        axis.axhline(0, color="black", linewidth=1)
+        axis.add_collection(LineCollection(list(seeds.values()), colors=[colours[seed] for seed in seeds]))
         axis.vlines(runs["epochs"], runs["low"], runs["high"], own)
-        axis.scatter(runs["epochs"], runs["score"], c=own, zorder=3)
+        axis.scatter(runs["epochs"], runs["difference"], c=own, zorder=3)
         axis.set(title=name, xlabel="full epochs")
-    axes[0, 0].set_ylabel(METRICS[metric])
+    axes[0, 0].set_ylabel(f"{METRICS[metric]},\nminus STPM's")
+    marks = [Line2D([], [], color=colour, marker="o") for colour in colours.values()]
+    figure.legend(
+        marks, [f"seed {seed}" for seed in colours], loc="outside lower center", ncols=6, fontsize=9
+    )
     return figure
 
 

@@ -144,7 +144,6 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
         "teacher": info,
         "textures": textures,
     }
-    _deterministic()
     clock, lesson = Clock(device), None
     try:
         if isinstance(config, et_stpm.Config):
@@ -217,12 +216,3 @@ def _checkpoint(spec: Run, runs: Path, *identity: str) -> Checkpoint:
     place = record_path(spec.method, spec.category, spec.seed, spec.profile, spec.variant)
     parts = (str(spec.seed), spec.precision, spec.device, *identity)
     return Checkpoint((runs / place).with_suffix(".ckpt"), "|".join(parts))
-
-
-def _deterministic() -> None:
-    """Same config, same device, same numbers: pick reproducible kernels where PyTorch offers a choice."""
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    # fp32 means fp32: cuDNN would round the inputs of convolutions to TF32 by default.
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False

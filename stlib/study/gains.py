@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from html import escape
 from statistics import fmean
 
+from scipy.stats import wilcoxon
+
 from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, Metric, Profile
 from stlib.study.html import Html, Markup, Text, interval, plain, signed, to_html
 from stlib.study.pages import NOT_RUN
@@ -100,6 +102,26 @@ def printed_gain(gain: Gain, category: str) -> float | None:
     return second.number - first.number if first and second else None
 
 
+def printed_wins_html(claims: Iterable[Gain]) -> Html:
+    """In how many categories a paper's own rows show the claimed order; claims without rows are left out."""
+    rows: list[dict[str, object]] = []
+    for gain in claims:
+        found = [printed_gain(gain, category) for category in CATEGORIES]
+        differences = [round(value, 6) for value in found if value is not None]  # 0.8 - 0.7 is not 0.1
+        if differences:
+            rows.append(
+                {
+                    "Claim": gain.name,
+                    "Higher in": sum(d > 0 for d in differences),
+                    "Equal in": differences.count(0),
+                    "Lower in": sum(d < 0 for d in differences),
+                    "Mean": signed(fmean(differences)),
+                    "Wilcoxon's p": f"{wilcoxon(differences).pvalue:.2f}",
+                }
+            )
+    return to_html(plain(rows), "Printed scores of the categories, both sides from the claiming paper")
+
+
 def gains_html(results: Sequence[Found], caption: str) -> Html:
     """Claim, reported gain, reproduced gain with interval, answer."""
     rows: list[dict[str, object]] = []
@@ -133,14 +155,14 @@ def reservations(pair: Pair) -> str:
 
 
 def sentences(results: Sequence[Found]) -> Markup:
-    """The same in plain language, one list item per claim."""
-    return Text("\n".join(f"- {_sentence(item)}" for item in results))
+    """The same in plain language, one list item per claim; those without a run share one."""
+    lines = [f"- {_sentence(item)}" for item in results if item.pairs]
+    missing = [f"{f.gain.name} ({signed(f.reported_all)} printed)" for f in results if not f.pairs]
+    return Text("\n".join(lines + ([f"- **Not run**: {', '.join(missing)}."] if missing else [])))
 
 
 def _sentence(item: Found) -> str:
     told = f"the paper prints {signed(item.reported_all)}"
-    if not item.pairs:
-        return f"**{item.gain.name}**: {told}; not run here, so nothing can be said."
     pair = item.pairs[-1]
     where = ", ".join(p.category for p in item.pairs[:-1])
     if item.reported_here is not None:
@@ -157,16 +179,13 @@ def _sentence(item: Found) -> str:
 
 
 def open_questions(results: Sequence[Found]) -> Markup:
-    """Per claim what is missing before a verdict: runs, seeds, categories, or the paper's own setting."""
+    """Per claim with runs what is missing before a verdict: seeds, categories, or the paper's own setting."""
     lines = []
-    for item in results:
-        if not item.pairs:
-            lines.append(f"- {item.gain.name}: no pair of runs.")
-            continue
+    for item in (item for item in results if item.pairs):
         pair = item.pairs[-1]
         lacking = [f"{len(CATEGORIES) - len(item.pairs) + 1} of {len(CATEGORIES)} categories"]
         if pair.provisional:
             lacking.append(f"{SEEDS_FOR_A_VERDICT - len(pair.seeds)} more seed(s)")
         text = f"- {item.gain.name}: {' and '.join(lacking)} are missing"
         lines.append(text + (f"; {'; '.join(pair.labels)}." if pair.labels else "."))
-    return Text("\n".join(lines))
+    return Text("\n".join(lines or ["- No pair of runs."]))

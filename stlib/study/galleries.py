@@ -99,8 +99,8 @@ def found(
     return [read(path) for path in paths if path.is_file()]
 
 
-def side_by_side(kept: Sequence[Kept]) -> Figure:
-    """A row per test image: image, outline of the true defect, and the map of every method.
+def side_by_side(kept: Sequence[Kept], *, rows: int | None = None) -> Figure:
+    """A row per test image, or the first `rows`: image, outline of the true defect, the map of every method.
 
     Scores of different methods have different units, so each method has its own colour scale, from its
     smallest to its largest score here. Raises ValueError for nothing to show, and for runs on different data.
@@ -109,10 +109,9 @@ def side_by_side(kept: Sequence[Kept]) -> Figure:
         raise ValueError("the methods must show the same images: none were kept, or their data differ")
     finest = max(kept, key=lambda one: one.images.shape[1])
     whole = (0, 1, 1, 0)  # sides differ between methods: everything is drawn into one unit square
-    figure, axes = canvas(
-        len(finest.names), 2 + len(kept), 7.4 / (2 + len(kept)) * len(finest.names), share=""
-    )
-    for k, (line, name) in enumerate(zip(axes, finest.names, strict=True)):
+    shown = finest.names[:rows]
+    figure, axes = canvas(len(shown), 2 + len(kept), 7.4 / (2 + len(kept)) * len(shown), share="")
+    for k, (line, name) in enumerate(zip(axes, shown, strict=True)):
         for axis in line:
             axis.imshow(finest.images[k], extent=whole)
             axis.set(xticks=[], yticks=[])

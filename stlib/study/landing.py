@@ -1,14 +1,16 @@
 """The landing page's table: every headline claim of the papers, and what was found. Imports no torch."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from html import escape
 
-from stlib.protocol import METRICS, Metric
+from stlib.protocol import CATEGORIES, METRICS, Metric
 from stlib.study.gains import Found, reservations
-from stlib.study.html import Html, interval, plain, score, signed, to_html
+from stlib.study.html import Html, Text, interval, plain, score, signed, to_html
 from stlib.study.pages import NOT_RUN, verdict_html
 from stlib.study.records import Summary
 from stlib.study.reported import METHOD_NAMES, reported
-from stlib.study.tables import comparable, comparison, rows_of, select
+from stlib.study.tables import METHODS, comparable, comparison, rows_of, select
 
 LEVELS: tuple[tuple[str, Metric], ...] = (
     ("stpm", "image_auroc"),
@@ -25,6 +27,28 @@ LEVELS: tuple[tuple[str, Metric], ...] = (
 """The scores that the papers' abstracts state."""
 
 
+def so_far(records: Iterable[Summary]) -> Text:
+    """What has been run at the paper's schedule, method by method, in one sentence each."""
+    everything = list(records)
+    told, missing = [], []
+    for method in METHODS:
+        runs = [r for r in select(everything, method) if r.status == "finished"]
+        clean = comparable(runs)
+        seeds = sorted(Counter(r.category for r in clean).values())
+        if clean:
+            span = str(seeds[0]) if seeds[0] == seeds[-1] else f"{seeds[0]} to {seeds[-1]}"
+            told.append(
+                f"{METHOD_NAMES[method]} on {len(seeds)} of {len(CATEGORIES)} categories, seeds each: {span}"
+            )
+        elif runs:
+            count = len({r.category for r in runs})
+            told.append(f"{METHOD_NAMES[method]} on {count} categories, in a setting that is not the paper's")
+        else:
+            missing.append(METHOD_NAMES[method])
+    none = [f"not yet {' and '.join(missing)}"] if missing else []
+    return Text(f"**So far, at the papers' schedules:** {'; '.join(told + none)}.")
+
+
 def claims_html(records: Sequence[Summary], results: Sequence[Found]) -> Html:
     """Levels first, then the claims that one method beats another (`gains.found`)."""
     rows = [_level(records, *level) for level in LEVELS] + [_gain(item) for item in results]
@@ -38,7 +62,7 @@ def _level(records: Sequence[Summary], method: str, metric: Metric) -> dict[str,
     runs = [r for r in select(records, method) if r.status == "finished"]
     line: dict[str, object] = {
         "Claim": f"{METHOD_NAMES[method]} reaches, {METRICS[metric]}",
-        "Printed": score(printed.number if printed else None),
+        "Printed": _with_note(score(printed.number), escape(printed.source)) if printed else "-",
     }
     if not runs:
         return line | {"Verdict": NOT_RUN}
@@ -47,7 +71,7 @@ def _level(records: Sequence[Summary], method: str, metric: Metric) -> dict[str,
         return line | {"Verdict": Html(said), "Behind it": f"labelled runs: {len(runs)}"}
     return line | {
         "Printed, same categories": score(row.reported_number),
-        "Reproduced": _with_interval(score(row.reproduced), f"{score(row.low)} to {score(row.high)}"),
+        "Reproduced": _with_note(score(row.reproduced), f"{score(row.low)} to {score(row.high)}"),
         "Verdict": verdict_html(row),
         "Behind it": f"{row.category.removeprefix('mean of ')} categories, {len(comparable(runs))} runs",
     }
@@ -62,11 +86,11 @@ def _gain(item: Found) -> dict[str, object]:
     behind = sum(len(p.seeds) for p in item.pairs[:-1])
     return line | {
         "Printed, same categories": signed(item.reported_here),
-        "Reproduced": _with_interval(signed(pair.difference), interval(pair.low, pair.high)),
+        "Reproduced": _with_note(signed(pair.difference), interval(pair.low, pair.high)),
         "Verdict": Html(f"{pair.answer}<br><small>{reservations(pair)}</small>"),
         "Behind it": f"{len(item.pairs) - 1} categories, {behind} pairs of runs",
     }
 
 
-def _with_interval(value: str, ends: str) -> Html:
-    return Html(f"{value}<br><small>{ends}</small>")
+def _with_note(value: str, note: str) -> Html:
+    return Html(f"{value}<br><small>{note}</small>")

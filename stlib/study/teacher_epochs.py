@@ -31,10 +31,10 @@ def untuned(records: Iterable[Summary], profile: Profile) -> Key:
 def against_epochs(
     records: Iterable[Summary], metric: Metric, *, rest: str = "", profile: Profile = "paper"
 ) -> pd.DataFrame:
-    """One row per category, seed and number of epochs: columns category, seed, epochs, score, low, high.
+    """The change against STPM by category, seed and epochs: a row each.
 
-    `low` and `high` bound the difference from STPM with the same seed (paired bootstrap), added to STPM's
-    score; for 0 epochs they are the score itself.
+    Columns: category, seed, epochs, difference (0 for 0 epochs), and low and high, its 95 % interval from the
+    paired bootstrap.
     """
     everything = list(records)
     matched: dict[tuple[str, int], list[Summary]] = defaultdict(list)
@@ -43,16 +43,15 @@ def against_epochs(
     zero = untuned(everything, profile)
     runs = select(everything, zero.method, profile=profile, variant=zero.variant)
     rows: list[tuple[object, ...]] = [
-        (r.category, r.seed, 0, *[r.metrics[metric]] * 3) for r in runs if metric in r.metrics
+        (r.category, r.seed, 0, 0.0, 0.0, 0.0) for r in runs if metric in r.metrics
     ]
     for epochs in TUNING_EPOCHS[1:]:
         for r in select(everything, "et_stpm", profile=profile, variant=key(epochs, rest).variant):
             found = pairs(matched[r.category, r.seed], zero, key(epochs, rest, profile), metric)
             if found:
                 pair = found[0]
-                bounds = (pair.first + pair.low, pair.first + pair.high)
-                rows.append((r.category, r.seed, epochs, pair.second, *bounds))
-    frame = pd.DataFrame(rows, columns=["category", "seed", "epochs", "score", "low", "high"])
+                rows.append((r.category, r.seed, epochs, pair.difference, pair.low, pair.high))
+    frame = pd.DataFrame(rows, columns=["category", "seed", "epochs", "difference", "low", "high"])
     tuned = frame.loc[frame["epochs"] > 0, "category"]
     return frame[frame["category"].isin(tuned)]  # STPM alone is no curve
 
@@ -118,8 +117,8 @@ def leak_sentence(frame: pd.DataFrame, metric: Metric) -> Text:
         return Text("")
     seen, unseen = ((both[f"{part}_b"] - both[f"{part}_a"]).mean() for part in ("all", "untouched"))
     return Text(
-        f"{METRICS[metric]}, B minus A: {signed(seen)} on all test images, {signed(unseen)} on the untouched "
-        f"ones. The difference of the two, {signed(seen - unseen)}, is what would point to leakage. "
+        f"{METRICS[metric]}, B minus A: {signed(seen, 4)} on all test images, {signed(unseen, 4)} on the "
+        f"untouched ones. The difference, {signed(seen - unseen, 4)}, is what would point to leakage. "
         f"Pairs: {len(both)}."
     )
 

@@ -60,7 +60,7 @@ def test_plain_language_names_result_interval_and_reservations(et_runs):
         "fine-tuned on 1 of 15 categories",
     ):
         assert part in line
-    assert "nothing can be said" in text  # PFADSeg was not run
+    assert "**Not run**: PFADSeg over DeSTSeg, image AUROC (+0.005 printed)" in text
 
 
 def test_open_questions_name_what_is_missing(et_runs):
@@ -123,7 +123,7 @@ def test_scores_against_epochs_start_at_stpm(et_runs):
     frame = teacher_epochs.against_epochs(et_runs, "pixel_auroc")
     bottle = frame[frame["category"] == "bottle"]
     assert list(bottle["epochs"]) == [0, 2]
-    assert list(bottle["score"]) == pytest.approx([0.90, 0.91])
+    assert list(bottle["difference"]) == pytest.approx([0, 0.01])
     assert curves.against_epochs(frame, "pixel_auroc").axes[0].get_title() == "bottle"
 
 
@@ -143,7 +143,7 @@ def test_leakage_needs_both_parts_of_the_test_set(make_record):
     assert list(found["variant"]) == ["A", "B"]
     assert list(found["all"] - found["untouched"]) == pytest.approx([0.02, 0.07])
     sentence = teacher_epochs.leak_sentence(found, "pixel_auroc")
-    assert "B minus A: +0.050 on all test images, 0.000 on the untouched ones" in sentence
+    assert "B minus A: +0.0500 on all test images, 0.0000 on the untouched ones" in sentence
     assert teacher_epochs.leak_sentence(found[found["variant"] == "A"], "pixel_auroc") == ""
     table = teacher_epochs.leaks_html(runs[:2], "pixel_auroc")
     assert re.search(r"B minus A.*\+0\.050.*C minus A.*not run", table)

@@ -8,19 +8,35 @@ from stlib.study import conclusions, curves, gains
 def test_a_level_names_mean_interval_and_every_judged_category(make_record):
     # printed for STPM: bottle 0.988, grid 0.990 pixel AUROC; the tolerance is 0.010
     runs = [make_record("bottle", value=0.988), make_record("grid", value=0.970)]
-    text = conclusions.level_text(runs, "stpm", "pixel_auroc")
-    assert text.startswith(
-        "- **STPM, pixel AUROC**: the paper prints 0.970. On 2 of 15 categories it is 0.979,"
-    )
+    text = conclusions.levels_text(runs, "stpm").splitlines()[1]
+    source = "arXiv:2512.18219 Table III"
+    assert text.startswith(f"- **STPM, pixel AUROC**: 0.970 in {source}. On 2 of 15 categories it is 0.979,")
     assert "beside 0.989 printed for these: **agrees**, provisional." in text
     assert text.endswith("grid lower (-0.020); bottle agrees (0.000).")
 
 
 def test_labelled_runs_alone_conclude_nothing(make_record):
     runs = [make_record(value=0.9, gaps=["test/good: 0 of 20 images"])]
-    text = conclusions.level_text(runs, "stpm", "pixel_auroc")
-    assert text.endswith("Nothing that can be judged: runs with a label: 1.")
-    assert conclusions.level_text([], "stpm", "pixel_auroc").endswith("not run.")
+    text = conclusions.levels_text(runs, "stpm")
+    assert text.endswith("Nothing that can be judged; runs with a label: 1.")
+    assert conclusions.levels_text([], "stpm").startswith("- **STPM, not run**: image AUROC (0.955 in ")
+
+
+def test_every_question_has_an_answer(make_record):
+    table = conclusions.overview_html([], gains.found([]))
+    assert table.count("<td>not run</td>") == 5
+    assert table.count("not run") == 5 + len(conclusions.LEVELS)
+    runs = [make_record(value=0.90, spread=0.0), make_record(value=0.91, spread=0.0, method="et_stpm")]
+    table = conclusions.overview_html(runs, gains.found(runs))
+    assert "ET-STPM over STPM, pixel AUROC: higher on one seed" in table
+    assert "<td>categories: 1; seeds: 1</td>" in table
+
+
+def test_two_seeds_of_one_method_say_what_chance_does(make_record):
+    runs = [make_record(seed=0, value=0.90, spread=0.0), make_record(seed=1, value=0.92, spread=0.0)]
+    found = conclusions.chance_pairs(runs, "stpm", "pixel_auroc")
+    assert list(found) == ["STPM, seed 1 instead of 0"]
+    assert found["STPM, seed 1 instead of 0"][-1].difference == pytest.approx(0.02)
 
 
 def test_epochs_are_held_against_two(make_record):
@@ -29,8 +45,8 @@ def test_epochs_are_held_against_two(make_record):
         make_record(value=0.93, method="et_stpm", variant="e=10", spread=0.0),
     ]
     lines = conclusions.epochs_text(runs, "pixel_auroc").splitlines()
-    assert lines[:3] == [f"- {e} instead of 2, pixel AUROC: not run." for e in (1, 3, 5)]
-    assert lines[3] == (
+    assert lines[1] == "- pixel AUROC, **not run**: 1 instead of 2, 3 instead of 2, 5 instead of 2."
+    assert lines[0] == (
         "- 10 instead of 2, pixel AUROC: +0.030, 95 % interval +0.030 to +0.030, on bottle: "
         "**higher on one seed** (provisional)."
     )
@@ -40,7 +56,7 @@ def test_a_teacher_is_described_by_its_best_epoch(teacher):
     series = {"accuracy": [0.5, 0.9, 0.9], "weight_change_layer3": [0.0, 0.02, 0.03]}
     text = conclusions.teachers_text([teacher.model_copy(update={"curves": series})])
     assert "0.900, is first reached after epoch 1" in text
-    assert "by 0.0200 by then, and by 0.0300 after epoch 2" in text
+    assert "changed by 2.0% of the weights' norm, after epoch 2 by 3.0%" in text
 
 
 def test_modules_stand_beside_the_printed_rows(make_record):

@@ -34,6 +34,8 @@ export UV_HTTP_TIMEOUT ?= 300
 # Waiting threads that spin make a busy machine many times slower.
 export OMP_WAIT_POLICY ?= passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# This environment's kernel, also when another user owns it and there is a kernel of that name in the home folder.
+export JUPYTER_PREFER_ENV_PATH := 1
 export CHROMIUM
 
 .DEFAULT_GOAL := help
@@ -62,6 +64,7 @@ pdf: build/book.pdf ## the book as one PDF file (needs Chromium)
 
 test: $(ENV) ## unit tests, docstring examples and the notebooks as tests
 	$(BIN)/python -m pytest
+	@rm -rf build/runs/demo/*/*.ckpt build/runs/teachers/demo # of earlier code, perhaps
 	$(BIN)/python -m pytest --nbval-lax notebooks
 
 browser: build/book.stamp chromium ## the built site in Chromium: links, errors, accessibility, phone, tables, search
@@ -76,6 +79,8 @@ ifeq ($(CHROMIUM),)
 		{ echo "error: no Chromium. On Debian and Ubuntu: apt-get install chromium" >&2; exit 1; }
 else
 	@echo "== Chromium: $(CHROMIUM)"
+	@"$(CHROMIUM)" --headless --no-sandbox --disable-gpu --dump-dom about:blank >/dev/null 2>&1 || \
+		{ echo "error: $(CHROMIUM) cannot start" >&2; exit 1; }
 endif
 
 check: $(ENV) ## style, formatting, types and import rules

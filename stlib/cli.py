@@ -15,6 +15,9 @@ from stlib.protocol import Precision, Profile
 if TYPE_CHECKING:
     from stlib.study.records import Summary
 
+FINDINGS = 3
+"""Exit status of a check that found something; 1 is a program that broke."""
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Student-teacher anomaly detectors, reproduced."
 )
@@ -216,7 +219,7 @@ def check(
     if missing := absent(root):
         console.print(f"not here: {', '.join(missing)}", highlight=False)
     if any(report.findings for report in reports):
-        raise typer.Exit(1)
+        raise typer.Exit(FINDINGS)
 
 
 @data.command()

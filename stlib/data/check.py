@@ -119,7 +119,10 @@ def _duplicates(layout: Layout) -> Iterator[Finding]:
     """Images with equal content; one that is in train and in test leaks."""
     same: dict[str, list[Path]] = defaultdict(list)
     for path in [*layout.train, *(item.image for item in layout.test)]:
-        same[sha256(path)].append(path)
+        try:
+            same[sha256(path)].append(path)
+        except OSError:  # reported as unreadable already
+            continue
     for paths in same.values():
         if len(paths) > 1:
             names = ", ".join(str(path.relative_to(layout.folder)) for path in paths)

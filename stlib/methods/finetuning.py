@@ -4,6 +4,7 @@ One epoch that trains only a new head, then epochs that train everything; the te
 Optimiser, rates and batch are not in the paper: book/teacher.md names the choices.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict, cast
@@ -129,7 +130,7 @@ class FineTuning:
         return total / len(order)
 
     def _examine(self) -> None:
-        """Accuracy on held-out images, and how far the teacher has moved."""
+        """Accuracy on held-out images, and how far the teacher has moved. Raises FloatingPointError."""
         teacher = pyramid_of(self.network).to(self.execution.device)
         original = self.original.to(self.execution.device)
         self.network.eval()
@@ -150,6 +151,8 @@ class FineTuning:
         for level, value in weight_change(self.original, teacher).items():
             self._log(f"weight_change_{level}", value)
             self._log(f"feature_cosine_{level}", cosine[level] / batches)
+        if not all(math.isfinite(values[-1]) for values in self.curves.values()):
+            raise FloatingPointError(f"fine-tuning, epoch {self.epoch}: weights or features are not finite")
 
     def _input(self, images: Tensor) -> Tensor:
         return prepare(images.to(self.execution.device))

@@ -74,8 +74,6 @@ def empty_network(_config: Recipe) -> Network:
 class STPM:
     """Teacher and student of the same shape; anomalous is where the student fails to imitate the teacher."""
 
-    name = "stpm"
-
     def __init__(self, config: Config, teacher: nn.Module, execution: Execution) -> None:
         self.config = config
         self.execution = execution

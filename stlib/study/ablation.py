@@ -64,6 +64,7 @@ def rows_html(
     full = profile == "paper"
     everything = [r for r in records if r.category in categories and r.status == "finished"]
     lines: list[dict[str, object]] = []
+    remarks: dict[str, None] = {}
     for label, variant in ROWS.items():
         runs = select(everything, "pfadseg", profile=profile, variant=variant)
         runs = comparable(runs) if full else runs
@@ -75,8 +76,12 @@ def rows_html(
         line["Runs"] = ", ".join(f"{r.category} s{r.seed}" for r in runs) or "not run"
         line["Step, s"] = _step(runs)
         lines.append(line)
+        remarks |= dict.fromkeys(
+            remark for r in runs for remark in [*r.remarks(), f"trained in {r.precision}"]
+        )
     names = f"Ablation of PFADSeg, {profile} schedule"
     names += "; reported: means over 15 categories" if full else "; compared with no paper"
+    names += f"; {', '.join(remarks)}" if remarks else ""
     return to_html(plain(lines), names)
 
 

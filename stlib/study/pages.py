@@ -159,7 +159,7 @@ def scores_html(records: Sequence[Summary], metrics: Sequence[Metric], caption: 
         {
             "Run": _named(r),
             **{METRICS[metric]: score(r.metrics.get(metric)) for metric in metrics},
-            "Labels": "; ".join(r.labels()) or "none",
+            "Labels and remarks": "; ".join(r.labels() + r.remarks()) or "none",
         }
         for r in records
         if r.status == "finished"

@@ -3,8 +3,8 @@
 The rule was fixed before the first pair of runs was finished: a gain counts when its interval lies above
 zero, a loss when it lies below, and otherwise nothing can be told apart. The interval covers chance in the
 test images (paired bootstrap replicates) and, from two seeds on, in the training (seeds are drawn again in
-every replicate). Made stricter since: one seed is no gain and no loss, because two seeds of one method can
-differ by as much (`sensitivity.seed_couples`).
+every replicate). Made stricter since, twice: one seed is no gain and no loss, because two seeds of one method
+can differ by as much (`sensitivity.seed_couples`), and the part of few seeds is widened (`_replicates`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +15,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
+from scipy.stats import t as student_t
 
 from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, Metric, Profile
 from stlib.study.html import Markup, Text, interval, plain, score, signed, to_html
@@ -84,10 +86,8 @@ def compare(couples: Iterable[tuple[Summary, Summary]], metric: Metric) -> list[
     Couples on different images or textures are left out; empty when none remains.
     """
     by_category: dict[str, list[tuple[Summary, Summary]]] = {}
-    for a, b in couples:
-        textures = {run.textures.fingerprint for run in (a, b) if run.textures}
-        if a.dataset.fingerprint == b.dataset.fingerprint and len(textures) < 2:
-            by_category.setdefault(a.category, []).append((a, b))
+    for a, b in on_equal_data(couples):
+        by_category.setdefault(a.category, []).append((a, b))
     if not by_category:
         return []
     names = [*CATEGORIES, *sorted(by_category.keys() - set(CATEGORIES))]
@@ -98,17 +98,34 @@ def compare(couples: Iterable[tuple[Summary, Summary]], metric: Metric) -> list[
     return [*found, _mean(found, draws.mean(axis=0))]
 
 
+def on_equal_data(couples: Iterable[tuple[Summary, Summary]]) -> Iterator[tuple[Summary, Summary]]:
+    """The couples whose runs saw the same images and, where both used some, the same textures."""
+    for a, b in couples:
+        textures = {run.textures.fingerprint for run in (a, b) if run.textures}
+        if a.dataset.fingerprint == b.dataset.fingerprint and len(textures) < 2:
+            yield a, b
+
+
 def _by_place(records: Sequence[Summary], key: Key, metric: Metric) -> dict[tuple[str, int], Summary]:
     runs = select(records, key.method, profile=key.profile, variant=key.variant)
     return {(r.category, r.seed): r for r in runs if r.status == "finished" and r.bootstrap.get(metric)}
 
 
 def _replicates(matched: Sequence[tuple[Summary, Summary]], metric: Metric) -> NDArray[np.float64]:
-    """(R,) differences of the mean over seeds, for test images and seeds drawn with replacement."""
+    """(R,) differences of the mean over seeds, for test images and seeds drawn with replacement.
+
+    The seeds' part is widened to what their number can tell.
+    """
     differences = np.array([np.subtract(b.bootstrap[metric], a.bootstrap[metric]) for a, b in matched])
     seeds, count = differences.shape
+    mean = np.asarray(differences.mean(axis=0))
+    if seeds == 1:
+        return mean
     drawn = np.random.default_rng(0).integers(seeds, size=(seeds, count))
-    return np.asarray(np.take_along_axis(differences, drawn, axis=0).mean(axis=0))
+    resampled = np.take_along_axis(differences, drawn, axis=0).mean(axis=0)
+    # Two or three seeds drawn again spread too little: Bessel's correction, and Student's t for the normal.
+    wider = np.sqrt(seeds / (seeds - 1)) * student_t.ppf(0.975, seeds - 1) / norm.ppf(0.975)
+    return np.asarray(mean + wider * (resampled - mean))
 
 
 def _pair(matched: Sequence[tuple[Summary, Summary]], metric: Metric, low: float, high: float) -> Pair:
@@ -124,6 +141,8 @@ def _unlike(a: Summary, b: Summary) -> Iterator[str]:
     """Conditions that two runs do not share, beside their methods."""
     if a.precision != b.precision:
         yield "the sides trained in different precisions"
+    if a.teacher.source != b.teacher.source:
+        yield "the sides had different teachers' files"
     if a.runtime.device.startswith("CPU") != b.runtime.device.startswith("CPU"):
         yield "the sides ran on a CPU and a GPU"
 

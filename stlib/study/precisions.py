@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from stlib.protocol import METRICS, PRECISIONS, Metric, Profile
 from stlib.study.html import Markup, Text, interval, plain, signed, to_html
 from stlib.study.pages import NOT_RUN
-from stlib.study.paired import Pair, compare
+from stlib.study.paired import Pair, compare, on_equal_data
 from stlib.study.records import Summary
 from stlib.study.reported import METHOD_NAMES
 from stlib.study.tables import select
@@ -45,7 +45,7 @@ def couples(records: Sequence[Summary], method: str, profile: Profile) -> list[C
 
 def rounding(found: Sequence[Couple], metric: Metric) -> Rounding | None:
     """The comparison in one metric; None where no pair has it."""
-    kept = [pair for pair in found if all(run.bootstrap.get(metric) for run in pair)]
+    kept = [pair for pair in on_equal_data(found) if all(run.bootstrap.get(metric) for run in pair)]
     if not kept:
         return None
     spreads = []

@@ -257,9 +257,18 @@ def _text(record: BaseModel) -> bytes:
 
 
 def write_teacher_record(record: TeacherRecord, folder: Path = TEACHERS) -> Path:
-    """Write to `<folder>/<profile>/<name>.json`, whole or not at all. Raises OSError."""
+    """Write to `<folder>/<profile>/<name>.json`, whole or not at all. Raises OSError.
+
+    One that goes on for more epochs than `record`, from the same teachers, stays.
+    """
     path = folder / record.profile / f"{record.name}.json"
-    write_atomic(path, _text(record))
+    try:
+        earlier = TeacherRecord.model_validate_json(path.read_bytes()).pyramids
+    except (FileNotFoundError, ValidationError):
+        earlier = []
+    count = len(record.pyramids)
+    if len(earlier) <= count or earlier[:count] != record.pyramids:
+        write_atomic(path, _text(record))
     return path
 
 

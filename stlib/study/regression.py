@@ -10,11 +10,13 @@ from stlib.study.html import Html, to_html
 from stlib.study.records import Record, read_record
 
 DRIFT = 0.05
-"""Largest difference of a metric from the committed demo record; AVX2 for AVX-512 moves one by .038."""
+"""Largest difference of a pixel metric from the committed demo record on another processor."""
+IMAGE_DRIFT = 0.10
+"""Of an image metric: it rests on 32 images, and AVX2 for AVX-512 moves one by .038."""
 
 
 def regression(record: Record, committed: Path = RECORDS) -> Html:
-    """A line per metric: as committed (within DRIFT) or CHANGED; recipe, teacher and counts must be equal.
+    """A line per metric: as committed (within the drift) or CHANGED; recipe, teacher, counts must be equal.
 
     The text holds no number that rounding can move, so that nbval can compare it. Raises RecordError when
     the committed record is damaged.
@@ -32,9 +34,13 @@ def regression(record: Record, committed: Path = RECORDS) -> Html:
     }
     for name, words in METRICS.items():
         now, then = record.metrics.get(name), before.metrics.get(name)
-        same[words] = now == then if now is None or then is None else abs(now - then) <= DRIFT
+        limit = IMAGE_DRIFT if name.startswith("image") else DRIFT
+        same[words] = now == then if now is None or then is None else abs(now - then) <= limit
     rows = [(part, "as committed" if held else "CHANGED") for part, held in same.items()]
-    caption = f"This run and the committed demo record; metrics may differ by {DRIFT}"
+    caption = (
+        "This run and the committed demo record; metrics of pixels may differ by "
+        f"{DRIFT:.2f}, of images by {IMAGE_DRIFT:.2f}"
+    )
     return to_html(pd.DataFrame(rows, columns=["Part", "State"]), caption)
 
 

@@ -182,8 +182,8 @@ def _is_provisional(rule: Verdict, seeds: int) -> bool:
 
 
 def _note(runs: list[Summary], shown: list[Summary], metric: Metric) -> str:
-    """What a reader must know about a row: labels, why a value is absent, and runs that are not in it."""
-    notes = [label for r in shown for label in r.labels()]
+    """What a reader must know of a row: labels, remarks, why a value is absent, runs that are not in it."""
+    notes = [told for r in shown for told in r.labels() + r.remarks()]
     notes += [r.undefined[metric] for r in shown if metric in r.undefined]
     failed = sum(r.status == "failed" for r in runs)
     left_out = len(runs) - len(shown) - failed

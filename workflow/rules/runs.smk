@@ -14,8 +14,8 @@ rule data:
         mem_mb=2000,
         runtime=120,
     shell:
-        "{sys.executable} -m stlib.cli data {params.action} {params.root:q} > {log:q} 2>&1"
-        " || {{ test $? -eq 1 && {params.accept}; }}"
+        "{sys.executable:q} -m stlib.cli data {params.action} {params.root:q} > {log:q} 2>&1"
+        " || {{ test $? -eq 3 && {params.accept}; }}"
 
 
 def need(kind: str, method: str):
@@ -42,7 +42,7 @@ rule tuning:
         gpu=int(GPU),
         gpu_share=need("gpu_share", "tuning") if GPU else 0,
     shell:
-        "{sys.executable} -m stlib.cli teacher {params.variant:q} {params.settings:q} > {log:q} 2>&1"
+        "{sys.executable:q} -m stlib.cli teacher {params.variant:q} {params.settings:q} > {log:q} 2>&1"
 
 
 def of(wildcards):
@@ -83,4 +83,4 @@ rule run:
         row="[^/]+",
         image="[^/]+",
     shell:
-        "{sys.executable} {params.script:q} {params.cell:q} {params.precision:q} {params.settings:q} > {log:q} 2>&1"
+        "{sys.executable:q} {params.script:q} {params.cell:q} {params.precision:q} {params.settings:q} > {log:q} 2>&1"

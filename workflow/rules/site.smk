@@ -1,7 +1,8 @@
 # From the records to the pages. Cheap and always done: what they show may have come by another way.
 
-STLIB = f"{sys.executable} -m stlib.cli"
-RENEW_TABLES = f"{STLIB} readme && {STLIB} queue --data '{DATA_ROOT}'" if not DEMO else "true"
+STLIB = f"{quote(sys.executable)} -m stlib.cli"
+RECORDED = f"--records {quote(str(RECORD_ROOT))}"
+RENEW_TABLES = f"{STLIB} readme {RECORDED} && {STLIB} queue {RECORDED} --data {quote(str(DATA_ROOT))}"
 
 
 rule tables:
@@ -10,7 +11,7 @@ rule tables:
     output:
         temp(touch(DONE / "tables")),
     shell:
-        RENEW_TABLES
+        "true" if DEMO else RENEW_TABLES
 
 
 rule site:

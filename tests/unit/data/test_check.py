@@ -52,6 +52,13 @@ def test_an_unreadable_image_is_named(root: Path) -> None:
     assert any("stop" in text for text in report.consequences)
 
 
+def test_a_dangling_link_is_a_finding_not_an_exception(root: Path) -> None:
+    image = root / "nut/train/good/001.png"
+    image.unlink()
+    image.symlink_to(root / "nowhere.png")
+    assert kinds(check_category(root, "nut")) == ["unreadable"]
+
+
 def test_a_bomb_among_the_defects_is_a_finding_not_an_exception(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,22 @@ def test_seeds_that_disagree_widen_the_interval(make_record):
     assert not pair.provisional
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_chance_in_the_training_is_rarely_called_a_gain(make_record, seeds):
+    # no true difference and no noise of the images: one in twenty may be called one, by luck
+    random = np.random.default_rng(1)
+    called = 0
+    for _ in range(100):
+        shifts = random.normal(0, 0.01, seeds)
+        runs = [make_record(seed=s, value=0.8, spread=0.0) for s in range(seeds)]
+        runs += [
+            make_record(seed=s, value=0.8 + shift, spread=0.0, method="et_stpm")
+            for s, shift in enumerate(shifts)
+        ]
+        called += pairs(runs, FIRST, SECOND, "iap")[0].answer != "no difference to be seen"
+    assert called <= 12  # the plain bootstrap over seeds: half of them with two, a third with three
+
+
 def test_the_mean_covers_the_paired_categories_only(make_record):
     runs = [make_record(c, 0, v) for c, v in (("bottle", 0.9), ("grid", 0.8), ("pill", 0.1))]
     runs += [make_record(c, 0, v, method="et_stpm") for c, v in (("bottle", 0.92), ("grid", 0.86))]
@@ -86,6 +102,10 @@ def test_conditions_that_the_sides_do_not_share_are_told(make_record):
     runs = [make_record(), make_record(method="et_stpm", precision="fp32")]
     pair = pairs(runs, FIRST, SECOND, "iap")[0]
     assert pair.labels == ("the sides trained in different precisions",)
+    named = runs[0].teacher.model_copy(update={"source": "other.pth"})
+    other = make_record(method="et_stpm").model_copy(update={"teacher": named})
+    told = "the sides had different teachers' files"
+    assert pairs([runs[0], other], FIRST, SECOND, "iap")[0].labels == (told,)
     on_gpu = runs[0].runtime.model_copy(update={"device": "NVIDIA H100"})
     other = runs[1].model_copy(update={"runtime": on_gpu, "precision": "bf16"})
     assert pairs([runs[0], other], FIRST, SECOND, "iap")[0].labels == ("the sides ran on a CPU and a GPU",)

@@ -293,6 +293,17 @@ def test_a_teacher_record_comes_back_as_it_was_written(tmp_path: Path, make_reco
     assert '"train_loss": [ 1.5, 0.5 ]' in path.read_text()
 
 
+def test_a_teacher_record_never_loses_epochs(tmp_path: Path, make_record):
+    longer = fine_tuning(make_record)
+    shorter = longer.model_copy(update={"pyramids": longer.pyramids[:1]})
+    for record in (longer, shorter):  # a run of few epochs may end after one of many
+        write_teacher_record(record, tmp_path)
+    assert load_teacher_records(tmp_path) == [longer]
+    other = shorter.model_copy(update={"pyramids": ["3" * 64]})
+    write_teacher_record(other, tmp_path)  # made anew: the earlier teachers are gone
+    assert load_teacher_records(tmp_path) == [other]
+
+
 def test_a_damaged_teacher_record_is_named(tmp_path: Path, make_record):
     path = write_teacher_record(fine_tuning(make_record), tmp_path)
     path.write_text(path.read_text().replace('"held_out": 4', '"held_out": "some"'))

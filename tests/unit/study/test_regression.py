@@ -6,7 +6,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from stlib.study.records import read_record, write_record
-from stlib.study.regression import DRIFT, regression
+from stlib.study.regression import DRIFT, IMAGE_DRIFT, regression
 
 DEMO = {"category": "brick", "profile": "demo", "dataset": "demo", "teacher": "demo"}
 
@@ -20,6 +20,7 @@ def test_regression_accepts_what_rounding_does(make_record, tmp_path):
     ("change", "row"),
     [
         ({"metrics": {"iap": 0.8 + 1.1 * DRIFT}}, "IAP"),
+        ({"metrics": {"image_ap": 0.8 + 1.1 * IMAGE_DRIFT}}, "image AP"),
         ({"metrics": {"aupro": 0.8 - 1.1 * DRIFT}}, "AUPRO@0.3"),
         ({"undefined": {"aupro": "no defect"}}, "AUPRO@0.3"),
         ({"config": {"epochs": 99}}, "recipe"),

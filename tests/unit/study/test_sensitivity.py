@@ -57,7 +57,6 @@ def test_what_was_not_run_says_so(make_record):
         "epoch chosen on the test set",
         "another seed",
         "training in the other precision",
-        "another image size",
     }
     table = sensitivity.overview_html(runs)
     row = table.split('<th scope="row">training in the other precision</th>')[1].split("</tr>")[0]

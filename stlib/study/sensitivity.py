@@ -226,13 +226,22 @@ def by_category_html(chosen: Group, metric: Metric) -> Markup:
 
 
 def against_claims(chosen: Group, metrics: Sequence[Metric] = GAINED) -> Text:
-    """Per claimed gain the choices that alone move the score as far, up or down; one list item each."""
+    """Per claimed gain the choices that alone move the score as far; one list item each.
+
+    How far is the mean over categories of the change without its sign: what helps one may harm another.
+    """
     lines = []
     for metric in metrics:
-        means = {name: found[-1].change for name, found in effects(chosen, metric).items() if found}
+        known = {name: found[:-1] for name, found in effects(chosen, metric).items() if found}
+        sizes = {name: fmean(abs(effect.change) for effect in found) for name, found in known.items()}
+        most = {name: max(found, key=lambda effect: abs(effect.change)) for name, found in known.items()}
         for sides, gain in claimed(metric).items():
-            large = [f"{n} ({signed(c)})" for n, c in means.items() if abs(c) >= abs(gain)]
-            told = f"{', '.join(large)}: {len(large)} of {len(means)}" if large else f"none of {len(means)}"
+            large = [
+                f"{name} ({size:.3f}; {most[name].category} {signed(most[name].change)})"
+                for name, size in sizes.items()
+                if size >= abs(gain)
+            ]
+            told = f"{', '.join(large)}: {len(large)} of {len(sizes)}" if large else f"none of {len(sizes)}"
             lines.append(
                 f"- **{sides}, {METRICS[metric]}, {signed(gain)} claimed.** As large or larger: {told}."
             )

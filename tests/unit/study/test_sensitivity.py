@@ -100,7 +100,10 @@ def test_claims_stand_beside_the_effects(make_record):
     above = make_record(value=0.9, sensitivity=changed(pixel_auroc=0.892))
     texts = [sensitivity.against_claims(group([run], "stpm"), ["pixel_auroc"]) for run in (below, above)]
     assert texts[0].endswith("As large or larger: none of 1.")
-    assert texts[1].endswith("As large or larger: last epoch (-0.008): 1 of 1.")
+    assert texts[1].endswith("As large or larger: last epoch (0.008; bottle -0.008): 1 of 1.")
+    other = make_record("grid", value=0.9, sensitivity=changed(pixel_auroc=0.909))
+    both = sensitivity.against_claims(group([above, other], "stpm"), ["pixel_auroc"])
+    assert "last epoch (0.009; grid +0.009): 1 of 1" in both  # though their mean is next to nothing
     assert "+0.007 claimed" in texts[0]
 
 

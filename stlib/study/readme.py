@@ -38,8 +38,16 @@ def _section(records: Sequence[Summary], method: str) -> str:
     table += [f"| {_name(cells)} | " + " | ".join(map(_cells, cells)) + " |" for cells in shown]
     absent = len(CATEGORIES) - sum(cells[0].category in CATEGORIES for cells in shown)
     runs = [record for record in select(records, method) if record.status == "finished"]
-    labels = dict.fromkeys(f"{record.category}: {label}" for record in runs for label in record.labels())
-    why = f" Not comparable: {'; '.join(labels)}." if labels else ""
+    labelled: dict[str, list[str]] = {}
+    for record in runs:
+        for label in record.labels():
+            labelled.setdefault(label, []).append(record.category)
+    every = {record.category for record in runs}
+    told = [
+        f"{'all' if set(names) == every else ', '.join(dict.fromkeys(names))}: {label}"
+        for label, names in labelled.items()
+    ]
+    why = f" Not comparable: {'; '.join(told)}." if told else ""
     return "\n".join([*table, "", f"{absent} of {len(CATEGORIES)} categories: not run. {caption(runs)}{why}"])
 
 

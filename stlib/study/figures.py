@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from stlib.protocol import METRICS, SEEDS_FOR_A_VERDICT, TOLERANCES, History
@@ -88,10 +89,10 @@ def training_curve(history: History, name: str = "") -> Figure:
     return training_curves({name: [history]})
 
 
-def training_curves(histories: Mapping[str, Sequence[History]]) -> Figure:
+def training_curves(histories: Mapping[str, Sequence[History]], legend: Sequence[str] = ()) -> Figure:
     """A row per name with a panel per curve; the trainings of a name, such as seeds, share the panels.
 
-    Raises ValueError without a training.
+    `legend` names the trainings of a row. Raises ValueError without a training.
     """
     if not any(histories.values()):
         raise ValueError("no training to draw: pass at least one history")
@@ -107,20 +108,27 @@ def training_curves(histories: Mapping[str, Sequence[History]]) -> Figure:
             axis.set_axis_off()
     by_epoch = any("epoch" in h.selected for group in histories.values() for h in group)
     for axis in axes[-1]:
-        axis.set_xlabel("epoch (dashed: tested)" if by_epoch else "logged means; last step tested")
+        axis.set_xlabel("epoch (dashed: tested)" if by_epoch else "logged means")
+    if legend:
+        marks = [Line2D([], [], color=colour) for colour in _colours(len(legend))]
+        figure.legend(marks, legend, loc="outside lower center", ncols=2, fontsize=9)
     return figure
+
+
+def _colours(count: int) -> list[tuple[float, float, float]]:
+    return list(islice(cycle(sns.color_palette("colorblind")), count))
 
 
 def _curves(axis: Axes, histories: Sequence[History], name: str) -> None:
     """One collection for all trainings: an artist for each is slow where there are hundreds."""
-    histories = [history for history in histories if history.curves.get(name)]
-    colours = list(islice(cycle(sns.color_palette("colorblind")), len(histories)))
-    lines = [list(enumerate(history.curves[name], 1)) for history in histories]
+    shown = [(h, c) for h, c in zip(histories, _colours(len(histories)), strict=True) if h.curves.get(name)]
+    colours = [colour for _, colour in shown]
+    lines = [list(enumerate(history.curves[name], 1)) for history, _ in shown]
     axis.add_collection(LineCollection(lines, colors=colours, linewidths=1.5))
     if min((value for line in lines for _, value in line), default=0) > 0:
         axis.set_yscale("log")
     axis.autoscale_view()
-    tested = [[(e, 0), (e, 1)] for h in histories for e in [h.selected.get("epoch", np.nan)]]
+    tested = [[(e, 0), (e, 1)] for h, _ in shown for e in [h.selected.get("epoch", np.nan)]]
     upright = axis.get_xaxis_transform()
     dashed = LineCollection(tested, colors=colours, linestyles="--", linewidths=1.5, transform=upright)
     axis.add_collection(dashed, autolim=False)

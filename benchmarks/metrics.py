@@ -14,11 +14,12 @@ from importlib.util import find_spec
 
 import numpy as np
 import torch
-from side_by_side import compare, options, peak_mb, report
+from side_by_side import compare, options, report
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
 from stlib.metrics import PixelRanking, label_regions, pixel_metrics
+from stlib.study.provenance import peak_memory
 
 Values = dict[str, float]
 
@@ -117,9 +118,9 @@ def main(arguments: argparse.Namespace) -> None:
     scores, masks = made_up(arguments.maps)
     scores = scores.to(device)
     if arguments.only:
-        before = peak_mb()
+        before = peak_memory(device)
         candidates()[arguments.only](scores, masks)
-        print(peak_mb() - before)
+        print((peak_memory(device) - before) / 2**20)
         return
     works = {name: (lambda work=work: work(scores, masks)) for name, work in candidates().items()}
     rows: dict[str, dict[str, object]] = dict(compare(works, turns=arguments.turns, device=device))

@@ -106,13 +106,6 @@ def report(name: str, arguments: argparse.Namespace, results: Mapping[str, objec
         print(path)
 
 
-def peak_mb() -> float:
-    """Peak resident memory of this process so far, on Linux."""
-    # ru_maxrss would start at what the parent held when it forked
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
 def _print(rows: Mapping[str, Mapping[str, float]], items: int) -> None:
     head = f"{'':44} {'seconds':>9} {'(range)':>19} {'CPU s':>8} {'per s':>9}   times ours (range)"
     print(head)

@@ -4,6 +4,7 @@ import platform
 import resource
 import subprocess
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +25,7 @@ class Clock:
         self.started = datetime.now(UTC)
         self.begin = time.perf_counter()
         self.train_seconds = 0.0
+        forget_peak(device)
 
     def trained(self) -> None:
         """Training is over, evaluation begins."""
@@ -36,8 +38,6 @@ class Clock:
         total = time.perf_counter() - self.begin
         train = self.train_seconds or total
         earlier = self.checkpoint.spent_before if self.checkpoint else 0.0
-        on_gpu = self.device.type == "cuda"
-        memory = torch.cuda.max_memory_allocated() if on_gpu else _peak_rss()
         names = ("torchvision", "numpy", "scipy", "scikit-learn", "pillow")
         commit, dirty = checkout()
         return Runtime(
@@ -46,7 +46,7 @@ class Clock:
             threads=torch.get_num_threads(),
             train_seconds=round(train + earlier, 2),
             evaluate_seconds=round(total - train, 2),
-            peak_memory_mb=round(memory / 2**20, 1),
+            peak_memory_mb=round(peak_memory(self.device) / 2**20, 1),
             versions={"python": platform.python_version(), "torch": torch.__version__}
             | {name: version(name) for name in names},
             commit=commit,
@@ -59,10 +59,25 @@ def processor(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {_cpu_model()}"
 
 
-def _peak_rss() -> int:
-    """Peak resident memory of this process in bytes (Linux counts kilobytes, macOS bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if platform.system() == "Darwin" else peak * 1024
+def forget_peak(device: torch.device) -> None:
+    """Let `peak_memory` start anew, where the system can: a process may make several runs."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Peak of this process in bytes: allocated on a GPU, or resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:  # ru_maxrss would start at what the parent held when it forked
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if platform.system() == "Darwin" else peak * 1024
 
 
 def _cpu_model() -> str:

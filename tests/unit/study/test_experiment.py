@@ -22,6 +22,7 @@ from stlib.protocol import METRICS, Profile
 from stlib.study import experiment
 from stlib.study.evaluation import measure
 from stlib.study.experiment import Outcome, Run, RunFailed, run
+from stlib.study.provenance import forget_peak, peak_memory
 from stlib.study.records import read_record, write_record
 
 TINY = Config(image_size=64, epochs=2, batch_size=4)
@@ -129,6 +130,16 @@ def test_runtime_says_where_it_ran(outcome: Outcome):
     assert runtime.train_seconds > 0
     assert runtime.peak_memory_mb > 50
     assert torch.__version__.startswith(runtime.versions["torch"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can forget a peak")
+def test_memory_of_earlier_work_is_not_a_runs():
+    device = torch.device("cpu")
+    large = torch.ones(400, 2**20, dtype=torch.uint8)
+    with_it = peak_memory(device)
+    del large
+    forget_peak(device)
+    assert peak_memory(device) < with_it - 300 * 2**20
 
 
 def test_test_images_that_a_leaking_teacher_may_see_are_left_out_of_untouched(outcome: Outcome):

@@ -15,6 +15,7 @@ from stlib.protocol import Precision, Profile
 if TYPE_CHECKING:
     from stlib.study.records import Summary
 
+DEFAULT = " Without it: the profile's own."
 FINDINGS = 3
 """Exit status of a check that found something; 1 is a program that broke."""
 
@@ -30,15 +31,16 @@ def run(  # noqa: PLR0917 - typer reads them by name
     seed: Annotated[int, typer.Option(help="Seed of the student's weights and of the batch order.")] = 0,
     profile: Annotated[Profile, typer.Option(help="Schedule: paper, short or demo.")] = "paper",
     variant: Annotated[str, typer.Option(help="A named deviation, e.g. an ablation row.")] = "",
-    data: Annotated[Path, typer.Option(help="Dataset root.")] = paths.DATA / "mvtec_ad",
+    data: Annotated[Path | None, typer.Option(help=f"Dataset root.{DEFAULT}")] = None,
     teacher: Annotated[
-        str, typer.Option(help="'torchvision', 'demo', 'random' or a weight file.")
-    ] = "torchvision",
-    textures: Annotated[str, typer.Option(help="DTD's folder; the demo draws its own.")] = "",
+        str | None, typer.Option(help=f"'torchvision', 'demo', 'random' or a weight file.{DEFAULT}")
+    ] = None,
+    textures: Annotated[str | None, typer.Option(help=f"DTD's folder.{DEFAULT}")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     precision: Annotated[Precision, typer.Option(help="Arithmetic of training.")] = "fp32",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves PyTorch's choice.")] = 0,
-    records: Annotated[Path, typer.Option(help="Folder of records.")] = paths.RECORDS,
+    records: Annotated[Path | None, typer.Option(help=f"Folder of records.{DEFAULT}")] = None,
+    runs: Annotated[Path | None, typer.Option(help=f"Folder of checkpoints.{DEFAULT}")] = None,
     save: Annotated[Path | None, typer.Option(help="Keep the detector, e.g. bottle.safetensors.")] = None,
 ) -> None:
     """Train and measure one method on one category, and write its record. A killed run continues."""
@@ -53,16 +55,17 @@ def run(  # noqa: PLR0917 - typer reads them by name
         torch.set_num_threads(threads)
     if save and not save.parent.is_dir():
         raise _refusal(NotADirectoryError(f"--save {save}: make the folder {save.parent} first"))
-    foreign = textures or ("demo" if profile == "demo" else paths.DATA / "dtd")
+    here = paths.places(profile)
+    records = records or here.records
     spec = Run(
         method,
         category,
         seed=seed,
         profile=profile,
         variant=variant,
-        data=data,
-        teacher=teacher,
-        textures=foreign,
+        data=data or here.data,
+        teacher=teacher or here.teacher,
+        textures=textures or here.textures,
         device=device,
         precision=precision,
     )
@@ -74,7 +77,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
             bar.set_postfix_str(state)
 
         try:
-            outcome = run_experiment(spec, progress=progress)
+            outcome = run_experiment(spec, progress=progress, runs=runs or here.runs)
             if save:  # before the checkpoint is forgotten
                 outcome.detector.save(save)
             path = outcome.keep(records)
@@ -95,11 +98,13 @@ def run(  # noqa: PLR0917 - typer reads them by name
 def teacher(  # noqa: PLR0917
     variant: Annotated[str, typer.Argument(help="Of et_stpm, e.g. e=10: makes fewer epochs too.")] = "",
     profile: Annotated[Profile, typer.Option(help="Schedule: paper, short or demo.")] = "paper",
-    data: Annotated[Path, typer.Option(help="Dataset root.")] = paths.DATA / "mvtec_ad",
-    source: Annotated[str, typer.Option("--teacher", help="What to fine-tune, as in `run`.")] = "torchvision",
+    data: Annotated[Path | None, typer.Option(help=f"Dataset root.{DEFAULT}")] = None,
+    source: Annotated[
+        str | None, typer.Option("--teacher", help=f"What to fine-tune, as in `run`.{DEFAULT}")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     precision: Annotated[Precision, typer.Option(help="Arithmetic of training.")] = "fp32",
-    runs: Annotated[Path, typer.Option(help="Folder of teachers.")] = paths.RUNS,
+    runs: Annotated[Path | None, typer.Option(help=f"Folder of teachers.{DEFAULT}")] = None,
 ) -> None:
     """Fine-tune ET-STPM's teacher before the runs that share it. A killed fine-tuning continues."""
     import torch
@@ -108,18 +113,19 @@ def teacher(  # noqa: PLR0917
     from stlib.methods.execution import Execution
     from stlib.study.teachers import tuned_teacher
 
+    here = paths.places(profile)
     try:
         config = entry("et_stpm").recipe(profile, variant)
         assert isinstance(config, et_stpm.Config)
         execution = Execution(torch.device(device), precision)
         _, info, _ = tuned_teacher(
-            source,
+            source or here.teacher,
             config.tuning,
             config.teacher_epochs,
-            root=data,
+            root=data or here.data,
             profile=profile,
             execution=execution,
-            runs=runs,
+            runs=runs or here.runs,
         )
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         raise _refusal(error) from error

@@ -1,6 +1,7 @@
 """Where things are. Every path of the project starts here; environment variables move the big ones."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,3 +30,25 @@ RUNS = RESULTS / "runs"
 
 BUILD = Path(os.environ.get("STLIB_BUILD", ROOT / "build"))
 """What can be made again: the demo dataset, the demo's notebooks and records (variable `STLIB_BUILD`)."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the runs of a profile find and leave things unless told otherwise."""
+
+    data: Path
+    """Root of the dataset."""
+    teacher: str
+    """As `stlib.nn.backbone.load_teacher` takes it."""
+    textures: Path | str
+    """As `stlib.data.textures.load_textures` takes it."""
+    records: Path
+    runs: Path
+    """Checkpoints and fine-tuned teachers."""
+
+
+def places(profile: str) -> Places:
+    """The demo's are under BUILD, with teacher and textures of its own; other profiles' are kept."""
+    if profile == "demo":
+        return Places(BUILD / "demo", "demo", "demo", BUILD / "records", BUILD / "runs")
+    return Places(DATA / "mvtec_ad", "torchvision", DATA / "dtd", RECORDS, RUNS)

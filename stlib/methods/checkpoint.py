@@ -24,7 +24,7 @@ class Checkpoint:
     identity: str
     """Whatever makes two runs the same run (config, seed, data, teacher, precision); others are ignored."""
     seconds: float = 60.0
-    """Least time between two checkpoints: about what a killed run loses at most."""
+    """Least time between two checkpoints; methods offer one after an epoch or when they log."""
     spent_before: float = field(default=0.0, init=False)
     """Seconds of training that a loaded checkpoint stands for."""
     _begun: float = field(default_factory=time.monotonic, init=False, repr=False)

@@ -169,7 +169,8 @@ def modules_text(records: Sequence[Summary], metric: Metric) -> Text:
         claim = "" if value is None else f"the paper prints {signed(value)}; "
         if group:
             lines.append(f"- {name}, {METRICS[metric]}: {claim}{_told(group)}")
-    missing = {f"{name} ({signed(printed[name])} printed)": group for name, group in found.items()}
+    told = {name: f" ({signed(value)} printed)" for name, value in printed.items() if value is not None}
+    missing = {f"{name}{told.get(name, '')}": group for name, group in found.items()}
     return Text("\n".join([*lines, *_missing(missing, METRICS[metric])]))
 
 

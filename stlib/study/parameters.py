@@ -16,7 +16,7 @@ from tqdm import TqdmWarning
 
 from stlib.data.demo import DEMO_CATEGORIES, make_demo
 from stlib.data.mvtec import Layout, scan
-from stlib.paths import BUILD, DATA, RECORDS, ROOT, RUNS
+from stlib.paths import ROOT, places
 from stlib.protocol import Precision, Profile
 from stlib.study import ablation
 from stlib.study.experiment import Run
@@ -105,20 +105,19 @@ def check_epochs(namespace: Mapping[str, object]) -> list[Plan]:
 
 
 def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:
-    demo = values.profile == "demo"
-    records = _folder("records", values.records, BUILD / "records" if demo else RECORDS)
-    runs = _folder("runs", values.runs, BUILD / "runs" if demo else RUNS)
-    made = demo and not values.data
-    root = BUILD / "demo" if made else ROOT / values.data if values.data else DATA / "mvtec_ad"
+    here = places(values.profile)
+    records = _folder("records", values.records, here.records)
+    runs = _folder("runs", values.runs, here.runs)
+    made = values.profile == "demo" and not values.data
+    root = ROOT / values.data if values.data else here.data
     common = values.model_dump(include={"category", "seed", "profile", "device", "precision"})
-    foreign = ROOT / textures if textures else "demo" if demo else DATA / "dtd"
     spec = Run(
         **common,
         method=method,
         variant=variant,
         data=root,
         teacher=_teacher(values.teacher),
-        textures=foreign,
+        textures=ROOT / textures if textures else here.textures,
     )
     spec.check()
     if made and values.category not in DEMO_CATEGORIES:

@@ -131,9 +131,11 @@ def sentences(tables: Mapping[str, pd.DataFrame]) -> Text:
 
 def _sentence(scores: pd.DataFrame) -> str:
     names, count = ", ".join(map(str, scores.columns)), len(scores)
-    if scores.shape[1] < 2 or not count:
+    if scores.shape[1] < 2:
         there = f"only {names} has" if names else "no method has"
         return f"{there} runs that can be compared; a ranking needs two methods on the same categories."
+    if not count:
+        return f"{names} have no category that all of them were run on, so there is nothing to rank."
     found = ranking(scores)
     text = f"{names} on {count} of {len(CATEGORIES)} categories. "
     text += f"Critical difference {found.critical_difference:.2f}"
@@ -144,5 +146,6 @@ def _sentence(scores: pd.DataFrame) -> str:
     p_value = friedman(scores)
     if p_value is not None:
         text += f"; Friedman's test of equal ranks: p = {p_value:.1g}"
-    bars = [f"{best} to {worst}" for best, worst in found.cliques()]
-    return f"{text}. Not told apart: {'; '.join(bars) or 'none'}."
+    order = list(found.ranks)
+    bars = [", ".join(order[order.index(best) : order.index(worst) + 1]) for best, worst in found.cliques()]
+    return f"{text}. Not told apart by their ranks: {'; '.join(bars) or 'none'}."

@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from stlib import paths
 from stlib.cli import app
 from stlib.detector import Detector
 from stlib.methods import METHODS, Entry
 from stlib.methods.stpm import STPM, Config, empty_network
-from stlib.paths import RUNS
-from stlib.study import experiment
 from stlib.study.records import read_record
 
 runner = CliRunner()
@@ -21,11 +20,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_category) -> list
     """A run of one epoch on a tiny dataset; returns the arguments."""
     config = Config(image_size=64, epochs=1, batch_size=4)
     monkeypatch.setitem(METHODS, "stpm", Entry("STPM", {"demo": config}, STPM, empty_network))
-    # the default folder of checkpoints is bound when `run` is defined
-    monkeypatch.setitem(experiment.run.__kwdefaults__, "runs", tmp_path / "runs")
-    make_category(tmp_path / "data", train=5, good=2, defects={"turned": 2})
-    places = ["--data", str(tmp_path / "data"), "--records", str(tmp_path / "records")]
-    return ["run", "stpm", "plate", "--profile", "demo", "--teacher", "random", *places]
+    make_category(tmp_path / "demo", train=5, good=2, defects={"turned": 2})
+    monkeypatch.setattr(paths, "BUILD", tmp_path)  # where a demo looks for everything by itself
+    return ["run", "stpm", "plate", "--profile", "demo", "--teacher", "random"]
 
 
 def test_help_names_the_verbs_and_their_options():
@@ -106,10 +103,6 @@ def test_a_run_that_diverges_leaves_an_earlier_finished_record_alone(
     assert "the finished record of an earlier run stays: " in result.stderr
     assert "recorded in" not in result.stderr
     assert path.read_bytes() == before
-
-
-def test_checkpoints_of_the_real_runs_are_out_of_the_tests_way(tiny: list[str], tmp_path: Path):
-    assert experiment.run.__kwdefaults__["runs"] == tmp_path / "runs" != RUNS
 
 
 def test_a_folder_for_the_detector_must_exist_before_training_starts(tiny: list[str], tmp_path: Path):

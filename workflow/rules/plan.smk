@@ -13,12 +13,11 @@ def place(name: str, default: Path) -> Path:
 
 GRID = read_grid(config["grid"], place("grids", GRIDS))
 DEMO = GRID.profile == "demo"
-DATA_ROOT = place("data", BUILD / "demo" if DEMO else DATA / "mvtec_ad")
-RECORD_ROOT = place("records", BUILD / "records" if DEMO else RECORDS)
-RUN_ROOT = place("runs", BUILD / "runs" if DEMO else RUNS)
+HERE = places(GRID.profile)
+DATA_ROOT, RECORD_ROOT, RUN_ROOT = (place(name, getattr(HERE, name)) for name in ("data", "records", "runs"))
 OUT = RUN_ROOT / GRID.profile
 DONE = RUN_ROOT / ".done" / GRID.profile
-TEACHER = config["teacher"] or ("demo" if DEMO else "torchvision")
+TEACHER = config["teacher"] or HERE.teacher
 if (ROOT / TEACHER).is_file():
     TEACHER = str(ROOT / TEACHER)
 GPU = str(config["device"]).startswith("cuda")

@@ -1,5 +1,6 @@
 import pytest
 
+from stlib import paths
 from stlib.study import parameters
 from stlib.study.parameters import ParameterError, check, check_ablation, check_epochs
 
@@ -90,7 +91,7 @@ def test_relative_paths_start_at_the_repository_root(given, tmp_path, monkeypatc
 
 
 def test_empty_paths_mean_the_projects_folders(given, tmp_path, monkeypatch):
-    monkeypatch.setattr(parameters, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
     monkeypatch.setattr(parameters, "make_demo", lambda _: tmp_path / "data")
     monkeypatch.setattr(parameters, "DEMO_CATEGORIES", ("plate",))
     plan = check(given | {"data": "", "records": "", "runs": ""})
@@ -99,9 +100,9 @@ def test_empty_paths_mean_the_projects_folders(given, tmp_path, monkeypatch):
 
 
 def test_mvtec_runs_go_to_the_committed_results(given, tmp_path, monkeypatch, make_category):
-    monkeypatch.setattr(parameters, "DATA", tmp_path)
-    monkeypatch.setattr(parameters, "RECORDS", tmp_path / "results")
-    monkeypatch.setattr(parameters, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    monkeypatch.setattr(paths, "RECORDS", tmp_path / "results")
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
     make_category(tmp_path / "mvtec_ad", "tile")
     plan = check(given | {"category": "tile", "profile": "paper", "data": "", "records": ""})
     assert plan.records == tmp_path / "results"

@@ -5,12 +5,14 @@ import subprocess
 import sys
 
 from stlib.paths import ROOT
+from stlib.study import gains, landing
+from stlib.study.records import load_summaries
 
 SCRIPT = ROOT / "workflow" / "second_opinion.py"
 
 
-def run(readme):
-    return subprocess.run([sys.executable, SCRIPT, readme], capture_output=True, text=True)
+def run(*files):
+    return subprocess.run([sys.executable, SCRIPT, *files], capture_output=True, text=True)
 
 
 def test_the_readme_says_what_the_raw_records_say():
@@ -27,6 +29,21 @@ def test_a_changed_number_is_noticed(tmp_path):
     found = run(wrong)
     assert found.returncode == 1
     assert "bottle" in found.stderr
+
+
+def test_the_landing_page_says_what_the_raw_records_say(tmp_path):
+    records = load_summaries(rows=gains.ROWS)
+    page = tmp_path / "intro.html"
+    page.write_text(landing.claims_html(records, gains.found(records)))
+    found = run(ROOT / "README.md", page)
+    assert found.returncode == 0, found.stderr
+    text = page.read_text()
+    reached = text.index("STPM reaches, pixel AUROC")
+    page.write_text(text[:reached] + text[reached:].replace("0.970", "0.971", 1))
+    assert (
+        "landing page, STPM reaches, pixel AUROC: the records give ['0.970']"
+        in run(ROOT / "README.md", page).stderr
+    )
 
 
 def test_it_shares_no_code():

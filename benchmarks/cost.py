@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
-from stlib.methods import destseg, entry
+from stlib.methods import destseg, entry, two_stages
 from stlib.methods.execution import Execution
 from stlib.nn.backbone import ResNet18Pyramid
 from stlib.study.ablation import ROWS
@@ -33,7 +33,7 @@ def destseg_steps(
     config = entry(name).recipe("paper", variant).model_copy(update={"batch_size": len(images)})
     assert isinstance(config, destseg.Config)
     method = destseg.DeSTSeg(config, ResNet18Pyramid().eval(), execution, synthesis)
-    training = destseg._Training(method, images, seed=0)
+    training = two_stages.Training(method, images, seed=0)
     return (
         method.network,
         lambda: training._denoise(training._batch()),

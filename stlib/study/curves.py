@@ -17,8 +17,9 @@ from stlib.study import sensitivity
 from stlib.study.figures import BLUE, ORANGE, canvas
 from stlib.study.paired import Pair
 from stlib.study.ranks import Ranking
-from stlib.study.records import Record, TeacherRecord
+from stlib.study.records import Record
 from stlib.study.sensitivity import Effect, Effects
+from stlib.study.teacher_records import TeacherRecord
 
 ALT = {
     "against_epochs": "Line charts, a panel per category: the change of the score against STPM over the "

@@ -19,14 +19,8 @@ from stlib.paths import RECORDS, RUNS
 from stlib.protocol import CATEGORIES, PRECISIONS, Precision, Profile, TeacherInfo, TextureInfo
 from stlib.study.evaluation import results, rounded
 from stlib.study.provenance import Clock
-from stlib.study.records import (
-    Dataset,
-    Record,
-    TeacherRecord,
-    record_path,
-    write_record,
-    write_teacher_record,
-)
+from stlib.study.records import Dataset, Record, record_path, write_record
+from stlib.study.teacher_records import TeacherRecord, write_teacher_record
 from stlib.study.teachers import tuned_teacher
 
 SPACE = 1 << 30

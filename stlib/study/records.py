@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_va
 from pydantic.dataclasses import dataclass
 
 from stlib.files import write_atomic
-from stlib.paths import RECORDS, TEACHERS
+from stlib.paths import RECORDS
 from stlib.protocol import (
     CATEGORIES,
     DTD_IMAGES,
@@ -43,11 +43,13 @@ class RecordError(ValueError):
 _RULES = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class _Block(BaseModel):
+class Block(BaseModel):
+    """What records are made of: immutable, nothing unknown in it, no NaN."""
+
     model_config = ConfigDict(**_RULES, frozen=True)
 
 
-class Dataset(_Block):
+class Dataset(Block):
     """The images a run saw."""
 
     name: Literal["MVTec AD", "demo", "other"]
@@ -71,7 +73,7 @@ class ImageScore:
     score: float
 
 
-class Runtime(_Block):
+class Runtime(Block):
     """Where and how fast; never compared, never shown as a result."""
 
     started: datetime
@@ -86,7 +88,7 @@ class Runtime(_Block):
     """True when the package's files differed from the commit."""
 
 
-class Summary(_Block):
+class Summary(Block):
     """One run of one method on one category, without its series: all that the tables need.
 
     Faster to read than the whole, which is mostly series. What is not named here is ignored, and refused by
@@ -203,27 +205,6 @@ class Record(Summary):
         return self.model_dump(exclude={"runtime"}) == other.model_dump(exclude={"runtime"})
 
 
-class TeacherRecord(_Block):
-    """One fine-tuning of a teacher: what it learned from, how well, and how far it moved."""
-
-    schema_version: Literal[1] = SCHEMA_VERSION
-    name: str
-    profile: Profile
-    tuning: dict[str, JsonValue]
-    precision: Precision
-    source: TeacherInfo
-    """The teacher before."""
-    categories: dict[str, str]
-    """The classes, each with the fingerprint of its files."""
-    images: int
-    held_out: int
-    curves: dict[str, list[float]]
-    """Per epoch, the head's first: train_loss, accuracy, weight_change_* and feature_cosine_* per level."""
-    pyramids: list[str]
-    """Hash of the teacher after 0, 1, 2 ... full epochs."""
-    runtime: Runtime
-
-
 def record_path(method: str, category: str, seed: int, profile: Profile, variant: str = "") -> Path:
     """`<profile>/<method>[-<variant>]/<category>-s<seed>.json`: profiles never share a folder."""
     folder = f"{method}-{variant}" if variant else method
@@ -237,7 +218,7 @@ def write_record(record: Record, folder: Path = RECORDS) -> Path:
     """
     path = folder / record.path
     if record.status == "finished" or not _is_finished(path):
-        write_atomic(path, _text(record))
+        write_atomic(path, as_json(record))
     return path
 
 
@@ -249,38 +230,11 @@ def _is_finished(path: Path) -> bool:
         return False
 
 
-def _text(record: BaseModel) -> bytes:
+def as_json(record: BaseModel) -> bytes:
     """JSON with a list of numbers on one line: readable files, and diffs of one line per series."""
     text = record.model_dump_json(indent=1)
     text = re.sub(r'\[[^][{}"]+\]', lambda found: " ".join(found[0].split()), text)
     return (text + "\n").encode()
-
-
-def write_teacher_record(record: TeacherRecord, folder: Path = TEACHERS) -> Path:
-    """Write to `<folder>/<profile>/<name>.json`, whole or not at all. Raises OSError.
-
-    One that goes on for more epochs than `record`, from the same teachers, stays.
-    """
-    path = folder / record.profile / f"{record.name}.json"
-    try:
-        earlier = TeacherRecord.model_validate_json(path.read_bytes()).pyramids
-    except (FileNotFoundError, ValidationError):
-        earlier = []
-    count = len(record.pyramids)
-    if len(earlier) <= count or earlier[:count] != record.pyramids:
-        write_atomic(path, _text(record))
-    return path
-
-
-def load_teacher_records(folder: Path = TEACHERS) -> list[TeacherRecord]:
-    """All teacher records under `folder`, in path order. Raises RecordError at the first invalid one."""
-    records = []
-    for path in sorted(folder.rglob("*.json")):
-        try:
-            records.append(TeacherRecord.model_validate_json(path.read_bytes()))
-        except ValidationError as error:
-            raise RecordError(f"{path} is not a valid teacher record: {error}") from error
-    return records
 
 
 def read_record(path: Path) -> Record:

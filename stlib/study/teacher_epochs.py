@@ -8,8 +8,9 @@ import pandas as pd
 from stlib.protocol import METRICS, TUNING_EPOCHS, Metric, Profile
 from stlib.study.html import Markup, Text, plain, signed, to_html
 from stlib.study.paired import Key, Pair, pairs, pairs_html
-from stlib.study.records import Summary, TeacherRecord
+from stlib.study.records import Summary
 from stlib.study.tables import select
+from stlib.study.teacher_records import TeacherRecord
 
 
 def key(epochs: int, rest: str = "", profile: Profile = "paper") -> Key:

@@ -21,7 +21,7 @@ from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
 from stlib.nn.classifier import load_classifier
 from stlib.protocol import CATEGORIES, Profile, TeacherInfo, TuningInfo
 from stlib.study.provenance import Clock
-from stlib.study.records import TeacherRecord
+from stlib.study.teacher_records import TeacherRecord
 
 
 def categories_of(root: Path) -> list[Layout]:

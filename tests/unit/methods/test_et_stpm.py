@@ -15,7 +15,7 @@ from stlib.methods.finetuning import Tuning
 from stlib.nn.backbone import ResNet18Pyramid
 from stlib.nn.losses import feature_pyramid_loss, l1_cosine_loss
 from stlib.study.experiment import Outcome, Run, RunFailed, run
-from stlib.study.records import load_teacher_records
+from stlib.study.teacher_records import load_teacher_records
 
 SMALL = {"image_size": 32, "epochs": 2, "batch_size": 4}
 TINY = Config(**SMALL, tuning=Tuning(image_size=32, batch_size=8))

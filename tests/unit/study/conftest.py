@@ -5,7 +5,8 @@ import pytest
 
 from stlib.protocol import CATEGORIES, METRICS, History, TeacherInfo
 from stlib.study.curves import LEVELS
-from stlib.study.records import Dataset, ImageScore, Record, Runtime, TeacherRecord
+from stlib.study.records import Dataset, ImageScore, Record, Runtime
+from stlib.study.teacher_records import TeacherRecord
 
 
 @pytest.fixture(scope="session")

@@ -11,15 +11,13 @@ from stlib.protocol import CATEGORIES, METRICS, TextureInfo, TuningInfo
 from stlib.study.records import (
     Record,
     RecordError,
-    TeacherRecord,
     load_records,
     load_summaries,
-    load_teacher_records,
     read_record,
     record_path,
     write_record,
-    write_teacher_record,
 )
+from stlib.study.teacher_records import TeacherRecord, load_teacher_records, write_teacher_record
 
 
 def changed(record: Record, path: str, value: object) -> dict[str, object]:

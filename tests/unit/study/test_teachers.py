@@ -14,7 +14,7 @@ from stlib.methods.execution import Execution, Progress, quiet
 from stlib.methods.finetuning import Tuning
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
 from stlib.protocol import TeacherInfo
-from stlib.study.records import TeacherRecord
+from stlib.study.teacher_records import TeacherRecord
 from stlib.study.teachers import categories_of, lessons_from, tuned_teacher
 
 TUNING = Tuning(image_size=32, batch_size=8)

@@ -40,7 +40,7 @@ export CHROMIUM
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.NOTPARALLEL: # one notebook already uses every core
+.NOTPARALLEL: # kernels that start side by side now and then take the same port
 .PHONY: help env demo book serve pdf test browser chromium check plan reproduce format lock linkcheck clean
 
 help: ## show this list

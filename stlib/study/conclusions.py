@@ -1,11 +1,13 @@
 """What follows from the records, claim by claim, in words. Imports no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 
 from stlib.protocol import CATEGORIES, METRICS, TUNING_EPOCHS, Metric, Profile
 from stlib.study.ablation import ROWS, STEPS, steps
 from stlib.study.gains import Found, printed_gain, reservations
 from stlib.study.html import Html, Text, interval, plain, score, signed, to_html
+from stlib.study.pages import NOT_RUN
 from stlib.study.paired import Pair, compare, pairs
 from stlib.study.records import Summary
 from stlib.study.reported import METHOD_NAMES, reported
@@ -34,7 +36,7 @@ def overview_html(records: Sequence[Summary], results: Sequence[Found]) -> Html:
     rows: list[dict[str, object]] = [
         {
             "Question": "Does STPM reach its scores?",
-            "Answer": "; ".join(f"{name}: {_level_words(row)}" for name, row in levels.items()),
+            "Answer": _lines([f"{name}: {_level_words(row)}" for name, row in levels.items()]),
             "Rests on": f"categories: {', '.join(sorted(behind))}" if behind else "-",
         }
     ]
@@ -53,13 +55,17 @@ def _level_words(row: Row) -> str:
     return row.verdict + (" (provisional)" if row.provisional else "")
 
 
-def _answers(found: Mapping[str, Sequence[Pair]]) -> str:
+def _lines(texts: Sequence[str]) -> Html:
+    return Html("<br>".join(map(escape, texts)))
+
+
+def _answers(found: Mapping[str, Sequence[Pair]]) -> Html:
     """One line per answer; what was not run is counted."""
     told = [f"{name}: {group[-1].answer}" for name, group in found.items() if group]
     missing = sum(not group for group in found.values())
     if not told:
-        return "not run"
-    return "; ".join(told + ([f"{missing} comparisons not run"] if missing else []))
+        return Html(NOT_RUN)
+    return _lines(told + ([f"not run: {missing} comparisons"] if missing else []))
 
 
 def _behind(found: Mapping[str, Sequence[Pair]]) -> str:

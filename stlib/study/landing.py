@@ -62,35 +62,39 @@ def _level(records: Sequence[Summary], method: str, metric: Metric) -> dict[str,
     runs = [r for r in select(records, method) if r.status == "finished"]
     line: dict[str, object] = {
         "Claim": f"{METHOD_NAMES[method]} reaches, {METRICS[metric]}",
-        "Printed": _with_note(score(printed.number), escape(printed.source)) if printed else "-",
+        "Verdict": NOT_RUN,
+        "Printed": _with_notes(score(printed.number), printed.source) if printed else "-",
     }
     if not runs:
-        return line | {"Verdict": NOT_RUN}
+        return line
     if row.reproduced is None:
-        said = "not comparable<br><small>not the paper's setting</small>"
-        return line | {"Verdict": Html(said), "Behind it": f"labelled runs: {len(runs)}"}
+        told = ["not the paper's setting", f"labelled runs: {len(runs)}"]
+        return line | {"Verdict": _with_notes("not comparable", *told)}
+    behind = f"{row.category.removeprefix('mean of ')} categories, {len(comparable(runs))} runs"
     return line | {
-        "Printed, same categories": score(row.reported_number),
-        "Reproduced": _with_note(score(row.reproduced), f"{score(row.low)} to {score(row.high)}"),
         "Verdict": verdict_html(row),
-        "Behind it": f"{row.category.removeprefix('mean of ')} categories, {len(comparable(runs))} runs",
+        "Printed, same categories": score(row.reported_number),
+        "Reproduced": _with_notes(score(row.reproduced), f"{score(row.low)} to {score(row.high)}", behind),
     }
 
 
 def _gain(item: Found) -> dict[str, object]:
     """One method beats another."""
-    line: dict[str, object] = {"Claim": item.gain.name, "Printed": signed(item.reported_all)}
+    line: dict[str, object] = {
+        "Claim": item.gain.name,
+        "Verdict": NOT_RUN,
+        "Printed": signed(item.reported_all),
+    }
     if not item.pairs:
-        return line | {"Verdict": NOT_RUN}
+        return line
     pair = item.pairs[-1]
-    behind = sum(len(p.seeds) for p in item.pairs[:-1])
+    behind = f"{len(item.pairs) - 1} categories, {sum(len(p.seeds) for p in item.pairs[:-1])} pairs of runs"
     return line | {
+        "Verdict": _with_notes(pair.answer, reservations(pair)),
         "Printed, same categories": signed(item.reported_here),
-        "Reproduced": _with_note(signed(pair.difference), interval(pair.low, pair.high)),
-        "Verdict": Html(f"{pair.answer}<br><small>{reservations(pair)}</small>"),
-        "Behind it": f"{len(item.pairs) - 1} categories, {behind} pairs of runs",
+        "Reproduced": _with_notes(signed(pair.difference), interval(pair.low, pair.high), behind),
     }
 
 
-def _with_note(value: str, note: str) -> Html:
-    return Html(f"{value}<br><small>{note}</small>")
+def _with_notes(value: str, *notes: str) -> Html:
+    return Html(value + "".join(f"<br><small>{escape(note)}</small>" for note in notes))

@@ -3,6 +3,7 @@
 import pytest
 
 from stlib.study import conclusions, curves, gains
+from stlib.study.pages import NOT_RUN
 
 
 def test_a_level_names_mean_interval_and_every_judged_category(make_record):
@@ -24,7 +25,7 @@ def test_labelled_runs_alone_conclude_nothing(make_record):
 
 def test_every_question_has_an_answer(make_record):
     table = conclusions.overview_html([], gains.found([]))
-    assert table.count("<td>not run</td>") == 5
+    assert table.count(f"<td>{NOT_RUN}</td>") == 5
     assert table.count("not run") == 5 + len(conclusions.LEVELS)
     runs = [make_record(value=0.90, spread=0.0), make_record(value=0.91, spread=0.0, method="et_stpm")]
     table = conclusions.overview_html(runs, gains.found(runs))

@@ -113,8 +113,13 @@ def means_html(records: Sequence[Summary], method: str, metrics: Sequence[Metric
     return comparison_html(frame, caption, first="Metric, categories")
 
 
-def metrics_html(records: Sequence[Summary], method: str, metrics: Sequence[Metric]) -> Html:
-    """Several metrics side by side: reproduced score, reported score where there is one, and verdict."""
+def metrics_html(records: Sequence[Summary], method: str, metrics: Sequence[Metric]) -> Markup:
+    """Several metrics side by side: reproduced score, reported score where there is one, and verdict.
+
+    One line where nothing has been run.
+    """
+    if not any(r.status == "finished" for r in select(records, method)):
+        return Text(f"{METHOD_NAMES[method]} at the paper's schedule: {NOT_RUN}")
     frames = {metric: comparison(records, method, metric) for metric in metrics}
     columns: dict[str, object] = {
         METRICS[m]: [_compact(row) for row in rows_of(f)] for m, f in frames.items()

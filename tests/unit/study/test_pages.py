@@ -146,3 +146,7 @@ def test_a_difference_that_rounds_to_nothing_has_no_sign():
     assert pages.signed(-0.0004) == "0.000"
     assert pages.signed(0.0005) == "+0.001"
     assert pages.signed(None) == pages.score(float("nan")) == "-"
+
+
+def test_a_method_without_runs_is_one_line():
+    assert pages.metrics_html([], "pfadseg", ["iap"]) == f"PFADSeg at the paper's schedule: {pages.NOT_RUN}"

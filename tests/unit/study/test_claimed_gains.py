@@ -78,6 +78,21 @@ def test_the_landing_page_judges_no_labelled_run(et_runs):
     assert "2 pairs of runs" in rows["ET-STPM over STPM, pixel AUROC"]
 
 
+def test_the_first_page_says_what_has_been_run(et_runs, make_record):
+    text = landing.so_far([*et_runs, make_record("bottle", 1)])
+    assert "STPM on 2 of 15 categories, seeds each: 1 to 2" in text
+    assert "ET-STPM on 2 categories, in a setting that is not the paper's" in text
+    assert text.endswith("not yet DeSTSeg and PFADSeg.")
+
+
+def test_printed_rows_are_counted_category_by_category():
+    claims = [gain for gain in gains.GAINS if gain.name.startswith("PFADSeg over DeSTSeg")]
+    table = gains.printed_wins_html(claims)
+    # by hand from PFADSeg's Table 2: seven categories higher, eight lower; image AUROC has no rows
+    assert "PFADSeg over DeSTSeg, pixel AP</th><td>7</td><td>0</td><td>8</td>" in table
+    assert "image AUROC" not in table
+
+
 def test_labels_of_a_tuned_teacher(make_record):
     run = make_record(method="et_stpm")
     assert tuned(run, epochs=0).labels() == []

@@ -180,6 +180,25 @@ def limit_sentence(found: Benchmark | None) -> Text:
     return Text(text)
 
 
+def waiting_html(found: Benchmark | None) -> Html | Text:
+    """Shares of a training step: the device at work, waiting, and the making of its images."""
+    if found is None:
+        return NOT_RUN
+    steps = found.results["steps"]
+    assert isinstance(steps, Mapping)
+    rows: list[dict[str, object]] = [
+        {
+            "Step of": name,
+            "At work": f"{share['working']:.1%}",
+            "Between operators": f"{1 - share['working']:.1%}",
+            "Making its images": f"{share['data']:.1%}",
+        }
+        for name, share in steps.items()
+    ]
+    caption = f"Shares of one training step on {found.results['batch']} images, {found.results['precision']}."
+    return to_html(plain(rows), f"{caption} {found.where()}.")
+
+
 def invariance_html(found: Benchmark | None) -> Html | Text:
     """What the sixth power of the scores, which keeps their order, changes in each implementation."""
     if found is None:

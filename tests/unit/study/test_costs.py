@@ -136,6 +136,14 @@ def test_networks_and_deployed_detectors_are_told_as_they_were_measured(tmp_path
     assert "STPM on 8 images." in batch
 
 
+def test_what_a_step_waits_for_is_told_in_shares(tmp_path: Path):
+    assert benchmarks.waiting_html(None) == NOT_RUN
+    results = {"batch": 8, "precision": "bf16", "steps": {"STPM": {"working": 0.98, "data": 0.015}}}
+    table = benchmarks.waiting_html(written(tmp_path, "waiting", results))
+    assert "<td>98.0%</td><td>2.0%</td><td>1.5%</td>" in table
+    assert "on 8 images, bf16. CPU, X" in table
+
+
 def test_limits_and_invariance_are_computed(tmp_path: Path):
     results: dict[str, object] = {
         "limit_flops": {"bf16": 2e11},

@@ -1,0 +1,91 @@
+"""Does a training step wait for Python or for data? Shares of a step's time, from PyTorch's profiler.
+
+python benchmarks/waiting.py [--batch 8] [--device cuda] [--save]
+
+Working is the share of the step in which the device runs an operator (on a GPU: a kernel); the rest is Python and
+PyTorch's own bookkeeping between two of them. Data is the share spent making the step's images.
+"""
+
+import argparse
+from collections.abc import Callable, Iterable
+from statistics import median
+
+import torch
+from cost import destseg_steps
+from side_by_side import options, report
+from stpm import ours as stpm_step
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from stlib.data.synthesis import AnomalySynthesis
+from stlib.data.textures import load_textures
+from stlib.methods.execution import Execution
+
+STEP, DATA = "one step", "its data"
+
+
+class Marked:
+    """Synthesis whose time is told apart in the profile."""
+
+    def __init__(self, synthesis: AnomalySynthesis) -> None:
+        self.synthesis = synthesis
+
+    def __call__(self, *arguments: object) -> object:
+        with record_function(DATA):
+            return self.synthesis(*arguments)
+
+
+def shares(step: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """Of one step: the share that the device works, and the share that its data take."""
+    on_gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with profile(activities=activities, acc_events=True) as measured, record_function(STEP):
+        step()
+        if on_gpu:
+            torch.cuda.synchronize(device)
+    events = list(measured.events())
+    (whole,) = (e.time_range for e in events if e.name == STEP and e.device_type == DeviceType.CPU)
+    kind = DeviceType.CUDA if on_gpu else DeviceType.CPU
+    work = [e.time_range for e in events if e.device_type == kind and (on_gpu or e.name.startswith("aten::"))]
+    data = [e.time_range for e in events if e.name == DATA and e.device_type == DeviceType.CPU]
+    length = whole.end - whole.start
+    return {
+        "working": covered((span.start, span.end) for span in work) / length,
+        "data": covered((span.start, span.end) for span in data) / length,
+    }
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Length of the union of intervals."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+def main(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    execution = Execution(device, arguments.precision)
+    images = torch.randint(256, (arguments.batch, 3, 256, 256)).byte().to(device)
+    synthesis = Marked(AnomalySynthesis(load_textures("demo", 256)[0].to(device), "bottle"))
+    steps = {"STPM": stpm_step(images, execution.precision)}
+    for title, name in (("DeSTSeg", "destseg"), ("PFADSeg", "pfadseg")):
+        _, first, second = destseg_steps(name, "", images, execution, synthesis)
+        steps |= {f"{title}, student": first, f"{title}, segmentation": second}
+    found = {}
+    print(f"{'one step on ' + str(arguments.batch) + ' images':30} working     data")
+    for name, step in steps.items():
+        step()  # allocates, fills caches
+        turns = [shares(step, device) for _ in range(arguments.turns)]
+        found[name] = {key: round(median(turn[key] for turn in turns), 4) for key in turns[0]}
+        print(f"{name:30} {found[name]['working']:7.1%} {found[name]['data']:8.1%}")
+    report("waiting", arguments, {"batch": arguments.batch, "precision": arguments.precision, "steps": found})
+
+
+if __name__ == "__main__":
+    parser = options(__doc__ or "", turns=3)
+    parser.add_argument("--batch", type=int, default=8, help="images per step")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16", help="of the convolutions")
+    main(parser.parse_args())

@@ -2,8 +2,8 @@
 
 python benchmarks/waiting.py [--batch 8] [--device cuda] [--save]
 
-Working is the share of the step in which the device runs an operator (on a GPU: a kernel); the rest is Python and
-PyTorch's own bookkeeping between two of them. Data is the share spent making the step's images.
+Working is the share of the step in which the device runs an operator (on a GPU: a kernel); the rest is Python
+and PyTorch's own bookkeeping between two. Data is the share spent making the step's images.
 """
 
 import argparse

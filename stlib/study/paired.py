@@ -3,8 +3,8 @@
 The rule was fixed before the first pair of runs was finished: a gain counts when its interval lies above
 zero, a loss when it lies below, and otherwise nothing can be told apart. The interval covers chance in the
 test images (paired bootstrap replicates) and, from two seeds on, in the training (seeds are drawn again in
-every replicate). Made stricter since, twice: one seed is no gain and no loss, because chance in the training is
-then left out (`sensitivity.seed_couples` shows it), and the part of few seeds is widened (`_replicates`).
+every replicate). Made stricter since, twice: one seed is no gain and no loss, because it leaves out chance in
+the training (`sensitivity.seed_couples` shows it), and the part of few seeds is widened (`_replicates`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -70,15 +70,19 @@ def _cost(cells: Sequence[Cell], kind: Processor, records: Sequence[Summary]) ->
     timed = [r for r in records if processor(r) == kind]
     if not timed:
         return Cost(method, kind, runs, None, None, "no record")
-    hours = sum(_expected(cell, timed, held_seconds) for cell in cells) / 3600
+    held, wall = (_expected(cells, timed, cost) for cost in (held_seconds, seconds))
     where = ", ".join(sorted({f"{r.runtime.device}, {r.precision}" for r in timed}))
     source = f"{len(timed)} record{'s' if len(timed) > 1 else ''} on {where}"
-    return Cost(method, kind, runs, fmean(_expected(cell, timed, seconds) for cell in cells), hours, source)
+    return Cost(method, kind, runs, fmean(wall), sum(held) / 3600, source)
 
 
-def _expected(cell: Cell, timed: Sequence[Summary], cost: Callable[[Summary], float]) -> float:
-    """Seconds that a missing run will take, going by `cost` of the `timed` ones."""
-    official = CATEGORIES.get(cell.category)
-    if official and all("epochs" in r.config for r in timed):
-        return official.train_good * median(cost(r) / r.dataset.train_images for r in timed)
-    return median(map(cost, timed))
+def _expected(
+    cells: Sequence[Cell], timed: Sequence[Summary], cost: Callable[[Summary], float]
+) -> list[float]:
+    """Seconds that every missing run will take, going by `cost` of the `timed` ones."""
+    typical = median(map(cost, timed))
+    if not all("epochs" in r.config for r in timed):
+        return [typical] * len(cells)
+    per_image = median(cost(r) / r.dataset.train_images for r in timed)
+    official = [CATEGORIES.get(cell.category) for cell in cells]
+    return [counts.train_good * per_image if counts else typical for counts in official]

@@ -269,7 +269,12 @@ def load_records(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> list
 
     Rows that are not asked for are not read. Raises RecordError at the first invalid or misplaced record.
     """
-    return _all(_iterate(folder, rows, Record))
+    return _all(iter_records(folder, rows))
+
+
+def iter_records(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> Iterator[Record]:
+    """Like `load_records`, one by one."""
+    return _iterate(folder, rows, Record)
 
 
 def iter_summaries(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> Iterator[Summary]:

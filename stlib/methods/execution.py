@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from stlib.methods.checkpoint import Checkpoint
+from stlib.methods.checkpoint import Checkpoint, State
 from stlib.protocol import Precision
 
 Progress = Callable[[int, int, str], None]
@@ -15,6 +15,11 @@ Progress = Callable[[int, int, str], None]
 
 def quiet(done: int, total: int, state: str) -> None:
     """No progress report."""
+
+
+def generator(seed: int, place: int) -> torch.Generator:
+    """Random numbers of a step, pass or epoch, by its place alone: a resumed run draws the same."""
+    return torch.Generator().manual_seed(1_000_003 * seed + place)
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,10 @@ class Execution:
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.allow_tf32 = False  # cuDNN's default would round the inputs of convolutions
         torch.backends.cuda.matmul.allow_tf32 = False
+
+    def resumed(self) -> State | None:
+        """What the checkpoint holds of an earlier attempt; None without one."""
+        return self.checkpoint.load() if self.checkpoint else None
 
     def autocast(self) -> AbstractContextManager[object]:
         """bfloat16 for convolutions when `precision` asks for it; losses and maps stay in float32."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, Posit
 from torch import Tensor
 from torchvision.models import ResNet
 
-from stlib.methods.execution import Execution
+from stlib.methods.execution import Execution, generator
 from stlib.nn.backbone import ResNet18Pyramid, prepare
 from stlib.nn.classifier import feature_cosine, freeze_backbone, pyramid_of, unfreeze, weight_change
 from stlib.protocol import IMAGE_SIZE
@@ -113,8 +113,7 @@ class FineTuning:
         """One pass over the lessons; the mean cross-entropy per image."""
         if self.epoch >= self.tuning.head_epochs:
             self.network.train()  # the examination has switched BatchNorm to its stored statistics
-        generator = torch.Generator().manual_seed(1_000_003 * self.tuning.seed + self.epoch)
-        order = torch.randperm(len(self.lessons.images), generator=generator)
+        order = torch.randperm(len(self.lessons.images), generator=generator(self.tuning.seed, self.epoch))
         total = 0.0
         for index in torch.split(order, self.tuning.batch_size):
             labels = self.lessons.labels[index].to(self.execution.device)
@@ -169,7 +168,7 @@ class FineTuning:
         }
 
     def _resume(self) -> None:
-        saved = self.execution.checkpoint.load() if self.execution.checkpoint else None
+        saved = self.execution.resumed()
         if saved is None:
             return
         state = cast(_State, saved)

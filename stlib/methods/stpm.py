@@ -13,7 +13,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.splits import split_train
-from stlib.methods.execution import Execution
+from stlib.methods.execution import Execution, generator
 from stlib.methods.recipe import Recipe
 from stlib.nn.backbone import ResNet18Pyramid, prepare
 from stlib.nn.losses import feature_distances, feature_pyramid_loss, unit
@@ -228,7 +228,7 @@ class _Training:
         }
 
     def _resume(self) -> None:
-        saved = self.execution.checkpoint.load() if self.execution.checkpoint else None
+        saved = self.execution.resumed()
         if saved is None:
             return
         state = cast(_State, saved)
@@ -248,5 +248,4 @@ class _Training:
 
 def _shuffled(indices: list[int], seed: int, epoch: int) -> Tensor:
     """The epoch's order: a function of seed and epoch alone, so that a resumed run sees the same batches."""
-    generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
-    return torch.tensor(indices)[torch.randperm(len(indices), generator=generator)]
+    return torch.tensor(indices)[torch.randperm(len(indices), generator=generator(seed, epoch))]

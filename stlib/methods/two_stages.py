@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stlib.data.synthesis import Synthetic
+from stlib.methods.execution import generator
 from stlib.nn.backbone import normalise
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet, similarity_features
 from stlib.nn.losses import denoising_loss, focal_loss, l1_loss
@@ -77,9 +78,9 @@ class Training:
         """The step's images and anomalies, from generators seeded by (seed, pass) and (seed, step)."""
         per_pass = len(self.images) // self.config.batch_size
         turn, place = divmod(self.step, per_pass)
-        order = torch.randperm(len(self.images), generator=_generator(self.seed, 2 * turn))
+        order = torch.randperm(len(self.images), generator=generator(self.seed, 2 * turn))
         picks = order[place * self.config.batch_size :][: self.config.batch_size]
-        return self.method.synthesis(self.images[picks], _generator(self.seed, 2 * self.step + 1))
+        return self.method.synthesis(self.images[picks], generator(self.seed, 2 * self.step + 1))
 
     def _denoise(self, batch: Synthetic) -> dict[str, Tensor]:
         """Stage 1: the student sees the corrupted image, the teacher the clean one."""
@@ -156,7 +157,7 @@ class Training:
         }
 
     def _resume(self) -> None:
-        saved = self.execution.checkpoint.load() if self.execution.checkpoint else None
+        saved = self.execution.resumed()
         if saved is None:
             return
         state = cast(_State, saved)
@@ -179,8 +180,3 @@ class Training:
                 buffer: Tensor | None = optimiser.state[parameter].get("momentum_buffer")
                 return buffer
         return None
-
-
-def _generator(seed: int, stream: int) -> torch.Generator:
-    """Random numbers of a step or pass, by its place alone: a resumed run draws the same."""
-    return torch.Generator().manual_seed(1_000_003 * seed + stream)

@@ -116,9 +116,10 @@ $(ENV): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "error: '$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "== environment in $(VENV): about 3 GB to download, 6 GB on disk"
+# Compiled, as pip does: otherwise every kernel compiles torch again where PYTHONDONTWRITEBYTECODE is set.
 ifeq ($(INSTALLER),uv)
 	@{ $(BIN)/python -m pip install --quiet uv==$(UV_VERSION) && \
-		$(BIN)/uv pip install --python $(BIN)/python --requirement requirements.lock; } || \
+		$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --requirement requirements.lock; } || \
 		{ echo "== uv could not install; going on with pip (slower; INSTALLER=pip starts here)"; \
 		$(BIN)/python -m pip install --requirement requirements.lock; }
 else

@@ -254,11 +254,11 @@ def queue(
     from stlib.files import write_atomic
     from stlib.protocol import CATEGORIES
     from stlib.study.queue import queue_text
-    from stlib.study.records import iter_summaries
+    from stlib.study.summaries import load_summaries
 
     at_hand = [name for name in CATEGORIES if (data_root / name).is_dir()]
     try:
-        recorded = iter_summaries(records)
+        recorded = load_summaries(records)
         if estimate:
             _print_estimate(list(recorded), grid)
             return
@@ -297,7 +297,7 @@ def readme(
     """Renew the table of results in README.md."""
     from stlib.files import write_atomic
     from stlib.study.readme import with_results
-    from stlib.study.records import load_summaries
+    from stlib.study.summaries import load_summaries
     from stlib.study.tables import METHODS
 
     try:

@@ -75,7 +75,7 @@ def pairs(records: Iterable[Summary], first: Key, second: Key, metric: Metric) -
     sides ran under the same conditions, and the labels come along.
     """
     everything = list(records)
-    sides = [_by_place(everything, key, metric) for key in (first, second)]
+    sides = [by_place(everything, key, metric) for key in (first, second)]
     places = [place for place in sides[0] if place in sides[1]]
     return compare([(sides[0][place], sides[1][place]) for place in sorted(places)], metric)
 
@@ -106,7 +106,8 @@ def on_equal_data(couples: Iterable[tuple[Summary, Summary]]) -> Iterator[tuple[
             yield a, b
 
 
-def _by_place(records: Sequence[Summary], key: Key, metric: Metric) -> dict[tuple[str, int], Summary]:
+def by_place(records: Iterable[Summary], key: Key, metric: Metric) -> dict[tuple[str, int], Summary]:
+    """The finished runs that have replicates of `metric`, by category and seed."""
     runs = select(records, key.method, profile=key.profile, variant=key.variant)
     return {(r.category, r.seed): r for r in runs if r.status == "finished" and r.bootstrap.get(metric)}
 

@@ -7,6 +7,7 @@ apart.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from math import sqrt
 
 import pandas as pd
@@ -54,6 +55,7 @@ class Ranking:
         return self.ranks[second] - self.ranks[first] < self.critical_difference
 
 
+@cache  # the quantile takes milliseconds, and every pair of methods asks for it
 def critical_difference(methods: int, categories: int) -> float:
     """Nemenyi's critical difference of average ranks at LEVEL.
 

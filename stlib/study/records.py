@@ -2,13 +2,24 @@
 
 import gc
 import re
-from collections.abc import Collection, Iterator
+from array import array
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final, Literal, Self, TypeVar
+from typing import Annotated, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    JsonValue,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from stlib.files import write_atomic
@@ -33,6 +44,9 @@ SCHEMA_VERSION: Final = 1
 
 Run = TypeVar("Run", bound="Summary")
 """A record or its summary, whichever was passed in."""
+
+Floats = Annotated[Sequence[float], AfterValidator(lambda values: array("d", values)), PlainSerializer(list)]
+"""Numbers side by side in memory: a quarter of a list's size, and NumPy reads them without a copy."""
 
 
 class RecordError(ValueError):
@@ -120,7 +134,7 @@ class Summary(Block):
     """Why a metric has no value."""
     sensitivity: dict[str, dict[Metric, float]] = {}
     """The same trained model measured with one thing changed, e.g. 'maps=sum'. Never selected from."""
-    bootstrap: dict[Metric, list[float]] = {}
+    bootstrap: dict[Metric, Floats] = {}
     """Replicates over resampled test images, paired between methods on one test set."""
     runtime: Runtime
 
@@ -242,6 +256,11 @@ def read_record(path: Path) -> Record:
     return _read(path, Record)
 
 
+def read_summary(path: Path) -> Summary:
+    """The validated summary of the record in `path`; raises what `read_record` does."""
+    return _read(path, Summary)
+
+
 def _read(path: Path, kind: type[Run]) -> Run:
     try:
         return kind.model_validate_json(path.read_bytes())
@@ -253,15 +272,28 @@ def _read(path: Path, kind: type[Run]) -> Run:
         raise RecordError(f"{path} is not a valid record (schema {SCHEMA_VERSION}): {problems}") from error
 
 
-def _iterate(folder: Path, rows: Collection[str], kind: type[Run]) -> Iterator[Run]:
-    for path in sorted(folder.rglob("*.json")):
-        if any(fnmatchcase(path.parent.name, row) for row in rows):
-            record = _read(path, kind)
-            if path.relative_to(folder) != record.path:
-                raise RecordError(
-                    f"{path} describes {record.path}: a record's place follows from its content"
-                )
-            yield record
+def record_files(folder: Path, rows: Collection[str] = ("*",)) -> list[Path]:
+    """The files under `folder` in path order; `rows` are patterns of `<method>[-<variant>]`."""
+    return [path for path in sorted(folder.rglob("*.json")) if of_rows(path, rows)]
+
+
+def of_rows(path: Path, rows: Collection[str]) -> bool:
+    """Whether the record in `path` is of one of the rows."""
+    return any(fnmatchcase(path.parent.name, row) for row in rows)
+
+
+def require_place(run: Summary, path: Path, folder: Path) -> None:
+    """Raise RecordError unless `path`, where `run` was found, is where it belongs under `folder`."""
+    if path.relative_to(folder) != run.path:
+        raise RecordError(f"{path} describes {run.path}: a record's place follows from its content")
+
+
+def iter_records(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> Iterator[Record]:
+    """`load_records`, one by one."""
+    for path in record_files(folder, rows):
+        record = read_record(path)
+        require_place(record, path, folder)
+        yield record
 
 
 def load_records(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> list[Record]:
@@ -269,30 +301,17 @@ def load_records(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> list
 
     Rows that are not asked for are not read. Raises RecordError at the first invalid or misplaced record.
     """
-    return _all(iter_records(folder, rows))
+    with uncollected():
+        return list(iter_records(folder, rows))
 
 
-def iter_records(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> Iterator[Record]:
-    """Like `load_records`, one by one."""
-    return _iterate(folder, rows, Record)
-
-
-def iter_summaries(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> Iterator[Summary]:
-    """Like `load_records`, one by one and without their series."""
-    return _iterate(folder, rows, Summary)
-
-
-def load_summaries(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> list[Summary]:
-    """`iter_summaries` as a list."""
-    return _all(iter_summaries(folder, rows))
-
-
-def _all(runs: Iterator[Run]) -> list[Run]:
-    """As a list. The garbage collector waits: it would go through all earlier runs again and again."""
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """The garbage collector waits: of many records it would go through all earlier ones again and again."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return list(runs)
+        yield
     finally:
         if collecting:
             gc.enable()

@@ -161,7 +161,7 @@ def _spread_of_mean(runs: Sequence[Sequence[Summary]], metric: Metric) -> float 
     return stdev(fmean(scores[seed] for scores in by_seed) for seed in by_seed[0])
 
 
-def _draws(runs: Iterable[Summary], metric: Metric) -> list[list[float]]:
+def _draws(runs: Iterable[Summary], metric: Metric) -> list[Sequence[float]]:
     return [r.bootstrap[metric] for r in runs if r.bootstrap.get(metric)]
 
 

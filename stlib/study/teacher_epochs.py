@@ -1,13 +1,12 @@
 """ET-STPM against the number of fine-tuning epochs, and the leakage question. Imports no torch."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from stlib.protocol import METRICS, TUNING_EPOCHS, Metric, Profile
 from stlib.study.html import Markup, Text, plain, signed, to_html
-from stlib.study.paired import Key, Pair, pairs, pairs_html
+from stlib.study.paired import Key, Pair, by_place, compare, pairs, pairs_html
 from stlib.study.records import Summary
 from stlib.study.tables import select
 from stlib.study.teacher_records import TeacherRecord
@@ -38,20 +37,16 @@ def against_epochs(
     paired bootstrap.
     """
     everything = list(records)
-    matched: dict[tuple[str, int], list[Summary]] = defaultdict(list)
-    for r in everything:
-        matched[r.category, r.seed].append(r)
-    zero = untuned(everything, profile)
-    runs = select(everything, zero.method, profile=profile, variant=zero.variant)
-    rows: list[tuple[object, ...]] = [
-        (r.category, r.seed, 0, 0.0, 0.0, 0.0) for r in runs if metric in r.metrics
-    ]
+    first = by_place(everything, untuned(everything, profile), metric)
+    rows: list[tuple[object, ...]] = [(*place, 0, 0.0, 0.0, 0.0) for place in first]
     for epochs in TUNING_EPOCHS[1:]:
-        for r in select(everything, "et_stpm", profile=profile, variant=key(epochs, rest).variant):
-            found = pairs(matched[r.category, r.seed], zero, key(epochs, rest, profile), metric)
-            if found:
-                pair = found[0]
-                rows.append((r.category, r.seed, epochs, pair.difference, pair.low, pair.high))
+        second = by_place(everything, key(epochs, rest, profile), metric)
+        rows += [
+            (*place, epochs, pair.difference, pair.low, pair.high)
+            for place in second
+            if place in first
+            for pair in compare([(first[place], second[place])], metric)[:1]
+        ]
     frame = pd.DataFrame(rows, columns=["category", "seed", "epochs", "difference", "low", "high"])
     tuned = frame.loc[frame["epochs"] > 0, "category"]
     return frame[frame["category"].isin(tuned)]  # STPM alone is no curve

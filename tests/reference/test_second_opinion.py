@@ -6,7 +6,7 @@ import sys
 
 from stlib.paths import ROOT
 from stlib.study import gains, landing
-from stlib.study.records import load_summaries
+from stlib.study.summaries import load_summaries
 
 SCRIPT = ROOT / "workflow" / "second_opinion.py"
 

@@ -12,7 +12,6 @@ from stlib.study.records import (
     Record,
     RecordError,
     load_records,
-    load_summaries,
     read_record,
     record_path,
     write_record,
@@ -103,23 +102,6 @@ def test_a_wrong_field_is_refused_with_file_and_field(
     path.write_text(json.dumps(changed(make_record(), place, value)))
     with pytest.raises(RecordError, match=rf"record\.json is not a valid record \(schema 1\): .*{field}"):
         read_record(path)
-
-
-def test_a_summary_is_the_record_without_its_series(tmp_path: Path, make_record):
-    record = make_record()
-    write_record(record, tmp_path)
-    (summary,) = load_summaries(tmp_path)
-    expected = record.model_dump(exclude={"image_scores": True, "pixel_curves": True, "history": {"curves"}})
-    assert summary.model_dump() == expected
-    assert (summary.path, summary.labels()) == (record.path, record.labels())
-
-
-@pytest.mark.parametrize("place", ["metrics.pixel_auroc", "history", "runtime.device"])
-def test_a_summary_of_a_damaged_record_is_refused(tmp_path: Path, make_record, place: str):
-    path = write_record(make_record(), tmp_path)
-    path.write_text(json.dumps(changed(make_record(), place, ...)))
-    with pytest.raises(RecordError, match=r"bottle-s0\.json is not a valid record"):
-        load_summaries(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"schema_version": 1'])

@@ -5,7 +5,7 @@ from html import escape
 
 from stlib.protocol import CATEGORIES, METRICS, TUNING_EPOCHS, Metric, Profile
 from stlib.study.ablation import ROWS, STEPS, steps
-from stlib.study.gains import Found, printed_gain, reservations
+from stlib.study.gains import Found, printed_gain, printed_mean, reservations
 from stlib.study.html import Html, Text, interval, plain, score, signed, to_html
 from stlib.study.pages import NOT_RUN
 from stlib.study.paired import Pair, compare, pairs
@@ -100,13 +100,20 @@ def _level(runs: Sequence[Summary], method: str, metric: Metric) -> str:
     judged = [row for row in rows if row.difference is not None]
     if mean.reproduced is None or not judged:
         return f"{text} Nothing that can be judged; runs with a label: {len(runs)}."
-    verdicts = [f"{row.category} {row.verdict} ({signed(row.difference)})" for row in judged]
+    verdicts = [f"{row.category} {row.verdict} ({signed(row.difference)}{_but(row)})" for row in judged]
     few = ", provisional" if mean.provisional else ""
     return (
         f"{text} On {mean.category.removeprefix('mean of ')} categories it is {score(mean.reproduced)}, 95 % "
         f"interval {score(mean.low)} to {score(mean.high)}, beside {score(mean.reported_number)} printed for "
         f"these: **{mean.verdict}**{few}. {'; '.join(verdicts)}."
     )
+
+
+def _but(row: Row) -> str:
+    """A difference by the tolerance that the test images alone could explain."""
+    if row.verdict == "agrees" or row.reported_number is None or row.low is None or row.high is None:
+        return ""
+    return ", inside the interval" if row.low <= row.reported_number <= row.high else ""
 
 
 def teachers_text(teachers: Iterable[TeacherRecord]) -> Text:
@@ -116,10 +123,11 @@ def teachers_text(teachers: Iterable[TeacherRecord]) -> Text:
         accuracy, moved = teacher.curves["accuracy"], teacher.curves["weight_change_layer3"]
         best = accuracy.index(max(accuracy))
         name = f"Data {teacher.tuning.get('data')}, {len(teacher.categories)} classes"
+        later = f", after epoch {len(moved) - 1} by {moved[-1]:.1%}" if best < len(moved) - 1 else ""
         lines.append(
             f"- {name}: the highest accuracy on held-out images, {accuracy[best]:.3f}, is first reached "
             f"after epoch {best}. By then its layer3 has changed by {moved[best]:.1%} of the weights' "
-            f"norm, after epoch {len(moved) - 1} by {moved[-1]:.1%}."
+            f"norm{later}."
         )
     return Text("\n".join(lines))
 
@@ -200,7 +208,9 @@ def without_largest_text(records: Iterable[Summary], results: Iterable[Found]) -
         largest = max(item.pairs[:-1], key=lambda pair: abs(pair.difference)).category
         rest = [r for r in everything if r.category != largest]
         left = pairs(rest, *item.gain.keys("paper"), item.gain.metric)
-        lines.append(f"- {item.gain.name}, without {largest}, which moves the mean most: {_told(left)}")
+        printed = printed_mean(item.gain, [pair.category for pair in left[:-1]])
+        told = "" if printed is None else f"the paper prints {signed(printed)} for the others; "
+        lines.append(f"- {item.gain.name}, without {largest}, which moves the mean most: {told}{_told(left)}")
     return Text("\n".join(lines))
 
 

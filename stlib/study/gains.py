@@ -85,11 +85,16 @@ def found(records: Iterable[Summary], profile: Profile = "paper") -> list[Found]
     results = []
     for gain in GAINS:
         group = pairs(everything, *gain.keys(profile), gain.metric)
-        here = [printed_gain(gain, pair.category) for pair in group[:-1] if pair.category in CATEGORIES]
-        known = [value for value in here if value is not None]
-        shown = fmean(known) if known and len(known) == len(here) else None
+        shown = printed_mean(gain, [pair.category for pair in group[:-1]])
         results.append(Found(gain, printed_gain(gain, "mean"), shown, group))
     return results
+
+
+def printed_mean(gain: Gain, categories: Iterable[str]) -> float | None:
+    """Mean of the claimed differences over `categories`; None unless all of them are printed."""
+    here = [printed_gain(gain, name) for name in categories if name in CATEGORIES]
+    known = [value for value in here if value is not None]
+    return fmean(known) if known and len(known) == len(here) else None
 
 
 def printed_gain(gain: Gain, category: str) -> float | None:
@@ -116,10 +121,14 @@ def printed_wins_html(claims: Iterable[Gain]) -> Html:
                     "Equal in": differences.count(0),
                     "Lower in": sum(d < 0 for d in differences),
                     "Mean": signed(fmean(differences)),
-                    "Wilcoxon's p": f"{wilcoxon(differences).pvalue:.2f}",
+                    "Wilcoxon's p": f"{wilcoxon(differences).pvalue:.2g}",
                 }
             )
-    return to_html(plain(rows), "Printed scores of the categories, both sides from the claiming paper")
+    caption = (
+        "Printed scores of the categories, both sides from the claiming paper. The mean of the rows may "
+        "differ by 0.001 from the difference of the printed means"
+    )
+    return to_html(plain(rows), caption)
 
 
 def gains_html(results: Sequence[Found], caption: str) -> Html:
@@ -141,7 +150,7 @@ def gains_html(results: Sequence[Found], caption: str) -> Html:
                 "Reproduced": Html(
                     f"{signed(pair.difference)}<br><small>{interval(pair.low, pair.high)}</small>"
                 ),
-                "Categories, seeds": f"{len(item.pairs) - 1}, {len(pair.seeds)}",
+                "Categories, seeds": f"{len(item.pairs) - 1}, {pair.told_seeds}",
                 "Answer": Html(f"{escape(pair.answer)}<br><small>{reservations(pair)}</small>"),
             }
         )

@@ -3,14 +3,17 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
+from statistics import fmean
 
-from stlib.protocol import CATEGORIES, METRICS, Metric
+from stlib.protocol import CATEGORIES, METRICS, Metric, Precision
 from stlib.study.gains import Found, reservations
 from stlib.study.html import Html, Text, interval, plain, score, signed, to_html
 from stlib.study.pages import NOT_RUN, verdict_html
 from stlib.study.records import Summary
 from stlib.study.reported import METHOD_NAMES, reported
 from stlib.study.tables import METHODS, comparable, comparison, rows_of, select
+
+PRECISION_NAMES: dict[Precision, str] = {"bf16": "bfloat16", "fp32": "float32"}
 
 LEVELS: tuple[tuple[str, Metric], ...] = (
     ("stpm", "image_auroc"),
@@ -37,16 +40,40 @@ def so_far(records: Iterable[Summary]) -> Text:
         seeds = sorted(Counter(r.category for r in clean).values())
         if clean:
             span = str(seeds[0]) if seeds[0] == seeds[-1] else f"{seeds[0]} to {seeds[-1]}"
-            told.append(
-                f"{METHOD_NAMES[method]} on {len(seeds)} of {len(CATEGORIES)} categories, seeds each: {span}"
-            )
+            each = f"{span} seed{'s' * (span != '1')} each"
+            told.append(f"{METHOD_NAMES[method]} on {len(seeds)} of {len(CATEGORIES)} categories, {each}")
         elif runs:
             count = len({r.category for r in runs})
             told.append(f"{METHOD_NAMES[method]} on {count} categories, in a setting that is not the paper's")
         else:
             missing.append(METHOD_NAMES[method])
     none = [f"not yet {' and '.join(missing)}"] if missing else []
-    return Text(f"**So far, at the papers' schedules:** {'; '.join(told + none)}.")
+    kinds = Counter(
+        PRECISION_NAMES[r.precision] for r in everything if (r.profile, r.status) == ("paper", "finished")
+    )
+    counted = ", ".join(f"{name} in {count} runs" for name, count in sorted(kinds.items()))
+    arithmetic = f" Arithmetic of the training: {counted}." if kinds else ""
+    return Text(f"**So far, at the papers' schedules:** {'; '.join(told + none)}.{arithmetic}")
+
+
+def typical(records: Iterable[Summary], method: str = "stpm") -> Text:
+    """Whether the judged categories are easier or harder than the others, by the printed scores."""
+    metrics: tuple[Metric, ...] = ("image_auroc", "pixel_auroc")
+    run = {r.category for r in comparable(select(records, method))}
+    told = []
+    for metric in metrics:
+        cells = {name: reported(method, metric, name) for name in CATEGORIES}
+        printed = {name: cell.number for name, cell in cells.items() if cell}
+        here = [number for name, number in printed.items() if name in run]
+        others = [number for name, number in printed.items() if name not in run]
+        if here and others:
+            told.append(f"{METRICS[metric]} {score(fmean(here))}, of the others {score(fmean(others))}")
+    if not told:
+        return Text("")
+    name = METHOD_NAMES[method]
+    return Text(
+        f"Are these categories typical? {name}'s printed mean of those that were run: {'; '.join(told)}."
+    )
 
 
 def claims_html(records: Sequence[Summary], results: Sequence[Found]) -> Html:

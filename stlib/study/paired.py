@@ -43,7 +43,7 @@ class Pair:
     category: str
     """Or 'mean of K'."""
     seeds: tuple[int, ...]
-    """Seeds that both have."""
+    """Seeds that both have; of a mean those of the category with the fewest."""
     first: float
     second: float
     difference: float
@@ -52,6 +52,16 @@ class Pair:
     """95 % interval of the difference."""
     labels: tuple[str, ...] = ()
     """Labels of the runs on either side, and conditions in which the sides differ."""
+    counts: tuple[int, ...] = ()
+    """Of a mean: how many seeds each category has."""
+
+    @property
+    def told_seeds(self) -> str:
+        """Which seeds, or how many each category of a mean has."""
+        if not self.counts:
+            return ", ".join(map(str, self.seeds))
+        low, high = min(self.counts), max(self.counts)
+        return f"{low} each" if low == high else f"{low} to {high} each"
 
     @property
     def answer(self) -> Answer:
@@ -154,7 +164,8 @@ def _mean(found: Sequence[Pair], replicates: NDArray[np.float64]) -> Pair:
     fewest = min((p.seeds for p in found), key=len)
     labels = tuple(dict.fromkeys(label for p in found for label in p.labels))
     name = f"mean of {len(found)}"
-    return Pair(name, fewest, first, second, second - first, float(low), float(high), labels)
+    counts = tuple(len(p.seeds) for p in found)
+    return Pair(name, fewest, first, second, second - first, float(low), float(high), labels, counts)
 
 
 def pairs_html(found: Mapping[str, Sequence[Pair]], caption: str) -> Markup:
@@ -175,7 +186,7 @@ def pairs_html(found: Mapping[str, Sequence[Pair]], caption: str) -> Markup:
                     "Difference": signed(pair.difference),
                     "95 % interval": interval(pair.low, pair.high),
                     "Answer": pair.answer + (", provisional" if pair.provisional else ""),
-                    "Category, seeds": f"{pair.category}, {', '.join(map(str, pair.seeds))}",
+                    "Category, seeds": f"{pair.category}, {pair.told_seeds}",
                     "First, second": f"{score(pair.first)}, {score(pair.second)}",
                 }
             )

@@ -193,9 +193,13 @@ class Summary(Block):
 
     def remarks(self) -> list[str]:
         """What a reader should know, but what does not keep the run from being compared."""
+        told = []
         if self.textures and self.textures.source == "DTD" and self.textures.images < DTD_IMAGES:
-            return [f"{self.textures.images} of DTD's {DTD_IMAGES} textures"]
-        return []
+            told.append(f"{self.textures.images} of DTD's {DTD_IMAGES} textures")
+        tuned = self.teacher.tuned
+        if tuned and tuned.epochs and tuned.data == "A" and self.dataset.name == "MVTec AD":
+            told.append("teacher fine-tuned without abnormal images, the paper's with some")
+        return told
 
 
 class Record(Summary):

@@ -170,11 +170,11 @@ def rules(verdicts: Sequence[tuple[Metric, Row]], found: Sequence[Found]) -> Tex
     """How many verdicts and claims there are to be wrong about, and on how little they rest."""
     few = sum(row.provisional for _, row in verdicts)
     means = [item.pairs[-1] for item in found if item.pairs]
-    alone = sum(len(pair.seeds) == 1 for pair in means)
+    alone = sum(1 in pair.counts for pair in means)
     return Text(
         f"Verdicts per category and metric: {len(verdicts)}, {few} of them provisional. Claims that one "
-        f"method beats another: {len(found)}, {len(means)} with paired runs, {alone} of these on one seed, "
-        "where the interval leaves out chance in the training."
+        f"method beats another: {len(found)}, {len(means)} with paired runs; in {alone} of these a category "
+        "has one seed, and its part of the interval leaves out chance in the training."
     )
 
 

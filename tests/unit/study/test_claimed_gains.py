@@ -80,9 +80,16 @@ def test_the_landing_page_judges_no_labelled_run(et_runs):
 
 def test_the_first_page_says_what_has_been_run(et_runs, make_record):
     text = landing.so_far([*et_runs, make_record("bottle", 1)])
-    assert "STPM on 2 of 15 categories, seeds each: 1 to 2" in text
+    assert "STPM on 2 of 15 categories, 1 to 2 seeds each" in text
     assert "ET-STPM on 2 categories, in a setting that is not the paper's" in text
-    assert text.endswith("not yet DeSTSeg and PFADSeg.")
+    assert "not yet DeSTSeg and PFADSeg." in text
+    assert text.endswith("Arithmetic of the training: bfloat16 in 5 runs.")
+
+
+def test_the_first_page_says_whether_the_categories_are_typical(make_record):
+    text = landing.typical([make_record("transistor")])
+    assert "pixel AUROC 0.825, of the others 0.981." in text  # STPM's printed rows
+    assert landing.typical([make_record("transistor", gaps=["test/good: 0 of 60 images"])]) == ""
 
 
 def test_printed_rows_are_counted_category_by_category():
@@ -159,6 +166,12 @@ def test_leakage_needs_both_parts_of_the_test_set(make_record):
     assert list(found["all"] - found["untouched"]) == pytest.approx([0.02, 0.07])
     sentence = teacher_epochs.leak_sentence(found, "pixel_auroc")
     assert "B minus A: +0.0500 on all test images, 0.0000 on the untouched ones" in sentence
+    assert "two seeds" not in sentence
+    runs += [make_record(seed=1, value=0.93, method="et_stpm", sensitivity=half)]
+    sentence = teacher_epochs.leak_sentence(teacher_epochs.leakage(runs, "pixel_auroc"), "pixel_auroc")
+    assert (
+        "Pairs: 1. Between two seeds of A, where nothing can leak, it is up to 0.0300 (bottle)." in sentence
+    )
     assert teacher_epochs.leak_sentence(found[found["variant"] == "A"], "pixel_auroc") == ""
     table = teacher_epochs.leaks_html(runs[:2], "pixel_auroc")
     assert re.search(r"B minus A.*\+0\.050.*C minus A.*not run", table)

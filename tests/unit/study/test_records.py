@@ -248,6 +248,13 @@ def test_remarks_name_missing_textures_and_are_no_labels(
     assert read_record(write_record(record, tmp_path)) == record
 
 
+def test_a_teacher_that_saw_no_abnormal_image_is_remarked(make_record):
+    (remark,) = tuned(make_record()).remarks()
+    assert "without abnormal images" in remark
+    assert tuned(make_record(), epochs=0).remarks() == []
+    assert tuned(make_record(dataset="demo")).remarks() == []
+
+
 def fine_tuning(make_record) -> TeacherRecord:
     record = make_record()
     return TeacherRecord(

@@ -46,7 +46,9 @@ def shares(step: Callable[[], object], device: torch.device) -> dict[str, float]
     events = list(measured.events())
     (whole,) = (e.time_range for e in events if e.name == STEP and e.device_type == DeviceType.CPU)
     kind = DeviceType.CUDA if on_gpu else DeviceType.CPU
-    work = [e.time_range for e in events if e.device_type == kind and (on_gpu or e.name.startswith("aten::"))]
+    # on a GPU the marks STEP and DATA appear as well: they are no work
+    done = [e for e in events if e.device_type == kind and not e.is_user_annotation]
+    work = [e.time_range for e in done if on_gpu or e.name.startswith("aten::")]
     data = [e.time_range for e in events if e.name == DATA and e.device_type == DeviceType.CPU]
     length = whole.end - whole.start
     return {

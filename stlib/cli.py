@@ -87,7 +87,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
             told = f"the finished record of an earlier run stays: {path}" if kept else f"recorded in {path}"
             typer.echo(f"{failure}; {told}", err=True)
             raise typer.Exit(1) from failure
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RuntimeError) as error:
             raise _refusal(error) from error
     typer.echo(path)
     for name, value in outcome.record.metrics.items():

@@ -17,12 +17,11 @@ from torch import Tensor
 from stlib.files import sha256
 from stlib.protocol import CATEGORIES, IMAGE_SIZE
 
-MaskRule = Literal["half", "any", "full", "nearest"]
+MaskRule = Literal["half", "any", "full"]
 MASK_RULES: dict[MaskRule, str] = {
     "half": "bilinear with antialias, at least 0.5 (DeSTSeg; this study's rule)",
     "any": "bilinear, every non-zero value (official STPM code): slightly dilated",
     "full": "bilinear, only 1.0 stays (hcw-00's STPM): slightly eroded",
-    "nearest": "nearest neighbour",
 }
 
 
@@ -190,8 +189,6 @@ def read_image(path: Path, size: int) -> np.ndarray:
 def read_mask(path: Path, size: int, rule: MaskRule = "half") -> np.ndarray:
     """(size, size) bool under `rule` (see MASK_RULES). Raises DatasetError if unreadable."""
     mask = open_image(path).convert("L")
-    if rule == "nearest":
-        return np.asarray(mask.resize((size, size), Image.Resampling.NEAREST)) >= 128
     if rule == "half":
         # PIL's bilinear filter widens with the reduction, which is what 'antialias' means.
         return np.asarray(mask.resize((size, size), Image.Resampling.BILINEAR)) >= 128

@@ -41,7 +41,7 @@ class Checkpoint:
         buffer = io.BytesIO()
         spent = self.spent_before + time.monotonic() - self._begun
         torch.save({"identity": self.identity, "spent": spent, "state": dict(state)}, buffer)
-        write_atomic(self.path, buffer.getvalue())
+        write_atomic(self.path, buffer.getbuffer())
 
     def load(self) -> State | None:
         """The saved state, or None without one for this run; a damaged file is set aside, with a warning."""

@@ -26,7 +26,7 @@ def generator(seed: int, place: int) -> torch.Generator:
 class Execution:
     """Everything about a run that is not the recipe.
 
-    Making one sets PyTorch's switches for the whole process: reproducible kernels where there is a choice,
+    Making one sets PyTorch's switches for the whole process: cuDNN's reproducible kernels
     and float32 that is not rounded to TF32.
     """
 

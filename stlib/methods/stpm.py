@@ -208,7 +208,7 @@ class _Training:
         self.epoch += 1
         self.losses.append(loss)
         self.scores.append(score)
-        if score == min(self.scores) and score < min(self.scores[:-1], default=math.inf):
+        if score < min(self.scores[:-1], default=math.inf):
             self.best, self.best_epoch = copy.deepcopy(self.method.student.state_dict()), self.epoch
         if self.execution.checkpoint:
             self.execution.checkpoint.offer(self._state)

@@ -116,7 +116,7 @@ def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:
         method=method,
         variant=variant,
         data=root,
-        teacher=_teacher(values.teacher),
+        teacher=_teacher(values.teacher) if values.teacher else here.teacher,
         textures=ROOT / textures if textures else here.textures,
     )
     spec.check()

@@ -25,6 +25,7 @@ class Clock:
         self.started = datetime.now(UTC)
         self.begin = time.perf_counter()
         self.train_seconds = 0.0
+        self.commit, self.dirty = checkout()  # now: it may have moved on when a long run ends
         forget_peak(device)
 
     def trained(self) -> None:
@@ -39,7 +40,6 @@ class Clock:
         train = self.train_seconds or total
         earlier = self.checkpoint.spent_before if self.checkpoint else 0.0
         names = ("torchvision", "numpy", "scipy", "scikit-learn", "pillow")
-        commit, dirty = checkout()
         return Runtime(
             started=self.started,
             device=processor(self.device),
@@ -49,8 +49,8 @@ class Clock:
             peak_memory_mb=round(peak_memory(self.device) / 2**20, 1),
             versions={"python": platform.python_version(), "torch": torch.__version__}
             | {name: version(name) for name in names},
-            commit=commit,
-            dirty=dirty,
+            commit=self.commit,
+            dirty=self.dirty,
         )
 
 
@@ -62,6 +62,7 @@ def processor(device: torch.device) -> str:
 def forget_peak(device: torch.device) -> None:
     """Let `peak_memory` start anew, where the system can: a process may make several runs."""
     if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # a device with an index does not start CUDA by itself
         torch.cuda.reset_peak_memory_stats(device)
     else:
         with suppress(OSError):

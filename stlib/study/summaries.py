@@ -15,7 +15,7 @@ from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -23,7 +23,15 @@ from pydantic import TypeAdapter
 from stlib.files import write_atomic
 from stlib.paths import BUILD, RECORDS
 from stlib.protocol import METRICS
-from stlib.study.records import Summary, of_rows, read_summary, record_files, require_place, uncollected
+from stlib.study.records import (
+    RecordError,
+    Summary,
+    of_rows,
+    read_summary,
+    record_files,
+    require_place,
+    uncollected,
+)
 
 INDEX: Final = BUILD / "summaries.npz"
 """Of RECORDS. Other folders have none unless one is named."""
@@ -33,8 +41,9 @@ Stamp = tuple[int, ...]
 Entries = Mapping[Stamp, Summary]
 
 _SUMMARIES: Final = TypeAdapter(list[Summary])
-_SCHEMA: Final = hashlib.sha256(json.dumps(_SUMMARIES.json_schema()).encode()).hexdigest()
-"""An index made with other fields is none."""
+_FIELDS: Final = json.dumps([_SUMMARIES.json_schema(), list(METRICS)]).encode()
+_SCHEMA: Final = hashlib.sha256(_FIELDS).hexdigest()
+"""An index made with other fields or metrics in another order is none."""
 _SETTLED: Final = 2_000_000_000
 """Nanoseconds. A younger file is not entered: it could change again without its time showing it."""
 
@@ -44,15 +53,21 @@ def load_summaries(
 ) -> list[Summary]:
     """The runs under `folder` without their series, in path order; `rows` as in `records.load_records`.
 
-    All are read, whatever the rows. Raises RecordError at the first invalid or misplaced record.
+    With an index all rows are read, so that it is whole. Raises RecordError at the first invalid or misplaced
+    record of the rows asked for.
     """
     index = INDEX if index is None and folder == RECORDS else index
-    stamps = {path: _stamp(path) for path in record_files(folder)}
+    stamps = {path: _stamp(path) for path in record_files(folder, ["*"] if index else rows)}
+    runs: dict[Path, Summary] = {}
     with uncollected():
         known = _read(index) if index else {}
-        runs = {path: known.get(stamp) or read_summary(path) for path, stamp in stamps.items()}
-    for path, run in runs.items():
-        require_place(run, path, folder)
+        for path, stamp in stamps.items():
+            try:
+                runs[path] = known.get(stamp) or read_summary(path)
+                require_place(runs[path], path, folder)
+            except RecordError:
+                if of_rows(path, rows):
+                    raise
     if index:
         _renew(index, known, {stamps[path]: run for path, run in runs.items()})
     return [run for path, run in runs.items() if of_rows(path, rows)]
@@ -91,17 +106,20 @@ def _packed(entries: Entries) -> memoryview:
 def _read(index: Path) -> Entries:
     """The entries of an index; none if it is missing, damaged or made with other fields."""
     try:
+        with ZipFile(index) as parts:
+            if parts.testzip():  # NumPy reads no further than an array's header says, and checks no further
+                return {}
         with index.open("rb") as file, np.load(file) as parts:
             if parts["schema"].item() != _SCHEMA:
                 return {}
             stamps = [tuple(stamp) for stamp in json.loads(parts["stamps"].tobytes())]
             runs = _SUMMARIES.validate_json(parts["summaries"].tobytes())
             ends, values = np.cumsum(parts["lengths"]).tolist(), parts["replicates"]
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile):
+        pieces = (values[start:end].tobytes() for start, end in pairwise([0, *ends]))
+        found = {}
+        for stamp, run in zip(stamps, runs, strict=True):
+            bootstrap = {metric: array("d", piece) for metric, piece in zip(METRICS, pieces) if piece}
+            found[stamp] = run.model_copy(update={"bootstrap": bootstrap})
+    except Exception:  # damage shows in any way, from EOFError to SyntaxError
         return {}
-    pieces = (values[start:end].tobytes() for start, end in pairwise([0, *ends]))
-    found = {}
-    for stamp, run in zip(stamps, runs, strict=True):
-        bootstrap = {metric: array("d", piece) for metric, piece in zip(METRICS, pieces) if piece}
-        found[stamp] = run.model_copy(update={"bootstrap": bootstrap})
     return found

@@ -22,10 +22,16 @@ def key(epochs: int, rest: str = "", profile: Profile = "paper") -> Key:
     return Key("et_stpm", variant, profile)
 
 
-def untuned(records: Iterable[Summary], profile: Profile) -> Key:
-    """The runs without fine-tuning: STPM's; where there is none, ET-STPM's with 0 epochs, which are equal."""
-    stpm = Key("stpm", "", profile)
-    return stpm if select(records, stpm.method, profile=profile) else key(0, "", profile)
+def untuned(records: Sequence[Summary], metric: Metric, profile: Profile) -> dict[tuple[str, int], Summary]:
+    """By place the run without fine-tuning: STPM's, or its equal, ET-STPM's with 0 epochs."""
+    zero = by_place(records, key(0, "", profile), metric)
+    return zero | by_place(records, Key("stpm", "", profile), metric)
+
+
+def against_untuned(records: Sequence[Summary], other: Key, metric: Metric) -> list[Pair]:
+    """The runs of `other` against those without fine-tuning, as `paired.pairs`."""
+    first, second = untuned(records, metric, other.profile), by_place(records, other, metric)
+    return compare([(first[place], second[place]) for place in sorted(second) if place in first], metric)
 
 
 def against_epochs(
@@ -37,7 +43,7 @@ def against_epochs(
     paired bootstrap.
     """
     everything = list(records)
-    first = by_place(everything, untuned(everything, profile), metric)
+    first = untuned(everything, metric, profile)
     rows: list[tuple[object, ...]] = [(*place, 0, 0.0, 0.0, 0.0) for place in first]
     for epochs in TUNING_EPOCHS[1:]:
         second = by_place(everything, key(epochs, rest, profile), metric)
@@ -63,8 +69,7 @@ def gains(records: Iterable[Summary], metric: Metric, profile: Profile = "paper"
         "2 epochs, rate ten times": key(2, "rate=1e-3", profile),
         "2 epochs, L1 + cosine loss": key(2, "loss=l1+cosine", profile),
     }
-    zero = untuned(everything, profile)
-    return {name: pairs(everything, zero, other, metric) for name, other in wanted.items()}
+    return {name: against_untuned(everything, other, metric) for name, other in wanted.items()}
 
 
 def gains_html(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> Markup:
@@ -75,7 +80,7 @@ def gains_html(records: Iterable[Summary], metric: Metric, profile: Profile = "p
 
 def main_gain_html(records: Sequence[Summary], metric: Metric, profile: Profile = "paper") -> Markup:
     """The paper's two epochs against STPM, as a table."""
-    found = pairs(records, untuned(records, profile), key(2, "", profile), metric)
+    found = against_untuned(records, key(2, "", profile), metric)
     caption = f"{METRICS[metric]}: ET-STPM minus STPM, same seeds, {profile} schedule"
     return pairs_html({"2 epochs": found}, caption)
 

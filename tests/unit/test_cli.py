@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from stlib import paths
@@ -31,6 +32,16 @@ def test_help_names_the_verbs_and_their_options():
     assert all(
         option in text for option in ("--seed", "--profile", "--data", "--teacher", "--device", "--records")
     )
+
+
+def test_a_full_gpu_is_an_error_and_no_crash(tiny: list[str], monkeypatch: pytest.MonkeyPatch):
+    def full(*_arguments: object, **_options: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(STPM, "fit", full)
+    result = runner.invoke(app, tiny)
+    assert (result.exit_code, result.exception.__class__) == (2, SystemExit)
+    assert "error: CUDA out of memory" in result.output
 
 
 def test_a_run_writes_its_record_and_prints_the_metrics(tiny: list[str], tmp_path: Path):

@@ -21,11 +21,11 @@ pytest.importorskip("snakemake", reason="the extra 'workflow' is not installed")
 BRICK, GRASS, GRAVEL, WASHER = (cell for cell in read_grid("demo").cells() if cell.method == "stpm")
 
 
-def dry_run(folder: Path, *settings: str) -> str:
+def dry_run(folder: Path, *settings: str, target: str = "runs") -> str:
     """What Snakemake prints when it plans the demo grid in `folder`."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile")]
-    command += ["--workflow-profile", str(ROOT / "workflow/profiles/local"), "--dry-run", "--config"]
-    command += ["grid=demo", f"records={folder}/records", f"runs={folder}/runs", *settings, "--", "runs"]
+    command += ["--workflow-profile", str(ROOT / "workflow/profiles/local"), "--dry-run", "-p", "--config"]
+    command += ["grid=demo", f"records={folder}/records", f"runs={folder}/runs", *settings, "--", target]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -79,6 +79,12 @@ def test_one_fine_tuned_teacher_comes_before_the_runs_that_need_it(plan: str):
     assert re.findall(r"wildcards: name=(\S+)", plan) == ["recipe"]
     (needed,) = re.findall(r"input: (.*)\n\s+output: .*/runs/et_stpm/washer-s0", plan)
     assert "/tuning/recipe" in needed
+
+
+def test_only_the_studys_own_records_renew_its_tables(folder: Path):
+    assert "stlib.cli readme" not in dry_run(folder, target="tables")
+    study = dry_run(folder, "grid=paper", f"records={RECORDS}", f"runs={folder}/others", target="tables")
+    assert f"stlib.cli readme --records {RECORDS}" in study
 
 
 def test_every_method_says_what_a_run_may_take():

@@ -3,6 +3,8 @@
 STLIB = f"{quote(sys.executable)} -m stlib.cli"
 RECORDED = f"--records {quote(str(RECORD_ROOT))}"
 RENEW_TABLES = f"{STLIB} readme {RECORDED} && {STLIB} queue {RECORDED} --data {quote(str(DATA_ROOT))}"
+if RECORD_ROOT.resolve() != RECORDS.resolve():
+    RENEW_TABLES = "true"  # the demo's and a trial's runs are not the study's: README and QUEUE.md stay
 
 
 rule tables:
@@ -11,7 +13,7 @@ rule tables:
     output:
         temp(touch(DONE / "tables")),
     shell:
-        "true" if DEMO else RENEW_TABLES
+        RENEW_TABLES
 
 
 rule site:

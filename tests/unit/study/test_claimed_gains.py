@@ -154,6 +154,23 @@ def test_without_stpm_runs_zero_epochs_take_their_place(make_record):
     assert teacher_epochs.gains(runs, "iap")["2 epochs"][-1].difference == pytest.approx(0.1)
 
 
+def test_a_category_without_stpm_is_held_against_its_equal_with_0_epochs(make_record):
+    runs = [
+        make_record("bottle", value=0.90),
+        make_record("grid", value=0.80, method="et_stpm", variant="e=0"),
+        make_record("grid", value=0.85, method="et_stpm"),
+        make_record("bottle", value=0.92, method="et_stpm"),
+        make_record("bottle", value=0.10, method="et_stpm", variant="e=0"),
+    ]
+    frame = teacher_epochs.against_epochs(runs, "pixel_auroc").set_index(["category", "epochs"])
+    assert frame.loc[("grid", 2), "difference"] == pytest.approx(0.05)
+    assert frame.loc[("bottle", 2), "difference"] == pytest.approx(0.02)
+    (bottle, grid, _) = teacher_epochs.gains(runs, "pixel_auroc")["2 epochs"]
+    assert {bottle.category: bottle.difference, grid.category: grid.difference} == pytest.approx(
+        {"bottle": 0.02, "grid": 0.05}
+    )
+
+
 def test_leakage_needs_both_parts_of_the_test_set(make_record):
     half = {"test=untouched": {"pixel_auroc": 0.88}}
     runs = [

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from stlib import paths
@@ -31,6 +33,13 @@ def test_good_parameters_become_a_plan(given, tmp_path):
     assert plan.layout.folder == tmp_path / "data" / "plate"
     assert plan.records == tmp_path / "records"
     assert list(plan.records.iterdir()) == []  # the trial file is gone
+
+
+@pytest.mark.parametrize(("profile", "teacher"), [("demo", "demo"), ("paper", "torchvision")])
+def test_a_teacher_that_is_not_named_is_the_profiles_own(given, make_category, profile: str, teacher: str):
+    make_category(Path(given["data"]), "bottle")
+    plan = check(given | {"teacher": "", "profile": profile, "category": "bottle"})
+    assert plan.run.teacher == teacher
 
 
 def test_what_a_kernel_adds_is_no_parameter(given):

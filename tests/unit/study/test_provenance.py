@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from stlib.methods.checkpoint import Checkpoint
+from stlib.study import provenance
 from stlib.study.provenance import Clock
 
 
@@ -22,3 +23,10 @@ def test_a_clock_set_back_by_days_changes_no_duration_and_no_checkpoint(
     assert checkpoint.path.is_file()
     assert 0 <= runtime.train_seconds < 10**5
     assert 0 <= runtime.evaluate_seconds < 10**5
+
+
+def test_the_commit_is_the_one_that_the_run_began_with(monkeypatch: pytest.MonkeyPatch):
+    states = iter([("a" * 40, False), ("b" * 40, True)])
+    monkeypatch.setattr(provenance, "checkout", lambda: next(states))
+    clock = Clock(torch.device("cpu"))
+    assert (clock.runtime().commit, clock.runtime().dirty) == ("a" * 40, False)

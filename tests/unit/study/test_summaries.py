@@ -126,6 +126,28 @@ def test_a_damaged_index_is_made_again(records: Path, index: Path, parsed: list[
         assert index.read_bytes() == whole
 
 
+def test_no_flipped_bit_of_an_index_is_ever_believed(records: Path, index: Path):
+    """Headers of the archive and of the arrays included: what is read is the records' content or nothing."""
+    expected = load_summaries(records, index=index)
+    whole = index.read_bytes()
+    entries = summaries._read(index)
+    assert list(entries.values()) == expected
+    headers = [i for i in range(len(whole)) if i < 600 or i > len(whole) - 800]
+    for place in headers[::7]:
+        index.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        assert summaries._read(index) in ({}, entries), place
+
+
+def test_a_damaged_record_stops_only_those_who_ask_for_its_row(records: Path, index: Path):
+    broken = records / "paper" / "pfadseg-RCM" / "bottle-s0.json"
+    broken.parent.mkdir()
+    broken.write_text("damaged")
+    for place in (index, index, None):
+        assert len(load_summaries(records, ["stpm"], index=place)) == 3
+        with pytest.raises(RecordError, match=r"bottle-s0\.json is not a valid record"):
+            load_summaries(records, ["pfadseg-*"], index=place)
+
+
 def test_an_index_of_other_fields_is_none(records: Path, index: Path, parsed: list[Path], monkeypatch):
     load_summaries(records, index=index)
     monkeypatch.setattr(summaries, "_SCHEMA", "another")

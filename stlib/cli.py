@@ -260,7 +260,7 @@ def queue(
     try:
         recorded = load_summaries(records)
         if estimate:
-            _print_estimate(list(recorded), grid)
+            _print_estimate(recorded, grid)
             return
         text = queue_text(recorded, at_hand, grid)
     except (ValueError, OSError) as error:

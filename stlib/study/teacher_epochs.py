@@ -74,15 +74,17 @@ def gains(records: Iterable[Summary], metric: Metric, profile: Profile = "paper"
 
 def gains_html(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> Markup:
     """`gains` as a table."""
-    caption = f"{METRICS[metric]}: ET-STPM minus STPM, same seeds, {profile} schedule"
-    return pairs_html(gains(records, metric, profile), caption)
+    return pairs_html(gains(records, metric, profile), _caption(metric, profile))
 
 
 def main_gain_html(records: Sequence[Summary], metric: Metric, profile: Profile = "paper") -> Markup:
     """The paper's two epochs against STPM, as a table."""
     found = against_untuned(records, key(2, "", profile), metric)
-    caption = f"{METRICS[metric]}: ET-STPM minus STPM, same seeds, {profile} schedule"
-    return pairs_html({"2 epochs": found}, caption)
+    return pairs_html({"2 epochs": found}, _caption(metric, profile))
+
+
+def _caption(metric: Metric, profile: Profile) -> str:
+    return f"{METRICS[metric]}: ET-STPM minus STPM, same seeds, {profile} schedule"
 
 
 def leakage(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> pd.DataFrame:

@@ -36,8 +36,8 @@ def destseg_steps(
     training = two_stages.Training(method, images, seed=0)
     return (
         method.network,
-        lambda: training._denoise(training._batch()),
-        lambda: training._segment(training._batch()),
+        lambda: training._denoise(training._picks()),
+        lambda: training._segment(training._picks()),
     )
 
 

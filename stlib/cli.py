@@ -38,6 +38,9 @@ def run(  # noqa: PLR0917 - typer reads them by name
     textures: Annotated[str | None, typer.Option(help=f"DTD's folder.{DEFAULT}")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     precision: Annotated[Precision, typer.Option(help="Arithmetic of training.")] = "fp32",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="DeSTSeg, PFADSeg: torch.compile; minutes first, then faster.")
+    ] = False,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves PyTorch's choice.")] = 0,
     records: Annotated[Path | None, typer.Option(help=f"Folder of records.{DEFAULT}")] = None,
     runs: Annotated[Path | None, typer.Option(help=f"Folder of checkpoints.{DEFAULT}")] = None,
@@ -68,6 +71,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
         textures=textures or here.textures,
         device=device,
         precision=precision,
+        compiled=compiled,
     )
     name = f"{method} {variant}".strip()
     with tqdm(desc=f"{name} {category} s{seed}", unit="epoch" if "stpm" in method else "step") as bar:

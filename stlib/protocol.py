@@ -147,6 +147,9 @@ class History(Training):
 
     curves: dict[str, list[float]]
     """Named series, one value per epoch or per logging interval."""
+    learning_curve: dict[int, dict[Metric, float]] = {}
+    """Metrics on the test set after so many steps of the last stage (DeSTSeg, PFADSeg), only to be looked at:
+    nothing is selected by them. At 0 the map is the student's distances alone."""
 
 
 TOLERANCES: dict[Metric, float] = {

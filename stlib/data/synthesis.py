@@ -57,6 +57,11 @@ class AnomalySynthesis:
         self.textures = textures
         self.rotation = CATEGORY_ROTATION.get(category, _FIXED)
 
+    @property
+    def turns(self) -> bool:
+        """Whether images of the category are turned; where not, `Synthetic.clean` is the image as it was."""
+        return self.rotation.quarter_turns or self.rotation.degrees > 0
+
     def __call__(self, images: Tensor, generator: torch.Generator) -> Synthetic:
         """(B, 3, S, S) uint8 -> a training batch; the CPU `generator` decides everything random."""
         count, size = len(images), images.shape[-1]

@@ -138,6 +138,7 @@ class DeSTSeg:
             images_seen=training.total * self.config.batch_size,
             curves=training.curves,
             selected={"step": training.total},
+            learning_curve=training.learning_curve,
         )
 
     def use(self, snapshot: str) -> None:

@@ -4,7 +4,7 @@ Zhang et al. (CVPR 2023, section 3) as in the official code; PFADSeg trains in t
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypedDict, cast
 
 import torch
@@ -12,16 +12,19 @@ from torch import Tensor, nn
 
 from stlib.data.synthesis import Synthetic
 from stlib.methods.execution import generator
-from stlib.nn.backbone import normalise
+from stlib.nn.backbone import normalise, prepare
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet, similarity_features
 from stlib.nn.losses import denoising_loss, focal_loss, l1_loss
 from stlib.nn.maps import resize
+from stlib.protocol import Metric
 
 if TYPE_CHECKING:
     from stlib.methods.destseg import DeSTSeg
 
 LOG_EVERY = 50
 """Most steps per point of the training curves; a short schedule gets about twenty points."""
+OBSERVED = (0, 250, 500, 1000, 2000, 3000, 4000)
+"""Steps of stage 2 at which a learning curve looks at the test set; at 0 the net has learnt nothing yet."""
 
 
 class _State(TypedDict):
@@ -32,6 +35,7 @@ class _State(TypedDict):
     segmentation: dict[str, Tensor]
     momentum: dict[str, Tensor]
     curves: dict[str, list[float]]
+    learning_curve: dict[int, dict[Metric, float]]
 
 
 class Training:
@@ -58,52 +62,78 @@ class Training:
         self.step = 0
         self.log_every = min(LOG_EVERY, max(1, self.total // 20))
         self.curves: dict[str, list[float]] = {}
+        self.learning_curve: dict[int, dict[Metric, float]] = {}
         self.running: dict[str, list[Tensor]] = {}
         self._resume()
+        self.imitate = self.execution.trainable(method.student)
+        self.locate = self.execution.trainable(method.segmentation)
+        self.taught: tuple[Tensor, ...] | None = None
+        if self.step < self.config.student_steps and not method.synthesis.turns:
+            self.taught = self._teach()
 
     def _sgd(self, groups: list[dict[str, object]]) -> torch.optim.SGD:
-        return torch.optim.SGD(groups, momentum=self.config.momentum, weight_decay=self.config.weight_decay)
+        momentum, weight_decay = self.config.momentum, self.config.weight_decay
+        return torch.optim.SGD(groups, momentum=momentum, weight_decay=weight_decay, fused=True)
+
+    def _teach(self) -> tuple[Tensor, ...]:
+        """The teacher's features of all images: they never change where no image is turned."""
+        with torch.no_grad():
+            parts = [
+                self.method.teacher(prepare(images))
+                for images in torch.split(self.images, self.config.batch_size)
+            ]
+        return tuple(torch.cat(level) for level in zip(*parts, strict=True))
 
     def run(self) -> None:
         """All remaining steps."""
         while self.step < self.total:
-            batch = self._batch()
-            if self.step < self.config.student_steps:
-                self._log(self._denoise(batch))
-            else:
-                self._log(self._segment(batch))
+            learn = self._denoise if self.step < self.config.student_steps else self._segment
+            self._log(learn(self._picks()))
             self._close_step()
 
-    def _batch(self) -> Synthetic:
-        """The step's images and anomalies, from generators seeded by (seed, pass) and (seed, step)."""
+    def _picks(self) -> Tensor:
+        """Which images the step sees, from a generator seeded by (seed, pass)."""
         per_pass = len(self.images) // self.config.batch_size
         turn, place = divmod(self.step, per_pass)
         order = torch.randperm(len(self.images), generator=generator(self.seed, 2 * turn))
-        picks = order[place * self.config.batch_size :][: self.config.batch_size]
+        return order[place * self.config.batch_size :][: self.config.batch_size]
+
+    def _corrupt(self, picks: Tensor) -> Synthetic:
+        """Those images with anomalies, from a generator seeded by (seed, step)."""
         return self.method.synthesis(self.images[picks], generator(self.seed, 2 * self.step + 1))
 
-    def _denoise(self, batch: Synthetic) -> dict[str, Tensor]:
-        """Stage 1: the student sees the corrupted image, the teacher the clean one."""
-        self.method.student.train()
+    def _target(self, clean: Tensor, picks: Tensor) -> Sequence[Tensor]:
+        """The teacher's features of the step's clean images."""
+        if self.taught:
+            return [level[picks] for level in self.taught]
         with torch.no_grad():
-            target = self.method.teacher(normalise(batch.clean))
+            target: Sequence[Tensor] = self.method.teacher(normalise(clean))
+        return target
+
+    def _denoise(self, picks: Tensor) -> dict[str, Tensor]:
+        """Stage 1: the student sees the corrupted image, the teacher the clean one."""
+        batch = self._corrupt(picks)
+        target = self._target(batch.clean, picks)
+        self.method.student.train()
         with self.execution.autocast():
-            features = self.method.student(normalise(batch.corrupted))
+            features = self.imitate(normalise(batch.corrupted))
         loss = denoising_loss(target, features)
         self._descend(self.optimisers[0], loss)
         return {"distillation_loss": loss.detach() / len(batch.mask)}
 
-    def _segment(self, batch: Synthetic) -> dict[str, Tensor]:
+    def _segment(self, picks: Tensor) -> dict[str, Tensor]:
         """Stage 2: teacher and frozen student see the corrupted image; the mask at stride 4 is the target."""
+        self.taught = None  # stage 1 is over; they take up to half a gigabyte
+        batch = self._corrupt(picks)
         self.method.student.eval()
         self.method.segmentation.train()
         corrupted = normalise(batch.corrupted)
         with torch.no_grad(), self.execution.autocast():
-            features = self.method.student(corrupted)
+            features = self.imitate(corrupted)
         with torch.no_grad():
             similarity = similarity_features(self.method.teacher(corrupted), features)
         with self.execution.autocast():
-            logits = self.method.segmentation(similarity)
+            logits = self.locate(similarity)
         target = (resize(batch.mask[:, None].float(), logits.shape[-1])[:, 0] >= 0.5).float()
         focal, l1 = (
             focal_loss(logits.float(), target, self.config.focal_gamma),
@@ -142,9 +172,15 @@ class Training:
             self.curves.setdefault(name, []).append(value)
         state = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
         self.running = {}
+        self._observe(self.step - self.config.student_steps)
         self.execution.progress(self.step, self.total, state)
         if self.execution.checkpoint:
             self.execution.checkpoint.offer(self._state)
+
+    def _observe(self, trained: int) -> None:
+        """A point of the learning curve, where one is wanted after `trained` steps of stage 2."""
+        if self.execution.observe and trained in OBSERVED:
+            self.learning_curve[trained] = dict(self.execution.observe(trained))
 
     def _state(self) -> _State:
         momentum = {name: self._buffer(parameter) for name, parameter in self._parameters()}
@@ -154,6 +190,7 @@ class Training:
             "segmentation": dict(self.method.segmentation.state_dict()),
             "momentum": {name: buffer for name, buffer in momentum.items() if buffer is not None},
             "curves": self.curves,
+            "learning_curve": self.learning_curve,
         }
 
     def _resume(self) -> None:
@@ -168,6 +205,7 @@ class Training:
                 buffer = torch.empty_like(parameter).copy_(state["momentum"][name])
                 self.optimisers[name.startswith("segmentation")].state[parameter]["momentum_buffer"] = buffer
         self.step, self.curves = state["step"], state["curves"]
+        self.learning_curve = state["learning_curve"]
 
     def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         for prefix, network in (("student", self.method.student), ("segmentation", self.method.segmentation)):

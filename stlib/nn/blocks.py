@@ -38,6 +38,24 @@ def conv3x3(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) ->
     return nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False)
 
 
+def average(features: Tensor, rows: int, columns: int) -> Tensor:
+    """(B, C, H, W) -> (B, C, rows, columns): adaptive average pooling, as a product with a constant matrix.
+
+    The gradient of PyTorch's own pooling to one cell is not channels-last: every sum of gradients after it
+    would mix two layouts, which costs more than the convolutions.
+    """
+    height, width = features.shape[2:]
+    weights = torch.kron(_cells(height, rows), _cells(width, columns))  # (rows * columns, H * W)
+    positions = features.permute(0, 2, 3, 1).flatten(1, 2)  # (B, H * W, C), a view where channels are last
+    averages = weights.to(features) @ positions
+    return averages.transpose(1, 2).reshape(-1, features.shape[1], rows, columns)
+
+
+def _cells(length: int, count: int) -> Tensor:
+    """(count, length): how much each position counts in the average of each cell."""
+    return F.adaptive_avg_pool1d(torch.eye(length), count).T.contiguous()
+
+
 class AFF(nn.Module):
     """Attentional feature fusion with MS-CAM weights (Dai et al., WACV 2021, eqs. 1-4)."""
 
@@ -64,9 +82,9 @@ class AFF(nn.Module):
         Factor 2, in the released code and not in the paper, makes weight 0.5 equal to a plain addition.
         """
         total = residual + shortcut
-        context = self.local_context(total) + self.global_context(F.adaptive_avg_pool2d(total, 1))
-        weight = torch.sigmoid(context)
-        return self.factor * (weight * residual + (1 - weight) * shortcut)
+        context = self.local_context(total) + self.global_context(average(total, 1, 1))
+        fused: Tensor = self.factor * torch.lerp(shortcut, residual, torch.sigmoid(context))
+        return fused
 
 
 class SPR(nn.Module):
@@ -79,10 +97,8 @@ class SPR(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> attention in (0, 1), (B, C, 1, 1)."""
-        pooled = [F.adaptive_avg_pool2d(features, side).flatten(1) for side in (1, 2)]
-        hidden = F.relu(
-            self.squeeze(torch.cat(pooled, dim=1)[..., None, None])
-        )  # (B, 5C, 1, 1) -> (B, C/16, 1, 1)
+        pooled = torch.cat([average(features, side, side).flatten(1) for side in (1, 2)], dim=1)
+        hidden = F.relu(self.squeeze(pooled[..., None, None]))  # (B, 5C, 1, 1) -> (B, C/16, 1, 1)
         return torch.sigmoid(self.excite(hidden))
 
 
@@ -105,11 +121,14 @@ class PCAR(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        maps = torch.stack([branch(features) for branch in self.branches], dim=1)  # (B, 3, C, H, W)
+        # never stacked: a stack of (B, C, H, W) maps is not channels-last, and neither is its gradient
+        maps = [branch(features) for branch in self.branches]
         if self.spr is None:
-            return maps.sum(dim=1)
-        attention = torch.stack([self.spr(branch) for branch in maps.unbind(1)], dim=1)  # (B, 3, C, 1, 1)
-        return (maps * attention.softmax(dim=1)).sum(dim=1)
+            total: Tensor = maps[0] + maps[1] + maps[2]
+            return total
+        attention = torch.stack([self.spr(branch) for branch in maps], dim=1).softmax(dim=1)
+        first, second, third = attention.unbind(1)  # (B, C, 1, 1) each
+        return torch.addcmul(torch.addcmul(maps[0] * first, maps[1], second), maps[2], third)
 
 
 class ResidualBlock(nn.Module):
@@ -158,7 +177,7 @@ class ASPP(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        pooled = self.pooled(F.adaptive_avg_pool2d(features, 1)).expand_as(features)
+        pooled = self.pooled(average(features, 1, 1)).expand_as(features)
         joined: Tensor = self.project(
             torch.cat([pooled, *(branch(features) for branch in self.atrous)], dim=1)
         )
@@ -195,7 +214,8 @@ class RCM(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        rows, columns = features.mean(dim=3, keepdim=True), features.mean(dim=2, keepdim=True)
+        rows = average(features, features.shape[2], 1)
+        columns = average(features, 1, features.shape[3])
         attention = torch.sigmoid(
             self.rectangle(rows + columns)
         )  # the sum spans H x W: a rectangle of attention

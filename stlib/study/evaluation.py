@@ -56,6 +56,20 @@ def measure(category: Category, maps: Maps, masks: Tensor | None = None) -> Meas
     return Measured({name: values[name] for name in METRICS}, ranking)
 
 
+def observed(
+    category: Category, detector: Method, steps: int, device: torch.device | None = None
+) -> dict[Metric, float]:
+    """A point of the learning curve: the test set's metrics after so many `steps` of the last stage.
+
+    Before the first step the map is the student's distances alone, as that net has learnt nothing yet.
+    """
+    maps = detector.maps(category.test)
+    if steps == 0:
+        maps = detector.alternatives(maps)["maps=distances"]
+    values = measure(category, maps.to(device)).metrics
+    return {name: _round(value) for name, value in values.items() if not math.isnan(value)}
+
+
 def _sensitivity(
     category: Category, detector: Method, maps: Maps, device: torch.device | None
 ) -> dict[str, dict[Metric, float]]:

@@ -10,14 +10,14 @@ from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
 from stlib.detector import Card, Detector
 from stlib.files import require_space, sole
-from stlib.methods import entry, et_stpm
+from stlib.methods import Method, entry, et_stpm
 from stlib.methods.checkpoint import Checkpoint
-from stlib.methods.execution import Execution, Progress, quiet
+from stlib.methods.execution import Execution, Progress, quiet, require_compiler, reuse_memory
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher
 from stlib.nn.maps import Maps
 from stlib.paths import RECORDS, RUNS
-from stlib.protocol import CATEGORIES, PRECISIONS, Precision, Profile, TeacherInfo, TextureInfo
-from stlib.study.evaluation import results, rounded
+from stlib.protocol import CATEGORIES, PRECISIONS, Metric, Precision, Profile, TeacherInfo, TextureInfo
+from stlib.study.evaluation import observed, results, rounded
 from stlib.study.provenance import Clock
 from stlib.study.records import Dataset, Record, record_path, write_record
 from stlib.study.teacher_records import TeacherRecord, write_teacher_record
@@ -45,6 +45,8 @@ class Run:
     """'demo' or the folder of DTD; for methods that learn from synthetic anomalies."""
     device: str = "cpu"
     precision: Precision = "fp32"
+    compiled: bool = False
+    """Train DeSTSeg's and PFADSeg's networks through `torch.compile`."""
 
     def check(self) -> None:
         """Raise ValueError or FileNotFoundError for anything that cannot work, before any work is done."""
@@ -57,6 +59,10 @@ class Run:
             )
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f"unknown precision '{self.precision}': choose fp32 or bf16")
+        if self.compiled:
+            if not line.corrupts:
+                raise ValueError(f"{line.title} does not train through torch.compile: run without --compile")
+            require_compiler()
         if PRECISIONS.get(self.variant, self.precision) != self.precision:
             raise ValueError(f"variant '{self.variant}' does not go with precision {self.precision}")
         if self.profile != "demo" and self.category not in CATEGORIES:
@@ -66,17 +72,7 @@ class Run:
             )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed {self.seed}: choose a whole number from 0 to {2**32 - 1}")
-        try:
-            device = torch.device(self.device)
-        except RuntimeError:
-            device = torch.device("meta")
-        if device.type not in ("cpu", "cuda"):
-            raise ValueError(f"unknown device '{self.device}': choose cpu, cuda or cuda:N")
-        count = torch.cuda.device_count()
-        if device.type == "cuda" and (device.index or 0) >= count:
-            raise ValueError(
-                f"device '{self.device}' asked for, but PyTorch sees {count or 'no'} GPU: use device 'cpu'"
-            )
+        _check_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -121,6 +117,8 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
     spec.check()
     if spec.profile == "demo":
         torch.set_num_threads(1)  # another number of threads adds in another order: tests compare these runs
+    if spec.device == "cpu":
+        reuse_memory()
     require_space(runs, SPACE, "run")
     method = entry(spec.method)
     config = method.recipe(spec.profile, spec.variant)
@@ -149,9 +147,20 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
         foreign = textures.fingerprint if textures else ""
         recipe = config.model_dump_json()
         checkpoint = _checkpoint(spec, runs, recipe, info.pyramid_sha256, category.fingerprint, foreign)
-        execution = Execution(device, spec.precision, progress, checkpoint)
-        detector = method.build(config, teacher, execution, **parts)
-        clock = Clock(device, checkpoint)
+
+        def observe(steps: int) -> dict[Metric, float]:
+            return observed(category, detector, steps, device)
+
+        execution = Execution(
+            device,
+            spec.precision,
+            progress,
+            checkpoint,
+            compiled=spec.compiled,
+            observe=observe if spec.profile == "paper" else None,
+        )
+        detector: Method = method.build(config, teacher, execution, **parts)
+        clock = Clock(device, checkpoint, compiled=spec.compiled)
         # held by the process that trains: a notebook's kernel may outlive whoever started it
         with sole(checkpoint.path.with_suffix(".lock")):
             history = detector.fit(category.train, seed=spec.seed)
@@ -165,6 +174,19 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
     record = _completed(base, history=history, **measured, runtime=clock.runtime())
     card = Card.model_validate(record.model_dump(include=set(Card.model_fields)))
     return Outcome(record, category, maps, checkpoint, Detector(card, detector.network), lesson)
+
+
+def _check_device(name: str) -> None:
+    """Raise ValueError for a device that PyTorch does not know or see."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"unknown device '{name}': choose cpu, cuda or cuda:N")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ValueError(f"device '{name}' asked for, but PyTorch sees {count or 'no'} GPU: use device 'cpu'")
 
 
 def tune(
@@ -210,5 +232,6 @@ def _synthesis(spec: Run, size: int, device: torch.device) -> tuple[dict[str, An
 def _checkpoint(spec: Run, runs: Path, *identity: str) -> Checkpoint:
     """Where a run continues from; with `identity` it holds all that the run's numbers depend on."""
     place = record_path(spec.method, spec.category, spec.seed, spec.profile, spec.variant)
-    parts = (str(spec.seed), spec.precision, spec.device, *identity)
+    how = [spec.precision, spec.device, *(["compiled"] if spec.compiled else [])]
+    parts = (str(spec.seed), *how, *identity)
     return Checkpoint((runs / place).with_suffix(".ckpt"), "|".join(parts))

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from stlib.methods.checkpoint import Checkpoint
+from stlib.methods.execution import release_memory
 from stlib.paths import ROOT
 from stlib.study.records import Runtime
 
@@ -19,9 +20,11 @@ from stlib.study.records import Runtime
 class Clock:
     """Times a run and describes where it ran."""
 
-    def __init__(self, device: torch.device, checkpoint: Checkpoint | None = None) -> None:
+    def __init__(
+        self, device: torch.device, checkpoint: Checkpoint | None = None, *, compiled: bool = False
+    ) -> None:
         """`checkpoint` knows how long earlier attempts at this run trained."""
-        self.device, self.checkpoint = device, checkpoint
+        self.device, self.checkpoint, self.compiled = device, checkpoint, compiled
         self.started = datetime.now(UTC)
         self.begin = time.perf_counter()
         self.train_seconds = 0.0
@@ -49,6 +52,7 @@ class Clock:
             peak_memory_mb=round(peak_memory(self.device) / 2**20, 1),
             versions={"python": platform.python_version(), "torch": torch.__version__}
             | {name: version(name) for name in names},
+            compiled=self.compiled,
             commit=self.commit,
             dirty=self.dirty,
         )
@@ -65,6 +69,7 @@ def forget_peak(device: torch.device) -> None:
         torch.cuda.init()  # type: ignore[no-untyped-call]  # a device with an index does not start CUDA by itself
         torch.cuda.reset_peak_memory_stats(device)
     else:
+        release_memory()
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
 

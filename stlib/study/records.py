@@ -97,6 +97,8 @@ class Runtime(Block):
     evaluate_seconds: float
     peak_memory_mb: float
     versions: dict[str, str]
+    compiled: bool = False
+    """Whether the networks trained through `torch.compile`, which rounds at other places."""
     commit: str | None
     dirty: bool | None
     """True when the package's files differed from the commit."""

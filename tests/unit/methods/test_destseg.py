@@ -72,7 +72,7 @@ def test_each_stage_trains_its_own_network_only(random_teacher: ResNet18Pyramid)
     training = two_stages.Training(method, images(8), 0)
     before = {k: v.clone() for k, v in method.segmentation.state_dict().items()}
     for _ in range(TINY.student_steps):
-        training._log(training._denoise(training._batch()))
+        training._log(training._denoise(training._picks()))
         training._close_step()
     assert all(torch.equal(v, before[k]) for k, v in method.segmentation.state_dict().items())
     frozen = {k: v.clone() for k, v in method.student.state_dict().items()}  # BatchNorm statistics included

@@ -21,7 +21,7 @@ from stlib.data.textures import load_textures
 from stlib.methods import destseg, entry, two_stages
 from stlib.methods.execution import Execution
 from stlib.nn.backbone import ResNet18Pyramid
-from stlib.study.ablation import ROWS
+from stlib.protocol import ABLATION_ROWS
 
 Step = Callable[[], object]
 
@@ -87,7 +87,9 @@ def main(arguments: argparse.Namespace) -> None:
     methods = {"STPM": description(network, {"student": step}, images)}
     works = {"STPM: student": step}
     synthesis = AnomalySynthesis(load_textures("demo", 256)[0].to(device), "bottle")
-    rows = {"DeSTSeg": ("destseg", "")} | {f"PFADSeg, {row}": ("pfadseg", v) for row, v in ROWS.items()}
+    rows = {"DeSTSeg": ("destseg", "")} | {
+        f"PFADSeg, {row}": ("pfadseg", v) for row, v in ABLATION_ROWS.items()
+    }
     for title, (name, variant) in rows.items():
         network, first, second = destseg_steps(name, variant, images, execution, synthesis)
         methods[title] = description(network, {"student": first, "segmentation": second}, images)

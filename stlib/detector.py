@@ -16,7 +16,8 @@ from stlib.files import write_atomic
 from stlib.methods import entry
 from stlib.methods.execution import Execution
 from stlib.nn.maps import Maps, in_batches
-from stlib.protocol import Precision, Profile, TeacherInfo
+from stlib.protocol import Precision, Profile
+from stlib.records.schema import TeacherInfo
 
 _KEY = "stlib"
 """Under which a file's metadata holds the card."""

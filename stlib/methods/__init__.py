@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from stlib.methods import destseg, et_stpm, pfadseg, stpm
 from stlib.methods.recipe import Recipe
 from stlib.nn.maps import Maps
-from stlib.protocol import PRECISIONS, History, Profile
+from stlib.protocol import PRECISIONS, Profile
+from stlib.records.schema import History
 
 
 class Method(Protocol):

@@ -18,7 +18,8 @@ from stlib.methods.recipe import Recipe
 from stlib.nn.backbone import ResNet18Pyramid, prepare
 from stlib.nn.losses import feature_distances, feature_pyramid_loss, unit
 from stlib.nn.maps import Maps, fuse, in_batches, max_score, stack_levels, top_score
-from stlib.protocol import History, Profile
+from stlib.protocol import Profile
+from stlib.records.schema import History
 
 Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 """(normalised teacher features, raw student features), one (B, C, H, W) tensor per level -> scalar."""

@@ -3,27 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 
-from stlib.protocol import CATEGORIES, METRICS, Metric, Profile
+from stlib.protocol import ABLATION_ROWS, CATEGORIES, METRICS, Metric, Profile
 from stlib.study.html import Html, Markup, plain, score, to_html
 from stlib.study.paired import Key, Pair, pairs, pairs_html
 from stlib.study.records import Summary
 from stlib.study.reported import reported
 from stlib.study.tables import comparable, select
-
-ROWS: dict[str, str] = {
-    "none": "none",
-    "RCM": "RCM",
-    "AFF": "AFF",
-    "PCAR": "PCAR",
-    "RCM+PCAR": "RCM+PCAR",
-    "AFF+PCAR": "AFF+PCAR",
-    "RCM+AFF+PCAR": "",
-    "RCM+AFF": "RCM+AFF",
-    "control": "control",
-}
-"""Label of a row -> variant of PFADSeg, in the order of the paper's Table 4; the row with all three modules
-is PFADSeg itself. The last two are this study's: the combination that the paper leaves out, and PCAR's three
-convolutions summed without recalibration (the capacity control)."""
 
 CHOICES: dict[str, str] = {
     "gamma=1": "RCM's LayerScale starts at 1 instead of 1e-6",
@@ -65,7 +50,7 @@ def rows_html(
     everything = [r for r in records if r.category in categories and r.status == "finished"]
     lines: list[dict[str, object]] = []
     remarks: dict[str, None] = {}
-    for label, variant in ROWS.items():
+    for label, variant in ABLATION_ROWS.items():
         runs = select(everything, "pfadseg", profile=profile, variant=variant)
         runs = comparable(runs) if full else runs
         line: dict[str, object] = {"Row": label, "Parameters, M": f"{parameters[label] / 1e6:.1f}"}
@@ -105,7 +90,7 @@ def steps(records: Iterable[Summary], metric: Metric, profile: Profile) -> dict[
     everything = list(records)
     found = {}
     for before, after in STEPS:
-        first, second = (Key("pfadseg", ROWS[name], profile) for name in (before, after))
+        first, second = (Key("pfadseg", ABLATION_ROWS[name], profile) for name in (before, after))
         found[f"{before} → {after}"] = pairs(everything, first, second, metric)
     return found
 

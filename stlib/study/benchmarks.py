@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stlib.paths import BENCHMARKS
 from stlib.protocol import METRICS, Metric
-from stlib.study.html import Html, Text, plain, to_html
-from stlib.study.pages import NOT_RUN
+from stlib.study.html import NOT_RUN, Html, Text, plain, to_html
 from stlib.study.reported import METHOD_NAMES
 
 

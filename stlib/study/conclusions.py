@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from stlib.protocol import CATEGORIES, METRICS, TUNING_EPOCHS, Metric, Profile
-from stlib.study.ablation import ROWS, STEPS, steps
+from stlib.protocol import ABLATION_ROWS, CATEGORIES, METRICS, TUNING_EPOCHS, Metric, Profile
+from stlib.study.ablation import STEPS, steps
 from stlib.study.gains import Found, printed_gain, printed_mean, reservations
-from stlib.study.html import Html, Text, interval, plain, score, signed, to_html
-from stlib.study.pages import NOT_RUN
+from stlib.study.html import NOT_RUN, Html, Text, interval, plain, score, signed, to_html
 from stlib.study.paired import Pair, compare, pairs
 from stlib.study.records import Summary
 from stlib.study.reported import METHOD_NAMES, reported
@@ -192,7 +191,7 @@ def modules_text(records: Sequence[Summary], metric: Metric) -> Text:
 def module_differences(records: Sequence[Summary], metric: Metric) -> Differences:
     """The steps of the ablation at the paper's schedule, and the differences of the printed rows."""
     found = steps(records, metric, "paper")
-    rows = {label: reported("pfadseg", metric, variant=label) for label in ROWS}
+    rows = {label: reported("pfadseg", metric, variant=label) for label in ABLATION_ROWS}
     printed: dict[str, float | None] = {}
     for name, (before, after) in zip(found, STEPS, strict=True):
         first, second = rows[before], rows[after]

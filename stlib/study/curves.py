@@ -1,6 +1,6 @@
 """Pictures of comparisons and of fine-tuned teachers, styled like `stlib.study.figures`. Imports no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 
 import numpy as np
@@ -10,14 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from stlib.protocol import METRICS, Metric
 from stlib.study import sensitivity
-from stlib.study.figures import BLUE, ORANGE, canvas
+from stlib.study.estimate import held_seconds, processor
+from stlib.study.figures import BLUE, GREEN, ORANGE, RED, canvas
 from stlib.study.paired import Pair
 from stlib.study.ranks import Ranking
-from stlib.study.records import Record
+from stlib.study.records import Record, Summary
+from stlib.study.reported import METHOD_NAMES
 from stlib.study.sensitivity import Effect, Effects
 from stlib.study.teacher_records import TeacherRecord
 
@@ -38,6 +41,9 @@ ALT = {
     "effects": "Dot plots, one panel per metric and one line per choice: the mean change of the score when "
     "that choice alone is changed; hollow marks are the gains that papers claim, and a band spans the "
     "smallest of them in both directions. The same numbers are in the table.",
+    "accuracy_against_cost": "Scatter plots, one per metric: the score of each run against the minutes of "
+    "one processor core that it took. Filled marks are runs in the paper's setting, hollow ones carry a "
+    "label such as a shortened schedule. The same numbers are in the records.",
     "scores_by_method": "Dot plot: one line per category, one mark per method, reproduced scores. The same "
     "numbers are in the tables.",
 }
@@ -45,6 +51,8 @@ ALT = {
 
 LEVELS = ("layer1", "layer2", "layer3")
 STYLES = ("-", "--", ":")
+MARKS = {"stpm": ("o", BLUE), "et_stpm": ("s", ORANGE), "destseg": ("^", GREEN), "pfadseg": ("D", RED)}
+"""By method."""
 FPR_SHOWN = 0.3
 """Where the drawn ROC curves end: beyond it every pixel detector is of no use, and AUPRO stops there too."""
 
@@ -235,3 +243,44 @@ def pixel_curves(records: Sequence[Record]) -> Figure:
     named = dict(zip(*axes[0, 1].get_legend_handles_labels()[::-1], strict=True))
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=5, fontsize=9)
     return figure
+
+
+def accuracy_against_cost(records: Iterable[Summary], metrics: Sequence[Metric]) -> Figure:
+    """Score over core minutes, a point per run of a method as published, on a CPU.
+
+    Filled: the paper's schedule and setting. Hollow: with a label, such as a shortened schedule.
+    """
+    runs = [
+        r
+        for r in records
+        if r.profile != "demo" and r.status == "finished" and not r.variant and processor(r) == "CPU"
+    ]
+    figure, axes = canvas(1, len(metrics), 3.2, share="")
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        for (method, full), group in _groups(runs).items():
+            marker, colour = MARKS[method]
+            points = [(held_seconds(r) / 60, r.metrics[metric]) for r in group if metric in r.metrics]
+            if points:
+                axis.plot(
+                    *zip(*points),
+                    marker,
+                    color=colour,
+                    markerfacecolor=colour if full else "white",
+                    label=METHOD_NAMES[method] + ("" if full else ", labelled"),
+                )
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_xlabel("core minutes of a run")
+        axis.set_title(METRICS[metric])
+    marks, names = axes[0][0].get_legend_handles_labels()
+    figure.legend(marks, names, loc="outside lower center", ncols=4, fontsize=9)
+    return figure
+
+
+def _groups(runs: Iterable[Summary]) -> dict[tuple[str, bool], list[Summary]]:
+    groups: dict[tuple[str, bool], list[Summary]] = {}
+    for run in runs:
+        groups.setdefault((run.method, not run.labels()), []).append(run)
+    return groups

@@ -16,7 +16,8 @@ from stlib.methods.execution import Execution, Progress, quiet
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher
 from stlib.nn.maps import Maps
 from stlib.paths import RECORDS, RUNS
-from stlib.protocol import CATEGORIES, PRECISIONS, Precision, Profile, TeacherInfo, TextureInfo
+from stlib.protocol import CATEGORIES, PRECISIONS, Precision, Profile
+from stlib.records.schema import TeacherInfo, TextureInfo
 from stlib.study.evaluation import results, rounded
 from stlib.study.provenance import Clock
 from stlib.study.records import Dataset, Record, record_path, write_record

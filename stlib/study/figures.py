@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from stlib.protocol import METRICS, SEEDS_FOR_A_VERDICT, TOLERANCES, History
-from stlib.study.records import Record
+from stlib.protocol import METRICS, SEEDS_FOR_A_VERDICT, TOLERANCES
+from stlib.records.schema import History
 from stlib.study.tables import rows_of
 
 BLUE, ORANGE, GREEN, RED = sns.color_palette("colorblind")[:4]
@@ -132,13 +132,6 @@ def _curves(axis: Axes, histories: Sequence[History], name: str) -> None:
     upright = axis.get_xaxis_transform()
     dashed = LineCollection(tested, colors=colours, linestyles="--", linewidths=1.5, transform=upright)
     axis.add_collection(dashed, autolim=False)
-
-
-def good_and_defective(record: Record) -> tuple[Values, Values]:
-    """Image scores of the record, (good,) and (defective,)."""
-    good = [item.score for item in record.image_scores if item.image.startswith("good/")]
-    defective = [item.score for item in record.image_scores if not item.image.startswith("good/")]
-    return np.array(good, float), np.array(defective, float)
 
 
 def score_histogram(good: Values, defective: Values) -> Figure:

@@ -8,8 +8,7 @@ from statistics import fmean
 from scipy.stats import wilcoxon
 
 from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, Metric, Profile
-from stlib.study.html import Html, Markup, Text, interval, plain, signed, to_html
-from stlib.study.pages import NOT_RUN
+from stlib.study.html import NOT_RUN, Html, Markup, Text, interval, plain, signed, to_html
 from stlib.study.paired import Key, Pair, pairs
 from stlib.study.records import Summary
 from stlib.study.reported import METHOD_NAMES, reported

@@ -130,6 +130,15 @@ def state(cell: Cell, records: Path = RECORDS) -> State:
     return record.status if record.path == cell.path else "damaged"
 
 
+def tuned_variant(epochs: int, rest: str = "") -> str:
+    """The variant of ET-STPM with `epochs` full epochs of fine-tuning and another deviation.
+
+    >>> [tuned_variant(*place) for place in ((2,), (5,), (2, "data=B"), (5, "data=B"))]
+    ['', 'e=5', 'data=B', 'e=5,data=B']
+    """
+    return ",".join(part for part in (f"e={epochs}" if epochs != 2 else "", rest) if part)
+
+
 def teacher_of(cell: Cell) -> str:
     """The fine-tuning that an ET-STPM cell needs, whatever the number of epochs; '' for the recipe's.
 

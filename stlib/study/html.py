@@ -34,6 +34,10 @@ class Text(Markup):
         return str(self)
 
 
+NOT_RUN = Text('<span class="verdict-notrun">not run</span>')
+"""Shown in the place of a table or a number without runs."""
+
+
 def to_html(frame: pd.DataFrame, caption: str) -> Html:
     """`frame` as an accessible table; the first column heads the rows, the index is not shown.
 

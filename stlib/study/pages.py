@@ -7,7 +7,7 @@ from html import escape
 import pandas as pd
 
 from stlib.protocol import CATEGORIES, METRICS, PROFILES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
-from stlib.study.html import Html, Markup, Text, plain, score, signed, to_html
+from stlib.study.html import NOT_RUN, Html, Markup, Text, plain, score, signed, to_html
 from stlib.study.records import Summary, record_path
 from stlib.study.reported import METHOD_NAMES, reported
 from stlib.study.runs import caption, rerun_command
@@ -52,8 +52,6 @@ def _badge(verdict: Verdict, words: str = "") -> Html:
 
 
 WRAP = "white-space: pre-wrap; overflow-wrap: anywhere"
-NOT_RUN = Text(_badge("not run"))
-"""Shown in the place of a table without runs."""
 
 
 def comparison_html(frame: pd.DataFrame, caption: str, *, first: str = "Category") -> Html:

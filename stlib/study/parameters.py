@@ -17,10 +17,9 @@ from tqdm import TqdmWarning
 from stlib.data.demo import DEMO_CATEGORIES, make_demo
 from stlib.data.mvtec import Layout, scan
 from stlib.paths import ROOT, places
-from stlib.protocol import Precision, Profile
-from stlib.study import ablation
+from stlib.protocol import ABLATION_ROWS, Precision, Profile
 from stlib.study.experiment import Run
-from stlib.study.teacher_epochs import key
+from stlib.study.grid import tuned_variant
 
 P = TypeVar("P", bound="_Common")
 
@@ -90,10 +89,10 @@ def check(namespace: Mapping[str, object]) -> Plan:
 def check_ablation(namespace: Mapping[str, object]) -> list[Plan]:
     """The runs of notebooks/ablation.ipynb: the row asked for, or every row. Raises as `check` does."""
     values = _parameters(namespace, AblationParameters)
-    known = ", ".join(ablation.ROWS)
-    if values.row not in (*ablation.ROWS, "all"):
+    known = ", ".join(ABLATION_ROWS)
+    if values.row not in (*ABLATION_ROWS, "all"):
         raise ParameterError(f"row = '{values.row}': choose one of {known}, or all")
-    rows = ablation.ROWS if values.row == "all" else {values.row: ablation.ROWS[values.row]}
+    rows = ABLATION_ROWS if values.row == "all" else {values.row: ABLATION_ROWS[values.row]}
     return [_plan(values, "pfadseg", variant, values.textures) for variant in rows.values()]
 
 
@@ -101,7 +100,7 @@ def check_epochs(namespace: Mapping[str, object]) -> list[Plan]:
     """The runs of notebooks/teacher_epochs.ipynb, fewest epochs first. Raises as `check` does."""
     values = _parameters(namespace, EpochParameters)
     asked = [values.epochs] if isinstance(values.epochs, int) else sorted(set(values.epochs))
-    return [_plan(values, "et_stpm", key(e, values.variant).variant, "") for e in asked]
+    return [_plan(values, "et_stpm", tuned_variant(e, values.variant), "") for e in asked]
 
 
 def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:

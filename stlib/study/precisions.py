@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from stlib.protocol import METRICS, PRECISIONS, Metric, Profile
-from stlib.study.html import Markup, Text, interval, plain, signed, to_html
-from stlib.study.pages import NOT_RUN
+from stlib.study.html import NOT_RUN, Markup, Text, interval, plain, signed, to_html
 from stlib.study.paired import Pair, compare, on_equal_data
 from stlib.study.records import Summary
 from stlib.study.reported import METHOD_NAMES

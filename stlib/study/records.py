@@ -24,19 +24,8 @@ from pydantic.dataclasses import dataclass
 
 from stlib.files import write_atomic
 from stlib.paths import RECORDS
-from stlib.protocol import (
-    CATEGORIES,
-    DTD_IMAGES,
-    METRICS,
-    PRECISIONS,
-    History,
-    Metric,
-    Precision,
-    Profile,
-    TeacherInfo,
-    TextureInfo,
-    Training,
-)
+from stlib.protocol import CATEGORIES, DTD_IMAGES, METRICS, PRECISIONS, Metric, Precision, Profile
+from stlib.records.schema import History, TeacherInfo, TextureInfo, Training
 
 SCHEMA_VERSION: Final = 1
 """Raised whenever a field changes its meaning; older files are then refused, not guessed at."""

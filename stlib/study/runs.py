@@ -6,9 +6,11 @@ Imports no torch, like `stlib.study.tables`.
 from collections.abc import Iterable, Sequence
 from statistics import median
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from stlib.protocol import History
+from stlib.records.schema import History
 from stlib.study.records import Record, Runtime, Summary
 from stlib.study.reported import METHOD_NAMES
 from stlib.study.tables import comparable, select
@@ -19,6 +21,13 @@ def histories(records: Iterable[Record], method: str, categories: Iterable[str])
     runs = comparable(select(records, method))
     found = {name: [r.history for r in runs if r.category == name and r.history] for name in categories}
     return {name: trainings for name, trainings in found.items() if trainings}
+
+
+def good_and_defective(record: Record) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Image scores of the record, (good,) and (defective,)."""
+    good = [item.score for item in record.image_scores if item.image.startswith("good/")]
+    defective = [item.score for item in record.image_scores if not item.image.startswith("good/")]
+    return np.array(good, float), np.array(defective, float)
 
 
 def caption(records: Sequence[Summary]) -> str:

@@ -15,8 +15,7 @@ import pandas as pd
 
 from stlib.protocol import CATEGORIES, METRICS, Metric, Profile
 from stlib.study.gains import claimed
-from stlib.study.html import Html, Markup, Text, interval, plain, signed, to_html
-from stlib.study.pages import NOT_RUN
+from stlib.study.html import NOT_RUN, Html, Markup, Text, interval, plain, signed, to_html
 from stlib.study.paired import compare
 from stlib.study.records import Summary
 from stlib.study.reported import METHOD_NAMES

@@ -5,12 +5,12 @@ import torch
 from stlib.methods import entry
 from stlib.methods.destseg import Config
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet
-from stlib.study.ablation import ROWS
+from stlib.protocol import ABLATION_ROWS
 
 
 def ablation_parameters() -> dict[str, int]:
     """Trainable parameters (student and segmentation net) of every row of the ablation."""
-    return {label: _trainable(variant) for label, variant in ROWS.items()}
+    return {label: _trainable(variant) for label, variant in ABLATION_ROWS.items()}
 
 
 def _trainable(variant: str) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from stlib.protocol import METRICS, TUNING_EPOCHS, Metric, Profile
+from stlib.study.grid import tuned_variant
 from stlib.study.html import Markup, Text, plain, signed, to_html
 from stlib.study.paired import Key, Pair, by_place, compare, pairs, pairs_html
 from stlib.study.records import Summary
@@ -13,13 +14,8 @@ from stlib.study.teacher_records import TeacherRecord
 
 
 def key(epochs: int, rest: str = "", profile: Profile = "paper") -> Key:
-    """The runs with `epochs` full epochs and another deviation, such as 'data=B'.
-
-    >>> [key(*place).variant for place in ((2,), (5,), (2, "data=B"), (5, "data=B"))]
-    ['', 'e=5', 'data=B', 'e=5,data=B']
-    """
-    variant = ",".join(part for part in (f"e={epochs}" if epochs != 2 else "", rest) if part)
-    return Key("et_stpm", variant, profile)
+    """The runs with `epochs` full epochs and another deviation, such as 'data=B'."""
+    return Key("et_stpm", tuned_variant(epochs, rest), profile)
 
 
 def untuned(records: Sequence[Summary], metric: Metric, profile: Profile) -> dict[tuple[str, int], Summary]:

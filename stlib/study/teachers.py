@@ -19,7 +19,8 @@ from stlib.methods.execution import Execution
 from stlib.methods.finetuning import FineTuning, Lessons, Tuning
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
 from stlib.nn.classifier import load_classifier
-from stlib.protocol import CATEGORIES, Profile, TeacherInfo, TuningInfo
+from stlib.protocol import CATEGORIES, Profile
+from stlib.records.schema import TeacherInfo, TuningInfo
 from stlib.study.provenance import Clock
 from stlib.study.teacher_records import TeacherRecord
 

@@ -18,7 +18,8 @@ from stlib.methods.stpm import PROFILES, STPM, Config
 from stlib.metrics import PixelRanking, image_metrics, label_regions
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, prepare
 from stlib.nn.losses import unit
-from stlib.protocol import CATEGORIES, History, Precision
+from stlib.protocol import CATEGORIES, Precision
+from stlib.records.schema import History
 
 SMALL = Config(image_size=64, epochs=4, batch_size=4)
 CPU = torch.device("cpu")

@@ -3,7 +3,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from stlib.protocol import CATEGORIES, METRICS, History, TeacherInfo
+from stlib.protocol import CATEGORIES, METRICS
+from stlib.records.schema import History, TeacherInfo
 from stlib.study.curves import LEVELS
 from stlib.study.records import Dataset, ImageScore, Record, Runtime
 from stlib.study.teacher_records import TeacherRecord

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from stlib.methods import METHODS, et_stpm, pfadseg
-from stlib.protocol import TUNING_EPOCHS, TuningInfo
+from stlib.protocol import ABLATION_ROWS, TUNING_EPOCHS
+from stlib.records.schema import TuningInfo
 from stlib.study import ablation, curves, gains, landing, sizes, teacher_epochs
 
 
@@ -109,9 +110,9 @@ def test_labels_of_a_tuned_teacher(make_record):
 
 
 def test_the_rows_of_the_ablation_are_the_variants_of_pfadseg():
-    assert {v for v in ablation.ROWS.values() if v} == set(pfadseg.ROWS)
+    assert {v for v in ABLATION_ROWS.values() if v} == set(pfadseg.ROWS)
     assert set(ablation.CHOICES) == set(pfadseg.CHOICES)
-    assert {name for step in ablation.STEPS for name in step} <= set(ablation.ROWS)
+    assert {name for step in ablation.STEPS for name in step} <= set(ABLATION_ROWS)
 
 
 def test_parameters_of_every_row():

@@ -3,7 +3,7 @@
 import pytest
 
 from stlib.study import conclusions, curves, gains
-from stlib.study.pages import NOT_RUN
+from stlib.study.html import NOT_RUN
 
 
 def test_a_level_names_mean_interval_and_every_judged_category(make_record):

@@ -6,10 +6,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
-from stlib.study import benchmarks, costs
+from stlib.study import benchmarks, costs, curves
 from stlib.study.estimate import held_seconds
 from stlib.study.grid import Cell
-from stlib.study.pages import NOT_RUN
+from stlib.study.html import NOT_RUN
 
 
 def timing(seconds: float, ratio: float) -> dict[str, float]:
@@ -110,7 +110,7 @@ def test_the_picture_tells_full_from_short_runs(make_record):
     full = make_record("bottle", 0)
     short = make_record("grid", 0).model_copy(update={"profile": "short"})
     leaking = make_record("grid", 1).model_copy(update={"variant": "data=B"})
-    figure = costs.accuracy_against_cost([full, short, leaking], ("pixel_auroc",))
+    figure = curves.accuracy_against_cost([full, short, leaking], ("pixel_auroc",))
     filled, hollow = figure.axes[0].lines
     assert filled.get_xdata() == pytest.approx([held_seconds(full) / 60])
     assert hollow.get_markerfacecolor() == "white"

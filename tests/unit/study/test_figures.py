@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 
 from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, TOLERANCES
-from stlib.study import costs, curves, figures, galleries
+from stlib.study import curves, figures, galleries, runs
 from stlib.study.tables import comparison, state_of_study
 
 
@@ -55,7 +55,7 @@ def test_seeds_share_the_panels_of_a_category(make_record):
 
 
 def test_scores_are_split_by_folder(make_record):
-    good, defective = figures.good_and_defective(make_record())
+    good, defective = runs.good_and_defective(make_record())
     assert list(good) == [0.5, 0.1]
     assert list(defective) == [0.9, 0.4]
 
@@ -75,7 +75,7 @@ def test_image_curves_match_the_counts():
 
 def test_roc_and_pr_show_pixels_and_images(make_record):
     record = make_record()
-    figure = drawn(figures.roc_pr(record.pixel_curves, *figures.good_and_defective(record)))
+    figure = drawn(figures.roc_pr(record.pixel_curves, *runs.good_and_defective(record)))
     assert [len(axis.lines) for axis in figure.axes] == [2, 2]
     alone = figures.roc_pr(record.pixel_curves, np.array([]), np.array([0.4]))
     assert [len(axis.lines) for axis in alone.axes] == [1, 1]
@@ -137,6 +137,6 @@ def test_pages_take_their_alt_texts_from_here():
         yaml.safe_load(text) for page in pages for text in re.findall(r"^ +alt: (.+)$", page, re.MULTILINE)
     ]
     assert used
-    modules = (figures, curves, galleries, costs)
+    modules = (figures, curves, galleries)
     assert set(used) <= {text for module in modules for text in module.ALT.values()}
     assert all(callable(getattr(module, name)) for module in modules for name in module.ALT)

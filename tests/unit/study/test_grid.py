@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 
 from stlib.methods import METHODS
-from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, TUNING_EPOCHS
-from stlib.study.ablation import CHOICES, ROWS
-from stlib.study.grid import Cell, read_grid, select, state, teachers
+from stlib.protocol import ABLATION_ROWS, CATEGORIES, SEEDS_FOR_A_VERDICT, TUNING_EPOCHS
+from stlib.study.ablation import CHOICES
+from stlib.study.grid import Cell, read_grid, select, state, teachers, tuned_variant
 from stlib.study.records import write_record
-from stlib.study.teacher_epochs import key
 
 GRID = """
 [small]
@@ -78,8 +77,8 @@ def test_the_study_covers_what_its_pages_compare():
     plain = {cell for cell in cells if not cell[1]}
     assert len(plain) == len(METHODS) * len(CATEGORIES) * SEEDS_FOR_A_VERDICT
     rows = {(method, variant) for method, variant, *_ in cells}
-    assert {("pfadseg", variant) for variant in [*ROWS.values(), *CHOICES]} <= rows
-    assert {("et_stpm", key(e).variant) for e in TUNING_EPOCHS if e} <= rows  # 0 epochs is STPM
+    assert {("pfadseg", variant) for variant in [*ABLATION_ROWS.values(), *CHOICES]} <= rows
+    assert {("et_stpm", tuned_variant(e)) for e in TUNING_EPOCHS if e} <= rows  # 0 epochs is STPM
 
 
 @pytest.mark.parametrize("name", ["paper", "demo"])

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from stlib.protocol import CATEGORIES, METRICS, TextureInfo, TuningInfo
+from stlib.protocol import CATEGORIES, METRICS
+from stlib.records.schema import TextureInfo, TuningInfo
 from stlib.study.records import (
     Record,
     RecordError,

@@ -13,7 +13,7 @@ from stlib.data.mvtec import read_images
 from stlib.methods.execution import Execution, Progress, quiet
 from stlib.methods.finetuning import Tuning
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
-from stlib.protocol import TeacherInfo
+from stlib.records.schema import TeacherInfo
 from stlib.study.teacher_records import TeacherRecord
 from stlib.study.teachers import categories_of, lessons_from, tuned_teacher
 

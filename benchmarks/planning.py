@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from stlib.paths import RECORDS, ROOT
+from stlib.records.schema import read_record, write_record
 from stlib.study.grid import read_grid, state
-from stlib.study.records import read_record, write_record
 
 GRID = """
 [many]

@@ -15,7 +15,7 @@ from stlib.detector import Detector
 from stlib.methods import entry
 from stlib.paths import DATA
 from stlib.protocol import Metric
-from stlib.study.evaluation import measure
+from stlib.run.evaluation import measure
 
 
 def metrics(detector: Detector, data: Path, device: str) -> dict[Metric, dict[str, float]]:

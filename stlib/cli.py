@@ -13,7 +13,7 @@ from stlib import paths
 from stlib.protocol import Precision, Profile
 
 if TYPE_CHECKING:
-    from stlib.study.records import Summary
+    from stlib.records.schema import Summary
 
 DEFAULT = " Without it: the profile's own."
 FINDINGS = 3
@@ -47,9 +47,9 @@ def run(  # noqa: PLR0917 - typer reads them by name
     import torch  # here, so that `stlib --help` answers at once
     from tqdm import tqdm
 
-    from stlib.study.experiment import Run, RunFailed
-    from stlib.study.experiment import run as run_experiment
-    from stlib.study.records import read_record, write_record
+    from stlib.records.schema import read_record, write_record
+    from stlib.run.experiment import Run, RunFailed
+    from stlib.run.experiment import run as run_experiment
 
     if threads:
         torch.set_num_threads(threads)
@@ -111,7 +111,7 @@ def teacher(  # noqa: PLR0917
 
     from stlib.methods import entry, et_stpm
     from stlib.methods.execution import Execution
-    from stlib.study.teachers import tuned_teacher
+    from stlib.run.teacher_cache import tuned_teacher
 
     here = paths.places(profile)
     try:
@@ -234,7 +234,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another seed makes other images.")] = 0,
 ) -> None:
     """Make the demo dataset: MVTec AD's layout, a few seconds, no download."""
-    from stlib.data.demo import make_demo
+    from stlib.demo.dataset import make_demo
 
     try:
         typer.echo(make_demo(target, seed=seed))
@@ -253,8 +253,8 @@ def queue(
     """Write the list of runs that the book still needs, or say what they will cost."""
     from stlib.files import write_atomic
     from stlib.protocol import CATEGORIES
+    from stlib.records.index import load_summaries
     from stlib.study.queue import queue_text
-    from stlib.study.summaries import load_summaries
 
     at_hand = [name for name in CATEGORIES if (data_root / name).is_dir()]
     try:
@@ -296,8 +296,8 @@ def readme(
 ) -> None:
     """Renew the table of results in README.md."""
     from stlib.files import write_atomic
+    from stlib.records.index import load_summaries
     from stlib.study.readme import with_results
-    from stlib.study.summaries import load_summaries
     from stlib.study.tables import METHODS
 
     try:

@@ -21,12 +21,12 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from stlib.data.demo import MARKER, make_demo
+from stlib.demo.dataset import MARKER, make_demo
 from stlib.files import sole
 from stlib.methods.checkpoint import Checkpoint
 from stlib.nn.backbone import load_state
 from stlib.paths import BUILD, ROOT
-from stlib.study.records import load_records
+from stlib.records.schema import load_records
 
 CATEGORIES = ["brick", "washer"]
 PARTS = {"train/good": 6, "test/good": 3, "test/scratch": 3, "ground_truth/scratch": 3}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stlib.data.mvtec import DatasetError, read_images
-from stlib.data.procedural import kinds, texture
+from stlib.demo.textures import kinds, texture
 from stlib.records.schema import TextureInfo
 
 DRAWN = 138

@@ -14,7 +14,7 @@ from stlib.records.schema import History
 
 
 class Method(Protocol):
-    """What `study.experiment` needs of a detector."""
+    """What `stlib.run.experiment` needs of a detector."""
 
     snapshots: dict[str, dict[str, Tensor]]
     """Trained weights by name; the first is the one that the recipe tests."""

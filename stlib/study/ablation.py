@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median
 
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, METRICS, Metric, Profile
+from stlib.records.reported import reported
+from stlib.records.schema import Summary
 from stlib.study.html import Html, Markup, plain, score, to_html
 from stlib.study.paired import Key, Pair, pairs, pairs_html
-from stlib.study.records import Summary
-from stlib.study.reported import reported
 from stlib.study.tables import comparable, select
 
 CHOICES: dict[str, str] = {

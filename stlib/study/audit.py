@@ -11,7 +11,7 @@ from itertools import combinations
 import pandas as pd
 
 from stlib.protocol import CATEGORIES, TEXTURES
-from stlib.study.reported import MEANS, METHOD_NAMES, PAPERS, Reported
+from stlib.records.reported import MEANS, METHOD_NAMES, PAPERS, Reported
 
 AVERAGES = {
     "mean": tuple(CATEGORIES),

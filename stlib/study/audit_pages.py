@@ -5,9 +5,9 @@ from html import escape
 
 import pandas as pd
 
+from stlib.records.reported import METHOD_NAMES, REPORTED_METRICS
 from stlib.study.audit import conventions
 from stlib.study.html import Html, Text, plain, signed, to_html
-from stlib.study.reported import METHOD_NAMES, REPORTED_METRICS
 
 CLASSES = {
     "supported": "verdict-agree",

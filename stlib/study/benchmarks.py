@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stlib.paths import BENCHMARKS
 from stlib.protocol import METRICS, Metric
+from stlib.records.reported import METHOD_NAMES
 from stlib.study.html import NOT_RUN, Html, Text, plain, to_html
-from stlib.study.reported import METHOD_NAMES
 
 
 class Timing(BaseModel):

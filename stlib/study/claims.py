@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_val
 
 from stlib.paths import REPORTED
 from stlib.protocol import CATEGORIES
+from stlib.records.reported import METHOD_NAMES, PAPERS, REPORTED_METRICS, load_reported, read_rows
 from stlib.study.audit import (
     PROSE,
     Column,
@@ -24,7 +25,6 @@ from stlib.study.audit import (
     recomputed,
     row_slack,
 )
-from stlib.study.reported import METHOD_NAMES, PAPERS, REPORTED_METRICS, load_reported, read_rows
 
 CLAIMS = REPORTED.parent / "claims.csv"
 """What the papers state in words, one statement per row; the columns are the fields of `Claim`."""

@@ -4,16 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, METRICS, TUNING_EPOCHS, Metric, Profile
+from stlib.records.reported import METHOD_NAMES, reported
+from stlib.records.schema import Summary
+from stlib.records.teacher import TeacherRecord
 from stlib.study.ablation import STEPS, steps
 from stlib.study.gains import Found, printed_gain, printed_mean, reservations
 from stlib.study.html import NOT_RUN, Html, Text, interval, plain, score, signed, to_html
 from stlib.study.paired import Pair, compare, pairs
-from stlib.study.records import Summary
-from stlib.study.reported import METHOD_NAMES, reported
 from stlib.study.sensitivity import seed_couples
 from stlib.study.tables import METHODS, Row, comparison, rows_of, select
 from stlib.study.teacher_epochs import key, leaks
-from stlib.study.teacher_records import TeacherRecord
 
 LEVELS: tuple[Metric, ...] = ("image_auroc", "pixel_auroc", "pixel_ap", "iap")
 """In which a method's scores are held against printed ones."""

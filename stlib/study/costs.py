@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from statistics import median
 
+from stlib.records.reported import METHOD_NAMES
+from stlib.records.schema import Summary
 from stlib.study.estimate import Processor, estimate, held_seconds, processor, seconds, total
 from stlib.study.grid import Cell
 from stlib.study.html import Html, Text, plain, to_html
-from stlib.study.records import Summary
-from stlib.study.reported import METHOD_NAMES
 
 
 def study_html(cells: Sequence[Cell], records: Sequence[Summary]) -> Html:

@@ -14,15 +14,15 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from stlib.protocol import METRICS, Metric
+from stlib.records.reported import METHOD_NAMES
+from stlib.records.schema import Record, Summary
+from stlib.records.teacher import TeacherRecord
 from stlib.study import sensitivity
 from stlib.study.estimate import held_seconds, processor
 from stlib.study.figures import BLUE, GREEN, ORANGE, RED, canvas
 from stlib.study.paired import Pair
 from stlib.study.ranks import Ranking
-from stlib.study.records import Record, Summary
-from stlib.study.reported import METHOD_NAMES
 from stlib.study.sensitivity import Effect, Effects
-from stlib.study.teacher_records import TeacherRecord
 
 ALT = {
     "against_epochs": "Line charts, a panel per category: the change of the score against STPM over the "

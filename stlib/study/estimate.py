@@ -6,8 +6,8 @@ from statistics import fmean, median
 from typing import Literal
 
 from stlib.protocol import CATEGORIES
+from stlib.records.schema import Summary
 from stlib.study.grid import Cell
-from stlib.study.records import Summary
 
 Processor = Literal["GPU", "CPU"]
 

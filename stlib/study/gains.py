@@ -8,10 +8,10 @@ from statistics import fmean
 from scipy.stats import wilcoxon
 
 from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, Metric, Profile
+from stlib.records.reported import METHOD_NAMES, reported
+from stlib.records.schema import Summary
 from stlib.study.html import NOT_RUN, Html, Markup, Text, interval, plain, signed, to_html
 from stlib.study.paired import Key, Pair, pairs
-from stlib.study.records import Summary
-from stlib.study.reported import METHOD_NAMES, reported
 from stlib.study.tables import METHODS
 
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from stlib.files import write_atomic
 from stlib.protocol import Profile
+from stlib.records.reported import METHOD_NAMES
+from stlib.records.schema import Record, record_path
 from stlib.study.figures import ORANGE, canvas
-from stlib.study.records import Record, record_path
-from stlib.study.reported import METHOD_NAMES
 from stlib.study.tables import METHODS
 
 ALT = {

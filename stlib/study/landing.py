@@ -6,11 +6,11 @@ from html import escape
 from statistics import fmean
 
 from stlib.protocol import CATEGORIES, METRICS, Metric, Precision
+from stlib.records.reported import METHOD_NAMES, reported
+from stlib.records.schema import Summary
 from stlib.study.gains import Found, reservations
 from stlib.study.html import NOT_RUN, Html, Text, interval, plain, score, signed, to_html
 from stlib.study.pages import verdict_html
-from stlib.study.records import Summary
-from stlib.study.reported import METHOD_NAMES, reported
 from stlib.study.tables import METHODS, comparable, comparison, rows_of, select
 
 PRECISION_NAMES: dict[Precision, str] = {"bf16": "bfloat16", "fp32": "float32"}

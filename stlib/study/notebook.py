@@ -14,12 +14,12 @@ from stlib.methods.execution import Execution
 from stlib.nn.backbone import load_teacher, prepare
 from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, METRICS, PROFILES
+from stlib.records.reported import reported
+from stlib.records.schema import Record, write_record
+from stlib.run.experiment import Outcome, RunFailed, run, tune
 from stlib.study import curves, figures, galleries
-from stlib.study.experiment import Outcome, RunFailed, run, tune
 from stlib.study.html import Html, score, signed, to_html
 from stlib.study.parameters import Plan
-from stlib.study.records import Record, write_record
-from stlib.study.reported import reported
 
 
 def recipe(plan: Plan) -> Html:

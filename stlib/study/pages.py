@@ -7,9 +7,9 @@ from html import escape
 import pandas as pd
 
 from stlib.protocol import CATEGORIES, METRICS, PROFILES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
+from stlib.records.reported import METHOD_NAMES, reported
+from stlib.records.schema import Summary, record_path
 from stlib.study.html import NOT_RUN, Html, Markup, Text, plain, score, signed, to_html
-from stlib.study.records import Summary, record_path
-from stlib.study.reported import METHOD_NAMES, reported
 from stlib.study.runs import caption, rerun_command
 from stlib.study.tables import (
     METHODS,

@@ -19,8 +19,8 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, Metric, Profile
+from stlib.records.schema import Summary
 from stlib.study.html import NOT_RUN, Markup, Text, interval, plain, score, signed, to_html
-from stlib.study.records import Summary
 from stlib.study.tables import INTERVAL, select
 
 Answer = Literal["gain", "loss", "higher on one seed", "lower on one seed", "no difference to be seen"]

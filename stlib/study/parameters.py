@@ -14,11 +14,11 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import TqdmWarning
 
-from stlib.data.demo import DEMO_CATEGORIES, make_demo
 from stlib.data.mvtec import Layout, scan
+from stlib.demo.dataset import DEMO_CATEGORIES, make_demo
 from stlib.paths import ROOT, places
 from stlib.protocol import ABLATION_ROWS, Precision, Profile
-from stlib.study.experiment import Run
+from stlib.run.experiment import Run
 from stlib.study.grid import tuned_variant
 
 P = TypeVar("P", bound="_Common")

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from stlib.protocol import METRICS, PRECISIONS, Metric, Profile
+from stlib.records.reported import METHOD_NAMES
+from stlib.records.schema import Summary
 from stlib.study.html import NOT_RUN, Markup, Text, interval, plain, signed, to_html
 from stlib.study.paired import Pair, compare, on_equal_data
-from stlib.study.records import Summary
-from stlib.study.reported import METHOD_NAMES
 from stlib.study.tables import select
 
 Couple = tuple[Summary, Summary]

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Collection, Iterable
 
+from stlib.records.schema import Summary
 from stlib.study.grid import Cell, read_grid
-from stlib.study.records import Summary
 
 HEADER = """\
 # Runs that the book still needs

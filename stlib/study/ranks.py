@@ -14,9 +14,9 @@ import pandas as pd
 from scipy.stats import friedmanchisquare, studentized_range
 
 from stlib.protocol import CATEGORIES, METRICS, Metric
+from stlib.records.reported import METHOD_NAMES, PAPERS, load_reported
+from stlib.records.schema import Summary
 from stlib.study.html import Text
-from stlib.study.records import Summary
-from stlib.study.reported import METHOD_NAMES, PAPERS, load_reported
 from stlib.study.tables import METHODS, comparable, select
 
 LEVEL = 0.05

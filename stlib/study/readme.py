@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from stlib.protocol import CATEGORIES, METRICS, Metric
-from stlib.study.records import Summary
-from stlib.study.reported import METHOD_NAMES
+from stlib.records.reported import METHOD_NAMES
+from stlib.records.schema import Summary
 from stlib.study.runs import caption
 from stlib.study.tables import METHODS, Row, comparison, rows_of, select
 

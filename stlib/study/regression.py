@@ -6,8 +6,8 @@ import pandas as pd
 
 from stlib.paths import RECORDS
 from stlib.protocol import METRICS
+from stlib.records.schema import Record, read_record
 from stlib.study.html import Html, to_html
-from stlib.study.records import Record, read_record
 
 DRIFT = 0.05
 """Largest difference of a pixel metric from the committed demo record on another processor."""

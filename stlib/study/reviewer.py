@@ -8,12 +8,12 @@ import numpy as np
 from scipy.stats import rankdata
 
 from stlib.protocol import CATEGORIES, METRICS, PROFILES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
+from stlib.records.reported import METHOD_NAMES
+from stlib.records.schema import Record, Run, Summary
 from stlib.study.gains import Found
 from stlib.study.html import Html, Text, interval, plain, signed, to_html
 from stlib.study.paired import Pair
 from stlib.study.precisions import couples, rounding
-from stlib.study.records import Record, Run, Summary
-from stlib.study.reported import METHOD_NAMES
 from stlib.study.runs import good_and_defective
 from stlib.study.tables import METHODS, Row, comparable, comparison, rows_of, select
 

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stlib.records.schema import History
-from stlib.study.records import Record, Runtime, Summary
-from stlib.study.reported import METHOD_NAMES
+from stlib.records.reported import METHOD_NAMES
+from stlib.records.schema import History, Record, Runtime, Summary
 from stlib.study.tables import comparable, select
 
 

@@ -14,11 +14,11 @@ from statistics import fmean
 import pandas as pd
 
 from stlib.protocol import CATEGORIES, METRICS, Metric, Profile
+from stlib.records.reported import METHOD_NAMES
+from stlib.records.schema import Summary
 from stlib.study.gains import claimed
 from stlib.study.html import NOT_RUN, Html, Markup, Text, interval, plain, signed, to_html
 from stlib.study.paired import compare
-from stlib.study.records import Summary
-from stlib.study.reported import METHOD_NAMES
 from stlib.study.tables import comparable
 
 READ_AGAIN = {

@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric, Profile
-from stlib.study.records import Run, Summary
-from stlib.study.reported import METHOD_NAMES, PAPERS, reported
+from stlib.records.reported import METHOD_NAMES, PAPERS, reported
+from stlib.records.schema import Run, Summary
 
 Verdict = Literal["agrees", "lower", "higher", "not run", "not comparable", "not reported"]
 

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from stlib.protocol import METRICS, TUNING_EPOCHS, Metric, Profile
+from stlib.records.schema import Summary
+from stlib.records.teacher import TeacherRecord
 from stlib.study.grid import tuned_variant
 from stlib.study.html import Markup, Text, plain, signed, to_html
 from stlib.study.paired import Key, Pair, by_place, compare, pairs, pairs_html
-from stlib.study.records import Summary
 from stlib.study.tables import select
-from stlib.study.teacher_records import TeacherRecord
 
 
 def key(epochs: int, rest: str = "", profile: Profile = "paper") -> Key:

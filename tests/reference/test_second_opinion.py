@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 from stlib.paths import ROOT
+from stlib.records.index import load_summaries
 from stlib.study import gains, landing
-from stlib.study.summaries import load_summaries
 
 SCRIPT = ROOT / "workflow" / "second_opinion.py"
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from stlib.paths import RECORDS, ROOT
+from stlib.records.schema import Record, read_record, write_record
 from stlib.study.grid import Cell, read_grid
-from stlib.study.records import Record, read_record, write_record
 
 pytest.importorskip("snakemake", reason="the extra 'workflow' is not installed")
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stlib.data import demo
-from stlib.data.demo import DEFECTS, DEMO_CATEGORIES, DEMO_TEXTURES, MARKER, content_hash, make_demo
 from stlib.data.mvtec import load_category
+from stlib.demo import dataset
+from stlib.demo.dataset import DEFECTS, DEMO_CATEGORIES, DEMO_TEXTURES, MARKER, content_hash, make_demo
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +18,9 @@ def root(tmp_path_factory):
 @pytest.fixture
 def small(monkeypatch):
     """Few images, for tests that make the set again."""
-    monkeypatch.setattr(demo, "DEMO_CATEGORIES", ("brick", "washer"))
+    monkeypatch.setattr(dataset, "DEMO_CATEGORIES", ("brick", "washer"))
     for count in ("TRAIN_GOOD", "TEST_GOOD", "TEST_PER_DEFECT"):
-        monkeypatch.setattr(demo, count, 1)
+        monkeypatch.setattr(dataset, count, 1)
 
 
 def read(file):
@@ -31,8 +31,8 @@ def read(file):
 @pytest.mark.parametrize("category", DEMO_CATEGORIES)
 def test_the_reader_finds_the_official_layout(root, category):
     loaded = load_category(root, category, image_size=64)
-    assert len(loaded.train) == demo.TRAIN_GOOD
-    assert len(loaded.test) == demo.TEST_GOOD + demo.TEST_PER_DEFECT * len(DEFECTS)
+    assert len(loaded.train) == dataset.TRAIN_GOOD
+    assert len(loaded.test) == dataset.TEST_GOOD + dataset.TEST_PER_DEFECT * len(DEFECTS)
     assert (loaded.masks.flatten(1).any(1) == loaded.labels).all()
     assert {item.defect for item in loaded.layout.test} == {"good", *DEFECTS}
 
@@ -56,10 +56,10 @@ def test_masks_are_binary_and_leave_most_of_the_image(root, defect):
 @pytest.mark.parametrize("defect", DEFECTS)
 @pytest.mark.parametrize("category", DEMO_CATEGORIES)
 def test_a_defect_changes_the_image_where_its_mask_says(category, defect):
-    photograph = demo._photograph(category) if category in DEMO_TEXTURES else None
+    photograph = dataset._photograph(category) if category in DEMO_TEXTURES else None
     rng = np.random.default_rng(5)
-    sample = demo._crop(photograph, demo.TEST_COLUMNS, rng) if photograph else demo._washer(rng)
-    spoiled, mask = demo._spoil(sample, DEFECTS[defect], rng)
+    sample = dataset._crop(photograph, dataset.TEST_COLUMNS, rng) if photograph else dataset._washer(rng)
+    spoiled, mask = dataset._spoil(sample, DEFECTS[defect], rng)
     change = np.abs(spoiled - sample.image).mean(axis=-1)
     assert change[mask > 0].mean() > 20 * change[mask == 0].mean()
     assert change[mask > 0].mean() > 0.005
@@ -68,11 +68,11 @@ def test_a_defect_changes_the_image_where_its_mask_says(category, defect):
 
 def test_train_and_test_crops_come_from_disjoint_columns():
     left = Image.new("L", (512, 512), 0)
-    left.paste(255, (sum(demo.TRAIN_COLUMNS[1:] + demo.TEST_COLUMNS[:1]) // 2, 0, 512, 512))
+    left.paste(255, (sum(dataset.TRAIN_COLUMNS[1:] + dataset.TEST_COLUMNS[:1]) // 2, 0, 512, 512))
     for draw in range(50):
         rng = np.random.default_rng(draw)
-        train = demo._crop(left, demo.TRAIN_COLUMNS, rng).image
-        test = demo._crop(left, demo.TEST_COLUMNS, rng).image
+        train = dataset._crop(left, dataset.TRAIN_COLUMNS, rng).image
+        test = dataset._crop(left, dataset.TEST_COLUMNS, rng).image
         assert np.ptp(train) == np.ptp(test) == 0  # no pixel of the other half bleeds in
         assert train.max() < test.min()
 
@@ -115,7 +115,7 @@ def test_an_interrupted_run_leaves_no_set(tmp_path, small, monkeypatch):
     def broken(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(demo, "_save", broken)
+    monkeypatch.setattr(dataset, "_save", broken)
     with pytest.raises(OSError, match="no space"):
         make_demo(tmp_path / "demo")
     assert list(tmp_path.iterdir()) == []

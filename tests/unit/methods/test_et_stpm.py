@@ -14,8 +14,8 @@ from stlib.methods.execution import Execution
 from stlib.methods.finetuning import Tuning
 from stlib.nn.backbone import ResNet18Pyramid
 from stlib.nn.losses import feature_pyramid_loss, l1_cosine_loss
-from stlib.study.experiment import Outcome, Run, RunFailed, run
-from stlib.study.teacher_records import load_teacher_records
+from stlib.records.teacher import load_teacher_records
+from stlib.run.experiment import Outcome, Run, RunFailed, run
 
 SMALL = {"image_size": 32, "epochs": 2, "batch_size": 4}
 TINY = Config(**SMALL, tuning=Tuning(image_size=32, batch_size=8))

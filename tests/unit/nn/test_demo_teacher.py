@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from stlib.data import demo
+from stlib.demo import dataset
 from stlib.files import sha256
 from stlib.nn.backbone import DEMO_TEACHER, load_teacher, prepare
 
@@ -12,14 +12,15 @@ def test_the_shipped_file_is_small_and_is_the_one_described():
     assert sha256(DEMO_TEACHER) in DEMO_TEACHER.with_suffix(".md").read_text()
 
 
-@pytest.mark.parametrize("category", demo.DEMO_CATEGORIES)
+@pytest.mark.parametrize("category", dataset.DEMO_CATEGORIES)
 def test_hardly_a_channel_is_constant_on_the_demo(category):
-    photograph = demo._photograph(category) if category in demo.DEMO_TEXTURES else None
+    photograph = dataset._photograph(category) if category in dataset.DEMO_TEXTURES else None
     streams = [np.random.default_rng(i) for i in range(4)]
     samples = [
-        demo._crop(photograph, demo.TRAIN_COLUMNS, s) if photograph else demo._washer(s) for s in streams
+        dataset._crop(photograph, dataset.TRAIN_COLUMNS, s) if photograph else dataset._washer(s)
+        for s in streams
     ]
-    stack = np.stack([np.broadcast_to(sample.image, (demo.SIDE, demo.SIDE, 3)) for sample in samples])
+    stack = np.stack([np.broadcast_to(sample.image, (dataset.SIDE, dataset.SIDE, 3)) for sample in samples])
     images = (torch.from_numpy(stack).permute(0, 3, 1, 2) * 255).to(torch.uint8)
     with torch.no_grad():
         levels = load_teacher("demo")[0](prepare(images))

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from stlib.protocol import CATEGORIES, METRICS
-from stlib.records.schema import History, TeacherInfo
+from stlib.records.schema import Dataset, History, ImageScore, Record, Runtime, TeacherInfo
+from stlib.records.teacher import TeacherRecord
 from stlib.study.curves import LEVELS
-from stlib.study.records import Dataset, ImageScore, Record, Runtime
-from stlib.study.teacher_records import TeacherRecord
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import pytest
 
 from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, TEXTURES
+from stlib.records.reported import load_reported
 from stlib.study import audit, audit_pages, claims, figures
 from stlib.study.claims import Claim, load_claims
-from stlib.study.reported import load_reported
 
 
 def printed(

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from stlib.methods import METHODS, et_stpm, pfadseg
+from stlib.methods import METHODS, et_stpm, pfadseg, sizes
 from stlib.protocol import ABLATION_ROWS, TUNING_EPOCHS
 from stlib.records.schema import TuningInfo
-from stlib.study import ablation, curves, gains, landing, sizes, teacher_epochs
+from stlib.study import ablation, curves, gains, landing, teacher_epochs
 
 
 def tuned(record, epochs=2, categories=("bottle",), missing=()):

@@ -2,9 +2,9 @@
 
 import pytest
 
+from stlib.records.schema import Record, Runtime
 from stlib.study.estimate import estimate, total
 from stlib.study.grid import Cell
-from stlib.study.records import Record, Runtime
 
 MISSING = [Cell("stpm", "pill", 0), Cell("stpm", "grid", 0), Cell("pfadseg", "pill", 0, "RCM")]
 

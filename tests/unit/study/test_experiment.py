@@ -19,11 +19,11 @@ from stlib.methods.stpm import STPM, Config, empty_network
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.nn.maps import Maps
 from stlib.protocol import METRICS, Profile
-from stlib.study import experiment
-from stlib.study.evaluation import measure
-from stlib.study.experiment import Outcome, Run, RunFailed, run
-from stlib.study.provenance import forget_peak, peak_memory
-from stlib.study.records import read_record, write_record
+from stlib.records.schema import read_record, write_record
+from stlib.run import experiment
+from stlib.run.evaluation import measure
+from stlib.run.experiment import Outcome, Run, RunFailed, run
+from stlib.run.provenance import forget_peak, peak_memory
 
 TINY = Config(image_size=64, epochs=2, batch_size=4)
 

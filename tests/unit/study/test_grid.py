@@ -6,9 +6,9 @@ import pytest
 
 from stlib.methods import METHODS
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, SEEDS_FOR_A_VERDICT, TUNING_EPOCHS
+from stlib.records.schema import write_record
 from stlib.study.ablation import CHOICES
 from stlib.study.grid import Cell, read_grid, select, state, teachers, tuned_variant
-from stlib.study.records import write_record
 
 GRID = """
 [small]

@@ -2,10 +2,10 @@ import pytest
 
 from stlib.data.mvtec import scan
 from stlib.methods import stpm
+from stlib.records.schema import read_record
+from stlib.run.experiment import Run, RunFailed
 from stlib.study import galleries, notebook
-from stlib.study.experiment import Run, RunFailed
 from stlib.study.parameters import Plan
-from stlib.study.records import read_record
 
 DEMO = {"category": "brick", "profile": "demo", "dataset": "demo", "teacher": "demo"}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from stlib.methods.checkpoint import Checkpoint
-from stlib.study import provenance
-from stlib.study.provenance import Clock
+from stlib.run import provenance
+from stlib.run.provenance import Clock
 
 
 def test_a_clock_set_back_by_days_changes_no_duration_and_no_checkpoint(

@@ -2,9 +2,9 @@
 
 from stlib.methods import METHODS as REGISTRY
 from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT
+from stlib.records.schema import Record
 from stlib.study.grid import Cell, read_grid
 from stlib.study.queue import missing, queue_text, wanted
-from stlib.study.records import Record
 from stlib.study.tables import METHODS
 
 FOCUS = read_grid().categories["focus"]

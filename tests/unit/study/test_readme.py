@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from stlib.paths import RECORDS, ROOT
+from stlib.records.schema import Record, load_records
 from stlib.study.readme import BEGIN, END, with_results
-from stlib.study.records import Record, load_records
 
 
 def test_the_readme_is_in_step_with_the_records():

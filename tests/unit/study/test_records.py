@@ -8,16 +8,17 @@ import pytest
 from pydantic import ValidationError
 
 from stlib.protocol import CATEGORIES, METRICS
-from stlib.records.schema import TextureInfo, TuningInfo
-from stlib.study.records import (
+from stlib.records.schema import (
     Record,
     RecordError,
+    TextureInfo,
+    TuningInfo,
     load_records,
     read_record,
     record_path,
     write_record,
 )
-from stlib.study.teacher_records import TeacherRecord, load_teacher_records, write_teacher_record
+from stlib.records.teacher import TeacherRecord, load_teacher_records, write_teacher_record
 
 
 def changed(record: Record, path: str, value: object) -> dict[str, object]:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from stlib.protocol import CATEGORIES, TEXTURES
-from stlib.study.reported import MEANS, METHOD_NAMES, PAPERS, PREFERRED, Reported, load_reported, reported
+from stlib.records.reported import MEANS, METHOD_NAMES, PAPERS, PREFERRED, Reported, load_reported, reported
 
 GROUPS = {
     "mean": tuple(CATEGORIES),

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from stlib.records.schema import ImageScore
 from stlib.study import gains, reviewer
-from stlib.study.records import ImageScore
 
 
 def cells(table, row):

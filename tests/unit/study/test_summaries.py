@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from stlib.files import write_atomic
-from stlib.study import summaries
-from stlib.study.records import RecordError, write_record
-from stlib.study.summaries import load_summaries
+from stlib.records import index as module
+from stlib.records.index import load_summaries
+from stlib.records.schema import RecordError, write_record
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def settle(path: Path) -> None:
 def parsed(monkeypatch):
     """The paths that were parsed."""
     paths: list[Path] = []
-    real = summaries.read_summary
-    monkeypatch.setattr(summaries, "read_summary", lambda path: (paths.append(path), real(path))[1])
+    real = module.read_summary
+    monkeypatch.setattr(module, "read_summary", lambda path: (paths.append(path), real(path))[1])
     return paths
 
 
@@ -130,12 +130,12 @@ def test_no_flipped_bit_of_an_index_is_ever_believed(records: Path, index: Path)
     """Headers of the archive and of the arrays included: what is read is the records' content or nothing."""
     expected = load_summaries(records, index=index)
     whole = index.read_bytes()
-    entries = summaries._read(index)
+    entries = module._read(index)
     assert list(entries.values()) == expected
     headers = [i for i in range(len(whole)) if i < 600 or i > len(whole) - 800]
     for place in headers[::7]:
         index.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        assert summaries._read(index) in ({}, entries), place
+        assert module._read(index) in ({}, entries), place
 
 
 def test_a_damaged_record_stops_only_those_who_ask_for_its_row(records: Path, index: Path):
@@ -150,7 +150,7 @@ def test_a_damaged_record_stops_only_those_who_ask_for_its_row(records: Path, in
 
 def test_an_index_of_other_fields_is_none(records: Path, index: Path, parsed: list[Path], monkeypatch):
     load_summaries(records, index=index)
-    monkeypatch.setattr(summaries, "_SCHEMA", "another")
+    monkeypatch.setattr(module, "_SCHEMA", "another")
     parsed.clear()
     load_summaries(records, index=index)
     assert len(parsed) == 3
@@ -164,10 +164,10 @@ def test_an_index_that_cannot_be_written_costs_time_only(records: Path, tmp_path
 
 
 def test_the_index_belongs_to_the_folder_of_the_study(records: Path, index: Path, monkeypatch):
-    monkeypatch.setattr(summaries, "INDEX", index)
+    monkeypatch.setattr(module, "INDEX", index)
     load_summaries(records)
     assert not index.exists()
-    monkeypatch.setattr(summaries, "RECORDS", records)
+    monkeypatch.setattr(module, "RECORDS", records)
     load_summaries(records)
     assert index.exists()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stlib.protocol import CATEGORIES, METRICS, TOLERANCES
-from stlib.study.reported import reported
+from stlib.records.reported import reported
 from stlib.study.tables import comparison, means, rows_of, state_of_study, verdict
 
 NO_GOOD = {

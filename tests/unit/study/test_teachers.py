@@ -14,8 +14,8 @@ from stlib.methods.execution import Execution, Progress, quiet
 from stlib.methods.finetuning import Tuning
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
 from stlib.records.schema import TeacherInfo
-from stlib.study.teacher_records import TeacherRecord
-from stlib.study.teachers import categories_of, lessons_from, tuned_teacher
+from stlib.records.teacher import TeacherRecord
+from stlib.run.teacher_cache import categories_of, lessons_from, tuned_teacher
 
 TUNING = Tuning(image_size=32, batch_size=8)
 Tuned = tuple[ResNet18Pyramid, TeacherInfo, TeacherRecord]

@@ -8,8 +8,7 @@ from pydantic import JsonValue, ValidationError
 from stlib.files import write_atomic
 from stlib.paths import TEACHERS
 from stlib.protocol import Precision, Profile
-from stlib.records.schema import TeacherInfo
-from stlib.study.records import SCHEMA_VERSION, Block, RecordError, Runtime, as_json
+from stlib.records.schema import SCHEMA_VERSION, Block, RecordError, Runtime, TeacherInfo, as_json
 
 
 class TeacherRecord(Block):

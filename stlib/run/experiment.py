@@ -17,12 +17,11 @@ from stlib.nn.backbone import ResNet18Pyramid, load_teacher
 from stlib.nn.maps import Maps
 from stlib.paths import RECORDS, RUNS
 from stlib.protocol import CATEGORIES, PRECISIONS, Precision, Profile
-from stlib.records.schema import TeacherInfo, TextureInfo
-from stlib.study.evaluation import results, rounded
-from stlib.study.provenance import Clock
-from stlib.study.records import Dataset, Record, record_path, write_record
-from stlib.study.teacher_records import TeacherRecord, write_teacher_record
-from stlib.study.teachers import tuned_teacher
+from stlib.records.schema import Dataset, Record, TeacherInfo, TextureInfo, record_path, write_record
+from stlib.records.teacher import TeacherRecord, write_teacher_record
+from stlib.run.evaluation import results, rounded
+from stlib.run.provenance import Clock
+from stlib.run.teacher_cache import tuned_teacher
 
 SPACE = 1 << 30
 """Bytes that must be free before a run starts: the largest checkpoint and the one that replaces it."""

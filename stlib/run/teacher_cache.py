@@ -21,8 +21,8 @@ from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
 from stlib.nn.classifier import load_classifier
 from stlib.protocol import CATEGORIES, Profile
 from stlib.records.schema import TeacherInfo, TuningInfo
-from stlib.study.provenance import Clock
-from stlib.study.teacher_records import TeacherRecord
+from stlib.records.teacher import TeacherRecord
+from stlib.run.provenance import Clock
 
 
 def categories_of(root: Path) -> list[Layout]:

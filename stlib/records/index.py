@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 from stlib.files import write_atomic
 from stlib.paths import BUILD, RECORDS
 from stlib.protocol import METRICS
-from stlib.study.records import (
+from stlib.records.schema import (
     RecordError,
     Summary,
     of_rows,

@@ -13,7 +13,7 @@ import torch
 
 from stlib.methods.checkpoint import Checkpoint
 from stlib.paths import ROOT
-from stlib.study.records import Runtime
+from stlib.records.schema import Runtime
 
 
 class Clock:

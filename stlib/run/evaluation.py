@@ -15,7 +15,7 @@ from stlib.methods import Method
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.nn.maps import Maps
 from stlib.protocol import METRICS, Metric
-from stlib.study.records import ImageScore
+from stlib.records.schema import ImageScore
 
 Name = TypeVar("Name", bound=str)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stlib.paths import RECORDS, ROOT
 from stlib.records.schema import read_record, write_record
-from stlib.study.grid import read_grid, state
+from study.plan.grid import read_grid, state
 
 GRID = """
 [many]

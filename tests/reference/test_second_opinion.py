@@ -6,7 +6,8 @@ import sys
 
 from stlib.paths import ROOT
 from stlib.records.index import load_summaries
-from stlib.study import gains, landing
+from study.analysis import claims
+from study.pages import landing
 
 SCRIPT = ROOT / "workflow" / "second_opinion.py"
 
@@ -32,9 +33,9 @@ def test_a_changed_number_is_noticed(tmp_path):
 
 
 def test_the_landing_page_says_what_the_raw_records_say(tmp_path):
-    records = load_summaries(rows=gains.ROWS)
+    records = load_summaries(rows=claims.ROWS)
     page = tmp_path / "intro.html"
-    page.write_text(landing.claims_html(records, gains.found(records)))
+    page.write_text(landing.claims_html(records, claims.found(records)))
     found = run(ROOT / "README.md", page)
     assert found.returncode == 0, found.stderr
     text = page.read_text()

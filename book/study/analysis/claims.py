@@ -1,0 +1,199 @@
+"""The papers' claims that one method beats another, beside what paired runs show. Imports no torch."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from statistics import fmean
+
+from scipy.stats import wilcoxon
+
+from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, Metric, Profile
+from stlib.records.reported import METHOD_NAMES, reported
+from stlib.records.schema import Summary
+from study.analysis.comparison import METHODS
+from study.analysis.paired import Key, Pair, pairs
+from study.tables import NOT_RUN, Html, Markup, Text, interval, plain, signed, to_html
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A claim: `second` scores higher than `first`."""
+
+    paper: str
+    """Which paper prints both sides."""
+    first: str
+    second: str
+    metric: Metric
+    baseline: str = ""
+    """Variant of `second` that stands for `first` in our runs: the baseline as a row of the ablation."""
+
+    @property
+    def sides(self) -> str:
+        """What is said to beat what."""
+        return f"{METHOD_NAMES[self.second]} over {METHOD_NAMES[self.first]}"
+
+    @property
+    def name(self) -> str:
+        """For a table or an axis."""
+        return f"{self.sides}, {METRICS[self.metric]}"
+
+    def keys(self, profile: Profile) -> tuple[Key, Key]:
+        """Our runs on either side."""
+        first = Key(self.second, self.baseline, profile) if self.baseline else Key(self.first, "", profile)
+        return first, Key(self.second, "", profile)
+
+
+GAINS = (
+    Gain("et_stpm", "stpm", "et_stpm", "image_auroc"),
+    Gain("et_stpm", "stpm", "et_stpm", "pixel_auroc"),
+    Gain("pfadseg", "destseg", "pfadseg", "image_auroc", "none"),
+    Gain("pfadseg", "destseg", "pfadseg", "pixel_ap", "none"),
+    Gain("pfadseg", "destseg", "pfadseg", "iap", "none"),
+    Gain("pfadseg", "destseg", "pfadseg", "iap90", "none"),
+    Gain("pfadseg", "stpm", "pfadseg", "pixel_ap"),
+    Gain("pfadseg", "stpm", "pfadseg", "iap"),
+)
+"""PFADSeg's baseline is row 1 of its ablation: DeSTSeg's networks under PFADSeg's schedule."""
+
+ROWS = (*METHODS, *sorted({f"{gain.second}-{gain.baseline}" for gain in GAINS if gain.baseline}))
+"""Behind claims and methods, for `load_summaries`: every method as published, and the baselines."""
+
+
+def claimed(metric: Metric) -> dict[str, float]:
+    """Every claim about `metric` ('ET-STPM over STPM') with the difference of the printed means."""
+    printed = {gain.sides: printed_gain(gain, "mean") for gain in GAINS if gain.metric == metric}
+    return {sides: value for sides, value in printed.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A claim with both sides of it."""
+
+    gain: Gain
+    reported_all: float | None
+    """Difference of the printed means over 15 categories."""
+    reported_here: float | None
+    """Mean of the printed differences over the categories that were run; None where none are printed."""
+    pairs: list[Pair]
+    """One per category and the mean; empty when no pair was run."""
+
+
+def found(records: Iterable[Summary], profile: Profile = "paper") -> list[Found]:
+    """Every claim of `GAINS` with the runs that bear on it."""
+    everything = list(records)
+    results = []
+    for gain in GAINS:
+        group = pairs(everything, *gain.keys(profile), gain.metric)
+        shown = printed_mean(gain, [pair.category for pair in group[:-1]])
+        results.append(Found(gain, printed_gain(gain, "mean"), shown, group))
+    return results
+
+
+def printed_mean(gain: Gain, categories: Iterable[str]) -> float | None:
+    """Mean of the claimed differences over `categories`; None unless all of them are printed."""
+    here = [printed_gain(gain, name) for name in categories if name in CATEGORIES]
+    known = [value for value in here if value is not None]
+    return fmean(known) if known and len(known) == len(here) else None
+
+
+def printed_gain(gain: Gain, category: str) -> float | None:
+    """The claimed difference in one category (or 'mean'), both sides from the claiming paper."""
+    paper = gain.paper
+    second = reported(gain.second, gain.metric, category, paper=paper)
+    first = reported(gain.first, gain.metric, category, paper=paper)
+    if first is None and gain.baseline:  # printed as a row of the ablation only
+        first = reported(gain.second, gain.metric, category, paper=paper, variant=gain.baseline)
+    return second.number - first.number if first and second else None
+
+
+def printed_wins_html(claims: Iterable[Gain]) -> Html:
+    """In how many categories a paper's own rows show the claimed order; claims without rows are left out."""
+    rows: list[dict[str, object]] = []
+    for gain in claims:
+        found = [printed_gain(gain, category) for category in CATEGORIES]
+        differences = [round(value, 6) for value in found if value is not None]  # 0.8 - 0.7 is not 0.1
+        if differences:
+            rows.append(
+                {
+                    "Claim": gain.name,
+                    "Higher in": sum(d > 0 for d in differences),
+                    "Equal in": differences.count(0),
+                    "Lower in": sum(d < 0 for d in differences),
+                    "Mean": signed(fmean(differences)),
+                    "Wilcoxon's p": f"{wilcoxon(differences).pvalue:.2g}",
+                }
+            )
+    caption = (
+        "Printed scores of the categories, both sides from the claiming paper. The mean of the rows may "
+        "differ by 0.001 from the difference of the printed means"
+    )
+    return to_html(plain(rows), caption)
+
+
+def gains_html(results: Sequence[Found], caption: str) -> Html:
+    """Claim, reported gain, reproduced gain with interval, answer."""
+    rows: list[dict[str, object]] = []
+    for item in results:
+        row: dict[str, object] = {
+            "Claim": item.gain.name,
+            "Reported, 15 categories": signed(item.reported_all),
+            "Reported, these categories": signed(item.reported_here),
+        }
+        if not item.pairs:
+            rows.append(row | {"Reproduced": NOT_RUN})
+            continue
+        pair = item.pairs[-1]
+        rows.append(
+            row
+            | {
+                "Reproduced": Html(
+                    f"{signed(pair.difference)}<br><small>{interval(pair.low, pair.high)}</small>"
+                ),
+                "Categories, seeds": f"{len(item.pairs) - 1}, {pair.told_seeds}",
+                "Answer": Html(f"{escape(pair.answer)}<br><small>{reservations(pair)}</small>"),
+            }
+        )
+    return to_html(plain(rows), caption)
+
+
+def reservations(pair: Pair) -> str:
+    """What keeps an answer from being final, in a word each; `sentences` spells the labels out."""
+    few = ["provisional"] * pair.provisional
+    return "; ".join(few + ["not the paper's setting"] * bool(pair.labels))
+
+
+def sentences(results: Sequence[Found]) -> Markup:
+    """The same in plain language, one list item per claim; those without a run share one."""
+    lines = [f"- {_sentence(item)}" for item in results if item.pairs]
+    missing = [f"{f.gain.name} ({signed(f.reported_all)} printed)" for f in results if not f.pairs]
+    return Text("\n".join(lines + ([f"- **Not run**: {', '.join(missing)}."] if missing else [])))
+
+
+def _sentence(item: Found) -> str:
+    told = f"the paper prints {signed(item.reported_all)}"
+    pair = item.pairs[-1]
+    where = ", ".join(p.category for p in item.pairs[:-1])
+    if item.reported_here is not None:
+        told += f" ({signed(item.reported_here)} on the categories run here)"
+    few = f" Rests on {len(pair.seeds)} seeds." if pair.provisional else ""
+    if len(pair.seeds) == 1:
+        alone = sum(len(p.seeds) == 1 for p in item.pairs[:-1])
+        few = f" {alone} of {len(item.pairs) - 1} categories have one seed, without chance in the training."
+    labels = f" Not the paper's setting: {'; '.join(pair.labels)}." if pair.labels else ""
+    return (
+        f"**{item.gain.name}**: {told}. Measured on {where}: {signed(pair.difference)}, "
+        f"95 % interval {interval(pair.low, pair.high)}: **{pair.answer}**.{few}{labels}"
+    )
+
+
+def open_questions(results: Sequence[Found]) -> Markup:
+    """Per claim with runs what is missing before a verdict: seeds, categories, or the paper's own setting."""
+    lines = []
+    for item in (item for item in results if item.pairs):
+        pair = item.pairs[-1]
+        lacking = [f"{len(CATEGORIES) - len(item.pairs) + 1} of {len(CATEGORIES)} categories"]
+        if pair.provisional:
+            lacking.append(f"{SEEDS_FOR_A_VERDICT - len(pair.seeds)} more seed(s)")
+        text = f"- {item.gain.name}: {' and '.join(lacking)} are missing"
+        lines.append(text + (f"; {'; '.join(pair.labels)}." if pair.labels else "."))
+    return Text("\n".join(lines or ["- No pair of runs."]))

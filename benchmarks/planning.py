@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from stlib.paths import RECORDS, ROOT
-from stlib.records.schema import read_record, write_record
+from stlib.records.store import read_record, write_record
 from study.plan.grid import read_grid, state
 
 GRID = """

@@ -44,7 +44,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
     import torch  # here, so that `stlib --help` answers at once
     from tqdm import tqdm
 
-    from stlib.records.schema import read_record, write_record
+    from stlib.records.store import read_record, write_record
     from stlib.run.experiment import Run, RunFailed
     from stlib.run.experiment import run as run_experiment
 

@@ -11,7 +11,7 @@ import papermill
 
 from stlib.demo.dataset import DEMO_CATEGORIES
 from stlib.paths import BUILD, RECORDS, ROOT
-from stlib.records.schema import load_records, write_record
+from stlib.records.store import load_records, write_record
 from stlib.records.teacher import load_teacher_records, write_teacher_record
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -26,7 +26,7 @@ from stlib.files import sole
 from stlib.methods.checkpoint import Checkpoint
 from stlib.nn.backbone import load_state
 from stlib.paths import BUILD, ROOT
-from stlib.records.schema import load_records
+from stlib.records.store import load_records
 
 CATEGORIES = ["brick", "washer"]
 PARTS = {"train/good": 6, "test/good": 3, "test/scratch": 3, "ground_truth/scratch": 3}

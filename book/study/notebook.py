@@ -15,7 +15,8 @@ from stlib.nn.backbone import load_teacher, prepare
 from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, METRICS, PROFILES
 from stlib.records.reported import reported
-from stlib.records.schema import Record, write_record
+from stlib.records.schema import Record
+from stlib.records.store import write_record
 from stlib.run.experiment import Outcome, RunFailed, run, tune
 from study import figures
 from study.figures import images

@@ -6,7 +6,8 @@ import pandas as pd
 
 from stlib.paths import RECORDS
 from stlib.protocol import METRICS
-from stlib.records.schema import Record, read_record
+from stlib.records.schema import Record
+from stlib.records.store import read_record
 from study.tables import Html, to_html
 
 DRIFT = 0.05

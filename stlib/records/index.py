@@ -23,15 +23,8 @@ from pydantic import TypeAdapter
 from stlib.files import write_atomic
 from stlib.paths import BUILD, RECORDS
 from stlib.protocol import METRICS
-from stlib.records.schema import (
-    RecordError,
-    Summary,
-    of_rows,
-    read_summary,
-    record_files,
-    require_place,
-    uncollected,
-)
+from stlib.records.schema import Summary
+from stlib.records.store import RecordError, of_rows, read_summary, record_files, require_place, uncollected
 
 INDEX: Final = BUILD / "summaries.npz"
 """Of RECORDS. Other folders have none unless one is named."""
@@ -51,7 +44,7 @@ _SETTLED: Final = 2_000_000_000
 def load_summaries(
     folder: Path = RECORDS, rows: Collection[str] = ("*",), index: Path | None = None
 ) -> list[Summary]:
-    """The runs under `folder` without their series, in path order; `rows` as in `records.load_records`.
+    """The runs under `folder` without their series, in path order; `rows` as in `store.load_records`.
 
     With an index all rows are read, so that it is whole. Raises RecordError at the first invalid or misplaced
     record of the rows asked for.

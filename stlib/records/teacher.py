@@ -8,7 +8,8 @@ from pydantic import JsonValue, ValidationError
 from stlib.files import write_atomic
 from stlib.paths import TEACHERS
 from stlib.protocol import Precision, Profile
-from stlib.records.schema import SCHEMA_VERSION, Block, RecordError, Runtime, TeacherInfo, as_json
+from stlib.records.schema import SCHEMA_VERSION, Block, Runtime, TeacherInfo
+from stlib.records.store import RecordError, as_json
 
 
 class TeacherRecord(Block):

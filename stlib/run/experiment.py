@@ -17,7 +17,8 @@ from stlib.nn.backbone import ResNet18Pyramid, load_teacher
 from stlib.nn.maps import Maps
 from stlib.paths import RECORDS, RUNS
 from stlib.protocol import CATEGORIES, PRECISIONS, Precision, Profile
-from stlib.records.schema import Dataset, Record, TeacherInfo, TextureInfo, record_path, write_record
+from stlib.records.schema import Dataset, Record, TeacherInfo, TextureInfo, record_path
+from stlib.records.store import write_record
 from stlib.records.teacher import TeacherRecord, write_teacher_record
 from stlib.run.evaluation import results, rounded
 from stlib.run.provenance import Clock

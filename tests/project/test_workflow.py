@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from stlib.paths import RECORDS, ROOT
-from stlib.records.schema import Record, read_record, write_record
+from stlib.records.schema import Record
+from stlib.records.store import read_record, write_record
 from study.plan.grid import Cell, read_grid
 
 pytest.importorskip("snakemake", reason="the extra 'workflow' is not installed")

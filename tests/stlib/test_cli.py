@@ -11,7 +11,7 @@ from stlib.cli import app
 from stlib.detector import Detector
 from stlib.methods import METHODS, Entry
 from stlib.methods.stpm import STPM, Config, empty_network
-from stlib.records.schema import read_record
+from stlib.records.store import read_record
 
 runner = CliRunner()
 

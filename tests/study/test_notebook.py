@@ -2,7 +2,7 @@ import pytest
 
 from stlib.data.mvtec import scan
 from stlib.methods import stpm
-from stlib.records.schema import read_record
+from stlib.records.store import read_record
 from stlib.run.experiment import Run, RunFailed
 from study import notebook
 from study.figures import images

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from stlib.paths import RECORDS, ROOT
-from stlib.records.schema import Record, load_records
+from stlib.records.schema import Record
+from stlib.records.store import load_records
 from study.readme import BEGIN, END, with_results
 
 

@@ -5,7 +5,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from stlib.records.schema import read_record, write_record
+from stlib.records.store import read_record, write_record
 from study.regression import DRIFT, IMAGE_DRIFT, regression
 
 DEMO = {"category": "brick", "profile": "demo", "dataset": "demo", "teacher": "demo"}
@@ -49,7 +49,7 @@ def test_nbval_fails_when_a_metric_changes(make_record, tmp_path):
     output = new_output("execute_result", data, execution_count=1)
     cells = [
         new_code_cell(
-            "from pathlib import Path\nfrom stlib.records.schema import read_record\n"
+            "from pathlib import Path\nfrom stlib.records.store import read_record\n"
             "from study.regression import regression\n"
             f"regression(read_record(Path({str(now)!r})), Path({str(committed)!r}))",
             execution_count=1,

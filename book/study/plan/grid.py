@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stlib.paths import RECORDS, ROOT
 from stlib.protocol import PRECISIONS, Profile
-from stlib.records.schema import RecordError, read_record, record_path
+from stlib.records.schema import record_path
+from stlib.records.store import RecordError, read_record
 
 GRIDS = ROOT / "workflow" / "grid.toml"
 """The grids by name: 'paper' is the study, 'demo' shows that the workflow works."""

@@ -10,7 +10,7 @@ import pytest
 from stlib.files import write_atomic
 from stlib.records import index as module
 from stlib.records.index import load_summaries
-from stlib.records.schema import RecordError, write_record
+from stlib.records.store import RecordError, write_record
 
 
 @pytest.fixture

@@ -8,16 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from stlib.protocol import CATEGORIES, METRICS
-from stlib.records.schema import (
-    Record,
-    RecordError,
-    TextureInfo,
-    TuningInfo,
-    load_records,
-    read_record,
-    record_path,
-    write_record,
-)
+from stlib.records.schema import Record, TextureInfo, TuningInfo, record_path
+from stlib.records.store import RecordError, load_records, read_record, write_record
 from stlib.records.teacher import TeacherRecord, load_teacher_records, write_teacher_record
 
 

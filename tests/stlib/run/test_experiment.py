@@ -19,7 +19,7 @@ from stlib.methods.stpm import STPM, Config, empty_network
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.nn.maps import Maps
 from stlib.protocol import METRICS, Profile
-from stlib.records.schema import read_record, write_record
+from stlib.records.store import read_record, write_record
 from stlib.run import experiment
 from stlib.run.evaluation import measure
 from stlib.run.experiment import Outcome, Run, RunFailed, run

@@ -6,7 +6,7 @@ import pytest
 
 from stlib.methods import METHODS
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, SEEDS_FOR_A_VERDICT, TUNING_EPOCHS
-from stlib.records.schema import write_record
+from stlib.records.store import write_record
 from study.analysis.ablation import CHOICES
 from study.plan.grid import Cell, read_grid, select, state, teachers, tuned_variant
 

@@ -13,7 +13,7 @@ Progress = Callable[[int, int, str], None]
 """Called with (epochs or steps done, total, one line of state)."""
 
 
-def quiet(done: int, total: int, state: str) -> None:
+def no_progress(done: int, total: int, state: str) -> None:
     """No progress report."""
 
 
@@ -32,7 +32,7 @@ class Execution:
 
     device: torch.device
     precision: Precision = "fp32"
-    progress: Progress = quiet
+    progress: Progress = no_progress
     checkpoint: Checkpoint | None = None
 
     def __post_init__(self) -> None:

@@ -9,10 +9,10 @@ from stlib.data.mvtec import Category, load_category
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
 from stlib.detector import Card, Detector
-from stlib.files import require_space, sole
+from stlib.files import file_lock, require_space
 from stlib.methods import entry, et_stpm
 from stlib.methods.checkpoint import Checkpoint
-from stlib.methods.execution import Execution, Progress, quiet
+from stlib.methods.execution import Execution, Progress, no_progress
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher
 from stlib.nn.maps import Maps
 from stlib.paths import RECORDS, RUNS
@@ -113,7 +113,7 @@ class RunFailed(RuntimeError):  # noqa: N818 - the run failed, the program did n
         self.record = record
 
 
-def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
+def run(spec: Run, *, progress: Progress = no_progress, runs: Path = RUNS) -> Outcome:
     """Train, score and measure. Checkpoints go under `runs`; a killed run continues from there.
 
     Raises ValueError (DatasetError included) or OSError for bad input and a full disk before training starts,
@@ -154,7 +154,7 @@ def run(spec: Run, *, progress: Progress = quiet, runs: Path = RUNS) -> Outcome:
         detector = method.build(config, teacher, execution, **parts)
         clock = Clock(device, checkpoint)
         # held by the process that trains: a notebook's kernel may outlive whoever started it
-        with sole(checkpoint.path.with_suffix(".lock")):
+        with file_lock(checkpoint.path.with_suffix(".lock")):
             history = detector.fit(category.train, seed=spec.seed)
             clock.trained()
             maps = detector.maps(category.test)

@@ -13,7 +13,7 @@ from safetensors.torch import save as serialise
 
 from stlib.data.mvtec import Layout, fingerprint, read_images, scan
 from stlib.data.splits import leaked, split_train
-from stlib.files import sole, write_atomic
+from stlib.files import file_lock, write_atomic
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.execution import Execution
 from stlib.methods.finetuning import FineTuning, Lessons, Tuning
@@ -56,7 +56,7 @@ def tuned_teacher(
     prints = {layout.category: fingerprint(layout) for layout in layouts}
     name = _name(tuning, info, prints, execution)
     folder = runs / "teachers" / profile / name
-    with sole(folder / "lock", wait=True):  # many runs share one teacher: the first makes it
+    with file_lock(folder / "lock", wait=True):  # many runs share one teacher: the first makes it
         record = _read(folder / "record.json")
         if record and record.categories != prints:  # the key does not know their names
             raise ValueError(f"{folder} is of other categories, {', '.join(record.categories)}: delete it")

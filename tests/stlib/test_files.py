@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stlib.files import require_space, sha256, sole, write_atomic
+from stlib.files import file_lock, require_space, sha256, write_atomic
 
 
 def test_folders_are_made_and_the_content_is_exact(tmp_path: Path):
@@ -63,17 +63,19 @@ def test_sha256_is_of_the_content(tmp_path: Path):
 
 def test_a_lock_is_one_process_s_until_it_ends_even_by_sigkill(tmp_path: Path):
     path = tmp_path / "runs" / "lock"
-    code = f"from stlib.files import sole\nfrom pathlib import Path\nwith sole(Path({str(path)!r})):\n"
+    code = (
+        f"from stlib.files import file_lock\nfrom pathlib import Path\nwith file_lock(Path({str(path)!r})):\n"
+    )
     code += "    print('held', flush=True)\n    input()"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(BlockingIOError, match="another process"), sole(path):
+        with pytest.raises(BlockingIOError, match="another process"), file_lock(path):
             pass
         other.kill()
         other.wait()
-    with sole(path):
+    with file_lock(path):
         pass
 
 

@@ -12,7 +12,7 @@ from stlib.data.textures import load_textures
 from stlib.methods import pfadseg, two_stages
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.destseg import Config, DeSTSeg
-from stlib.methods.execution import Execution, Progress, quiet
+from stlib.methods.execution import Execution, Progress, no_progress
 from stlib.metrics import PixelRanking, label_regions
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher
 from stlib.nn.losses import denoising_loss, focal_loss
@@ -36,7 +36,7 @@ def detector(
     teacher: ResNet18Pyramid,
     config: Config = TINY,
     checkpoint: Checkpoint | None = None,
-    progress: Progress = quiet,
+    progress: Progress = no_progress,
 ) -> DeSTSeg:
     execution = Execution(torch.device("cpu"), progress=progress, checkpoint=checkpoint)
     return DeSTSeg(config, teacher, execution, AnomalySynthesis(textures(), "pill"))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stlib.methods.checkpoint import Checkpoint
-from stlib.methods.execution import Execution, Progress, quiet
+from stlib.methods.execution import Execution, Progress, no_progress
 from stlib.methods.finetuning import FineTuning, Lessons, Tuning
 from stlib.nn.backbone import ResNet18Pyramid, pyramid_hash
 from stlib.nn.classifier import LEVELS, load_classifier
@@ -36,7 +36,10 @@ def lessons() -> Lessons:
 
 
 def begin(
-    lessons: Lessons, checkpoint: Checkpoint | None = None, progress: Progress = quiet, source: str = "random"
+    lessons: Lessons,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = no_progress,
+    source: str = "random",
 ) -> FineTuning:
     execution = Execution(CPU, progress=progress, checkpoint=checkpoint)
     return FineTuning(TUNING, load_classifier(source, 3, seed=0), lessons, execution)

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from stlib.data.mvtec import read_images
-from stlib.methods.execution import Execution, Progress, quiet
+from stlib.methods.execution import Execution, Progress, no_progress
 from stlib.methods.finetuning import Tuning
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
 from stlib.records.schema import TeacherInfo
@@ -37,7 +37,7 @@ def data(make_category, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make(data: Path) -> Callable[..., Tuned]:
     """`make(runs, epochs, progress, tuning)` on the two categories, from untrained weights."""
 
-    def tune(runs: Path, epochs: int, progress: Progress = quiet, tuning: Tuning = TUNING) -> Tuned:
+    def tune(runs: Path, epochs: int, progress: Progress = no_progress, tuning: Tuning = TUNING) -> Tuned:
         execution = Execution(torch.device("cpu"), progress=progress)
         return tuned_teacher(
             "random", tuning, epochs, root=data, profile="demo", execution=execution, runs=runs

@@ -12,7 +12,7 @@ from side_by_side import options, report
 
 from stlib.data.mvtec import load_category
 from stlib.detector import Detector
-from stlib.methods import entry
+from stlib.methods import get_method
 from stlib.paths import DATA
 from stlib.protocol import Metric
 from stlib.run.evaluation import measure
@@ -36,7 +36,7 @@ def main(arguments: argparse.Namespace) -> None:
     for file in arguments.detectors:
         detector = Detector.load(file)
         card = detector.card
-        name = f"{entry(card.method).title}, {card.category}, seed {card.seed}, {card.profile} schedule"
+        name = f"{get_method(card.method).title}, {card.category}, seed {card.seed}, {card.profile} schedule"
         found[name] = metrics(detector, arguments.data, arguments.device)
         print(name, *(f"{m} {v['exact']:.4f} {v['change']:+.5f}" for m, v in found[name].items()), sep="\n  ")
     report("rounding", arguments, found)

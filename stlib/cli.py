@@ -106,13 +106,13 @@ def teacher(  # noqa: PLR0917
     """Fine-tune ET-STPM's teacher before the runs that share it. A killed fine-tuning continues."""
     import torch
 
-    from stlib.methods import entry, et_stpm
+    from stlib.methods import et_stpm, get_method
     from stlib.methods.execution import Execution
     from stlib.run.teacher_cache import tuned_teacher
 
     here = paths.places(profile)
     try:
-        config = entry("et_stpm").recipe(profile, variant)
+        config = get_method("et_stpm").recipe(profile, variant)
         assert isinstance(config, et_stpm.Config)
         execution = Execution(torch.device(device), precision)
         _, info, _ = tuned_teacher(

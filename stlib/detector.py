@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from stlib.files import write_atomic
-from stlib.methods import entry
+from stlib.methods import get_method
 from stlib.methods.execution import Execution
 from stlib.nn.maps import Maps, in_batches
 from stlib.protocol import Precision, Profile
@@ -79,10 +79,10 @@ class Detector:
     @classmethod
     def untrained(cls, method: str, profile: Profile) -> "Detector":
         """The networks of a recipe with random weights: costs as much as a trained one, and knows nothing."""
-        config = entry(method).recipe(profile)
+        config = get_method(method).recipe(profile)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = entry(method).empty_network(config)
+            network = get_method(method).empty_network(config)
             for name, buffer in network.named_buffers():
                 if name.endswith("running_mean"):
                     buffer.normal_(0, 0.1)  # trivial statistics would hide a mistake in folding them
@@ -114,9 +114,9 @@ class Detector:
                 metadata = file.metadata() or {}
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             card = Card.model_validate_json(metadata[_KEY])
-            line = entry(card.method)
-            config = type(line.profiles[card.profile]).model_validate(card.config)
-            network = line.empty_network(config)
+            entry = get_method(card.method)
+            config = type(entry.profiles[card.profile]).model_validate(card.config)
+            network = entry.empty_network(config)
             network.load_state_dict(state)
         except (SafetensorError, KeyError, ValidationError, RuntimeError) as error:
             raise ValueError(f"{path} is not a detector of this version ({error}): make it again") from error

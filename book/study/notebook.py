@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from stlib.data.mvtec import read_image, read_mask
-from stlib.methods import entry, et_stpm
+from stlib.methods import et_stpm, get_method
 from stlib.methods.execution import Execution
 from stlib.nn.backbone import load_teacher, prepare
 from stlib.paths import ROOT
@@ -27,11 +27,11 @@ from study.tables import Html, score, signed, to_html
 def recipe(plan: Plan) -> Html:
     """Everything that the numbers depend on, as a table."""
     spec = plan.run
-    config = entry(spec.method).recipe(spec.profile, spec.variant).model_dump()
+    config = get_method(spec.method).recipe(spec.profile, spec.variant).model_dump()
     config |= {f"tuning: {name}": value for name, value in config.pop("tuning", {}).items()}
     teacher = Path(spec.teacher).name
     values: dict[str, object] = {
-        "method": entry(spec.method).title,
+        "method": get_method(spec.method).title,
         "variant": spec.variant or "as published",
     }
     values |= {"category": spec.category, "seed": spec.seed}
@@ -111,7 +111,7 @@ def gallery(outcome: Outcome) -> Figure:
 def teacher_features(plan: Plan) -> Figure:
     """Mean activation per level of the teacher before and after fine-tuning, on the first defective image."""
     spec = plan.run
-    config = entry(spec.method).recipe(spec.profile, spec.variant)
+    config = get_method(spec.method).recipe(spec.profile, spec.variant)
     if not isinstance(config, et_stpm.Config):
         raise TypeError(f"{spec.method} does not fine-tune its teacher")
     tuned, _, _ = tune(spec, config, Execution(torch.device(spec.device), spec.precision), plan.runs)

@@ -10,7 +10,7 @@ from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
 from stlib.detector import Card, Detector
 from stlib.files import file_lock, require_space
-from stlib.methods import entry, et_stpm
+from stlib.methods import et_stpm, get_method
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.execution import Execution, Progress, no_progress
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher
@@ -49,11 +49,11 @@ class Run:
 
     def check(self) -> None:
         """Raise ValueError or FileNotFoundError for anything that cannot work, before any work is done."""
-        line = entry(self.method)
-        line.recipe(self.profile, self.variant)
-        if line.corrupts and self.profile != "demo" and self.textures == "demo":
+        entry = get_method(self.method)
+        entry.recipe(self.profile, self.variant)
+        if entry.needs_textures and self.profile != "demo" and self.textures == "demo":
             raise ValueError(
-                f"profile '{self.profile}' of {line.title} takes its textures from DTD: name its folder "
+                f"profile '{self.profile}' of {entry.title} takes its textures from DTD: name its folder "
                 "(`stlib data download dtd` fetches it)"
             )
         if self.precision not in ("fp32", "bf16"):
@@ -123,12 +123,12 @@ def run(spec: Run, *, progress: Progress = no_progress, runs: Path = RUNS) -> Ou
     if spec.profile == "demo":
         torch.set_num_threads(1)  # another number of threads adds in another order: tests compare these runs
     require_space(runs, SPACE, "run")
-    method = entry(spec.method)
+    method = get_method(spec.method)
     config = method.recipe(spec.profile, spec.variant)
     device = torch.device(spec.device)
     teacher, info = load_teacher(spec.teacher)
     category = load_category(spec.data, spec.category, image_size=config.image_size)
-    parts, textures = _synthesis(spec, config.image_size, device) if method.corrupts else ({}, None)
+    parts, textures = _synthesis(spec, config.image_size, device) if method.needs_textures else ({}, None)
     base: dict[str, object] = {
         "method": spec.method,
         "variant": spec.variant,

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from stlib import paths
 from stlib.cli import app
 from stlib.detector import Detector
-from stlib.methods import METHODS, Entry
+from stlib.methods import METHODS, MethodEntry
 from stlib.methods.stpm import STPM, Config, empty_network
 from stlib.records.store import read_record
 
@@ -20,7 +20,7 @@ runner = CliRunner()
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_category) -> list[str]:
     """A run of one epoch on a tiny dataset; returns the arguments."""
     config = Config(image_size=64, epochs=1, batch_size=4)
-    monkeypatch.setitem(METHODS, "stpm", Entry("STPM", {"demo": config}, STPM, empty_network))
+    monkeypatch.setitem(METHODS, "stpm", MethodEntry("STPM", {"demo": config}, STPM, empty_network))
     make_category(tmp_path / "demo", train=5, good=2, defects={"turned": 2})
     monkeypatch.setattr(paths, "BUILD", tmp_path)  # where a demo looks for everything by itself
     return ["run", "stpm", "plate", "--profile", "demo", "--teacher", "random"]
@@ -93,7 +93,7 @@ def test_a_run_that_diverges_is_recorded_and_exits_with_1(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     config = Config(image_size=64, epochs=4, batch_size=4, learning_rate=1e30)
-    monkeypatch.setitem(METHODS, "stpm", Entry("STPM", {"demo": config}, STPM, empty_network))
+    monkeypatch.setitem(METHODS, "stpm", MethodEntry("STPM", {"demo": config}, STPM, empty_network))
     result = runner.invoke(app, tiny)
     assert result.exit_code == 1
     assert "stpm on plate, seed 0: epoch" in result.stderr
@@ -108,7 +108,7 @@ def test_a_run_that_diverges_leaves_an_earlier_finished_record_alone(
     path = tmp_path / "records" / "demo" / "stpm" / "plate-s0.json"
     before = path.read_bytes()
     config = Config(image_size=64, epochs=4, batch_size=4, learning_rate=1e30)
-    monkeypatch.setitem(METHODS, "stpm", Entry("STPM", {"demo": config}, STPM, empty_network))
+    monkeypatch.setitem(METHODS, "stpm", MethodEntry("STPM", {"demo": config}, STPM, empty_network))
     result = runner.invoke(app, tiny)
     assert result.exit_code == 1
     assert "the finished record of an earlier run stays: " in result.stderr

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stlib.methods import METHODS, entry, et_stpm
+from stlib.methods import METHODS, et_stpm, get_method
 from stlib.nn.blocks import ASPP, PCAR, RCM, ResidualBlock
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet
 from stlib.protocol import PRECISIONS, PROFILES
@@ -14,7 +14,7 @@ VARIANTS = [(method, name) for method, line in METHODS.items() for name in line.
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_variant_of_every_method_is_a_recipe_of_its_own_under_every_profile(method: str, profile: str):
-    recipes = [entry(method).recipe(profile, name) for name in ("", *entry(method).variants)]
+    recipes = [get_method(method).recipe(profile, name) for name in ("", *get_method(method).variants)]
     texts = [recipe.model_dump_json() for recipe in recipes]
     assert len(set(texts)) == len(texts)
     for recipe in recipes:
@@ -23,7 +23,7 @@ def test_every_variant_of_every_method_is_a_recipe_of_its_own_under_every_profil
 
 @pytest.mark.parametrize(("method", "variant"), VARIANTS)
 def test_a_variant_changes_the_fields_that_it_names_and_no_other(method: str, variant: str):
-    line = entry(method)
+    line = get_method(method)
     for profile in PROFILES:
         base, other = (line.recipe(profile, name).model_dump() for name in ("", variant))
         assert {field for field in base if base[field] != other[field]} <= set(line.variants[variant])
@@ -31,23 +31,23 @@ def test_a_variant_changes_the_fields_that_it_names_and_no_other(method: str, va
 
 def test_unknown_names_are_refused_with_those_that_exist():
     with pytest.raises(ValueError, match="unknown method 'spam': choose one of stpm, et_stpm, destseg, pfad"):
-        entry("spam")
+        get_method("spam")
     with pytest.raises(ValueError, match="DeSTSeg has no profile 'long': choose one of paper, short, demo"):
-        entry("destseg").recipe("long")
+        get_method("destseg").recipe("long")
     with pytest.raises(ValueError, match="STPM has no variant 'e=1': there are precision=fp32"):
-        entry("stpm").recipe("paper", "e=1")
+        get_method("stpm").recipe("paper", "e=1")
     with pytest.raises(ValueError, match="ET-STPM has no variant 'e=4': there are data=B, data=C, rate=1e-5"):
-        entry("et_stpm").recipe("paper", "e=4")
+        get_method("et_stpm").recipe("paper", "e=4")
 
 
 def test_a_precision_is_a_variant_that_leaves_the_recipe_alone():
     for method in METHODS:
-        assert entry(method).recipe("paper", "precision=fp32") == entry(method).recipe("paper")
+        assert get_method(method).recipe("paper", "precision=fp32") == get_method(method).recipe("paper")
     assert list(PRECISIONS.values()) == ["fp32", "bf16"]
 
 
 def test_a_variant_of_the_tuning_keeps_its_other_fields():
-    base, leaking = (entry("et_stpm").recipe("demo", name) for name in ("", "data=B"))
+    base, leaking = (get_method("et_stpm").recipe("demo", name) for name in ("", "data=B"))
     assert (leaking.tuning.data, base.tuning.data) == ("B", "A")
     assert leaking.tuning.image_size == base.tuning.image_size == base.image_size != 256
     assert leaking.tuning.batch_size == base.tuning.batch_size == 8
@@ -55,25 +55,25 @@ def test_a_variant_of_the_tuning_keeps_its_other_fields():
 
 
 def test_two_deviations_at_once():
-    recipe = entry("et_stpm").recipe("paper", "e=5,rate=1e-3")
+    recipe = get_method("et_stpm").recipe("paper", "e=5,rate=1e-3")
     assert (recipe.teacher_epochs, recipe.tuning.full_rate, recipe.tuning.head_rate) == (5, 1e-3, 1e-3)
-    assert entry("et_stpm").recipe("short", "e=3,loss=l1+cosine").loss == "l1+cosine"
+    assert get_method("et_stpm").recipe("short", "e=3,loss=l1+cosine").loss == "l1+cosine"
     assert "e=0,data=B" not in et_stpm.VARIANTS  # without a full epoch there is nothing to leak into
 
 
 def test_the_paper_recipes():
-    paper = entry("et_stpm").recipe("paper")
+    paper = get_method("et_stpm").recipe("paper")
     assert (paper.teacher_epochs, paper.loss, paper.tuning.data) == (2, "squared", "A")
     assert (paper.tuning.head_epochs, paper.tuning.head_rate, paper.tuning.full_rate) == (1, 1e-3, 1e-4)
     student = paper.model_dump(exclude={"teacher_epochs", "tuning", "loss"})
-    assert student == entry("stpm").recipe("paper").model_dump()
-    plain = entry("pfadseg").recipe("paper", "none")
+    assert student == get_method("stpm").recipe("paper").model_dump()
+    plain = get_method("pfadseg").recipe("paper", "none")
     assert (plain.rcm, plain.aff, plain.pcar, plain.zero_init) == (False, False, "none", False)
     assert (plain.student_steps, plain.student_rate) == (3000, 0.5)  # its schedule stays PFADSeg's
 
 
 def networks(variant: str) -> tuple[DenoisingStudent, SegmentationNet]:
-    config = entry("pfadseg").recipe("paper", variant)
+    config = get_method("pfadseg").recipe("paper", variant)
     return DenoisingStudent(config.design(), zero_init=config.zero_init), SegmentationNet(config.design())
 
 
@@ -83,7 +83,7 @@ def blocks(network: torch.nn.Module) -> list[ResidualBlock]:
 
 @pytest.mark.parametrize("variant", ["", *METHODS["pfadseg"].variants])
 def test_every_variant_of_pfadseg_builds_and_runs(variant: str):
-    config = entry("pfadseg").recipe("paper", variant)
+    config = get_method("pfadseg").recipe("paper", variant)
     with torch.device("meta"):
         student, segmentation = networks(variant)
         features = student(torch.empty(2, 3, 64, 64))

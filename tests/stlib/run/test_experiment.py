@@ -13,7 +13,7 @@ from PIL import Image
 from stlib.data.mvtec import DatasetError, load_category
 from stlib.data.splits import untouched
 from stlib.data.textures import load_textures
-from stlib.methods import METHODS, Entry
+from stlib.methods import METHODS, MethodEntry
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.stpm import STPM, Config, empty_network
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
@@ -28,9 +28,9 @@ from stlib.run.provenance import forget_peak, peak_memory
 TINY = Config(image_size=64, epochs=2, batch_size=4)
 
 
-def profiles(config: Config) -> Entry:
+def profiles(config: Config) -> MethodEntry:
     known: dict[Profile, Config] = {"demo": config, "paper": config}
-    return Entry("STPM", known, STPM, empty_network)
+    return MethodEntry("STPM", known, STPM, empty_network)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from stlib.data.mvtec import Category, load_category
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
-from stlib.detector import Card, Detector
+from stlib.detector import Detector, DetectorInfo
 from stlib.files import file_lock, require_space
 from stlib.methods import et_stpm, get_method
 from stlib.methods.checkpoint import Checkpoint
@@ -164,8 +164,8 @@ def run(spec: Run, *, progress: Progress = no_progress, runs: Path = RUNS) -> Ou
         raise RunFailed(failed) from error
     history = history.model_copy(update={"curves": rounded(history.curves)})
     record = _completed(base, history=history, **measured, runtime=clock.runtime())
-    card = Card.model_validate(record.model_dump(include=set(Card.model_fields)))
-    return Outcome(record, category, maps, checkpoint, Detector(card, detector.network), lesson)
+    described = DetectorInfo.model_validate(record.model_dump(include=set(DetectorInfo.model_fields)))
+    return Outcome(record, category, maps, checkpoint, Detector(described, detector.network), lesson)
 
 
 def tune(

@@ -47,7 +47,7 @@ def test_a_full_gpu_is_an_error_and_no_crash(tiny: list[str], monkeypatch: pytes
 def test_a_run_writes_its_record_and_prints_the_metrics(tiny: list[str], tmp_path: Path):
     result = runner.invoke(app, [*tiny, "--seed", "2", "--save", str(tmp_path / "plate.safetensors")])
     assert result.exit_code == 0, result.output
-    assert Detector.load(tmp_path / "plate.safetensors").card.category == "plate"
+    assert Detector.load(tmp_path / "plate.safetensors").info.category == "plate"
     path = tmp_path / "records" / "demo" / "stpm" / "plate-s2.json"
     record = read_record(path)
     assert str(path) in result.stdout

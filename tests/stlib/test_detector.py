@@ -31,7 +31,7 @@ def test_a_saved_detector_gives_the_same_maps(method: str, tmp_path: Path):
     detector = made(method)
     detector.save(tmp_path / "d.safetensors")
     again = Detector.load(tmp_path / "d.safetensors")
-    assert again.card == detector.card
+    assert again.info == detector.info
     batch = images(detector)
     for mine, theirs in zip(detector.maps(batch), again.maps(batch), strict=True):
         assert torch.equal(mine, theirs)
@@ -41,7 +41,7 @@ def test_a_saved_detector_gives_the_same_maps(method: str, tmp_path: Path):
 def test_onnx_runtime_gives_the_same_maps_for_any_batch(tmp_path: Path):
     detector = made("stpm")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(detector.card.config, "image_size", 64)
+        patch.setitem(detector.info.config, "image_size", 64)
         detector.export_onnx(tmp_path / "d.onnx")
         session = onnxruntime.InferenceSession(tmp_path / "d.onnx")
         for count in (1, 3):

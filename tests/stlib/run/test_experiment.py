@@ -365,4 +365,4 @@ def test_other_masks_can_be_measured(outcome: Outcome):
 def test_the_detector_of_a_run_gives_the_maps_that_were_measured(outcome: Outcome):
     maps = outcome.detector.maps(outcome.category.test)
     assert torch.equal(maps.pixel, outcome.maps.pixel)
-    assert outcome.detector.card.seed == outcome.record.seed == 3
+    assert outcome.detector.info.seed == outcome.record.seed == 3

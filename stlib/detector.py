@@ -1,4 +1,4 @@
-"""A trained detector as it is deployed: one file with weights and description, images in, anomaly maps out."""
+"""A trained detector as it is deployed: one file of weights and description, images in, anomaly maps out."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

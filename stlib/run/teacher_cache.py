@@ -16,7 +16,7 @@ from stlib.data.splits import leaked, split_train
 from stlib.files import file_lock, write_atomic
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.execution import Execution
-from stlib.methods.finetuning import FineTuning, Lessons, Tuning
+from stlib.methods.finetuning import ClassifierData, FineTuning, Tuning
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
 from stlib.nn.classifier import load_classifier
 from stlib.protocol import CATEGORIES, Profile
@@ -61,8 +61,8 @@ def tuned_teacher(
         if record and record.categories != prints:  # the key does not know their names
             raise ValueError(f"{folder} is of other categories, {', '.join(record.categories)}: delete it")
         if record is None or len(record.pyramids) <= epochs:
-            shelf = _Shelf(folder, name, profile, tuning, info, prints, execution)
-            record = shelf.fill(source, layouts, epochs)
+            cache = TeacherCache(folder, name, profile, tuning, info, prints, execution)
+            record = cache.fill(source, layouts, epochs)
     pyramid = ResNet18Pyramid()
     kept = folder / f"epoch-{epochs}.safetensors"
     try:
@@ -98,7 +98,7 @@ def _read(path: Path) -> TeacherRecord | None:
         return None
 
 
-class _Shelf:
+class TeacherCache:
     """Where the teachers of one recipe are kept, one file per epoch."""
 
     def __init__(  # noqa: PLR0917
@@ -121,19 +121,19 @@ class _Shelf:
 
     def fill(self, source: str, layouts: Sequence[Layout], epochs: int) -> TeacherRecord:
         """Fine-tune up to `epochs` full epochs and keep every one; continues what was begun."""
-        lessons = lessons_from(layouts, self.tuning)
+        data = classifier_data(layouts, self.tuning)
         network = load_classifier(source, len(layouts), seed=self.tuning.seed)
         earlier = _read(self.folder / "record.json")
         if earlier is None:  # a checkpoint would go on behind epochs that no record describes any more
             self.checkpoint.remove()
-        work = FineTuning(self.tuning, network, lessons, self.execution)
+        work = FineTuning(self.tuning, network, data, self.execution)
         self.pyramids = earlier.pyramids if earlier else []
 
         def keep(epoch: int, teacher: ResNet18Pyramid) -> None:
             content = serialise({name: tensor.contiguous() for name, tensor in teacher.state_dict().items()})
             write_atomic(self.folder / f"epoch-{epoch}.safetensors", content)
             self.pyramids = [*self.pyramids[:epoch], pyramid_hash(teacher)]
-            self.record = self._describe(lessons, work.curves)
+            self.record = self._describe(data, work.curves)
             write_atomic(self.folder / "record.json", self.record.model_dump_json(indent=1).encode())
 
         work.run(epochs, keep)
@@ -141,7 +141,7 @@ class _Shelf:
             raise ValueError(f"{self.folder} holds a checkpoint but no record: delete the folder")
         return self.record
 
-    def _describe(self, lessons: Lessons, curves: dict[str, list[float]]) -> TeacherRecord:
+    def _describe(self, data: ClassifierData, curves: dict[str, list[float]]) -> TeacherRecord:
         return TeacherRecord(
             name=self.name,
             profile=self.profile,
@@ -149,15 +149,15 @@ class _Shelf:
             precision=self.execution.precision,
             source=self.source,
             categories=self.prints,
-            images=len(lessons.labels),
-            held_out=len(lessons.held_labels),
+            images=len(data.labels),
+            held_out=len(data.held_labels),
             curves={series: list(values) for series, values in curves.items()},
             pyramids=self.pyramids,
             runtime=self.clock.runtime(),
         )
 
 
-def lessons_from(layouts: Sequence[Layout], tuning: Tuning) -> Lessons:
+def classifier_data(layouts: Sequence[Layout], tuning: Tuning) -> ClassifierData:
     """Images and category labels to learn from; the held-out ones are normal images of every category."""
     paths: list[list[Path]] = [[], []]
     labels: list[list[int]] = [[], []]
@@ -169,4 +169,4 @@ def lessons_from(layouts: Sequence[Layout], tuning: Tuning) -> Lessons:
             paths[place] += part
             labels[place] += [label] * len(part)
     images = [read_images(part, tuning.image_size) for part in paths]
-    return Lessons(images[0], torch.tensor(labels[0]), images[1], torch.tensor(labels[1]))
+    return ClassifierData(images[0], torch.tensor(labels[0]), images[1], torch.tensor(labels[1]))

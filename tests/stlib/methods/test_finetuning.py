@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.execution import Execution, Progress, no_progress
-from stlib.methods.finetuning import FineTuning, Lessons, Tuning
+from stlib.methods.finetuning import ClassifierData, FineTuning, Tuning
 from stlib.nn.backbone import ResNet18Pyramid, pyramid_hash
 from stlib.nn.classifier import LEVELS, load_classifier
 
@@ -30,19 +30,19 @@ def striped(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def lessons() -> Lessons:
+def data() -> ClassifierData:
     """Four images of each category to learn from, two held out."""
-    return Lessons(*striped(4, seed=0), *striped(2, seed=1))
+    return ClassifierData(*striped(4, seed=0), *striped(2, seed=1))
 
 
 def begin(
-    lessons: Lessons,
+    data: ClassifierData,
     checkpoint: Checkpoint | None = None,
     progress: Progress = no_progress,
     source: str = "random",
 ) -> FineTuning:
     execution = Execution(CPU, progress=progress, checkpoint=checkpoint)
-    return FineTuning(TUNING, load_classifier(source, 3, seed=0), lessons, execution)
+    return FineTuning(TUNING, load_classifier(source, 3, seed=0), data, execution)
 
 
 class Kept(dict[int, str]):
@@ -62,8 +62,8 @@ def moved(before: dict[str, Tensor], work: FineTuning) -> set[str]:
     return {name for name, now in work.network.state_dict().items() if not torch.equal(now, before[name])}
 
 
-def test_the_heads_epoch_moves_neither_weights_nor_statistics_of_the_backbone(lessons: Lessons):
-    work, kept = begin(lessons), Kept()
+def test_the_heads_epoch_moves_neither_weights_nor_statistics_of_the_backbone(data: ClassifierData):
+    work, kept = begin(data), Kept()
     before, original = snapshot(work), pyramid_hash(work.original)
     work.run(0, kept)
     assert moved(before, work) == {"fc.weight", "fc.bias"}
@@ -73,8 +73,8 @@ def test_the_heads_epoch_moves_neither_weights_nor_statistics_of_the_backbone(le
         assert work.curves[f"feature_cosine_{level}"] == [pytest.approx(1.0, abs=1e-5)]
 
 
-def test_a_full_epoch_moves_every_weight_and_every_statistic(lessons: Lessons):
-    work, kept = begin(lessons), Kept()
+def test_a_full_epoch_moves_every_weight_and_every_statistic(data: ClassifierData):
+    work, kept = begin(data), Kept()
     before = snapshot(work)
     work.run(1, kept)
     assert moved(before, work) == set(before)
@@ -85,17 +85,17 @@ def test_a_full_epoch_moves_every_weight_and_every_statistic(lessons: Lessons):
         assert work.curves[f"feature_cosine_{level}"][1] < 1 - 1e-4
 
 
-def test_batch_statistics_are_used_in_every_full_epoch(lessons: Lessons):
-    work = begin(lessons)
+def test_batch_statistics_are_used_in_every_full_epoch(data: ClassifierData):
+    work = begin(data)
     counts = []
     work.run(2, lambda *_: counts.append(int(work.network.bn1.num_batches_tracked)))
     assert counts == [0, 3, 6]  # the examination after an epoch must not leave eval mode behind
 
 
 @pytest.fixture(scope="module")
-def unbroken(lessons: Lessons) -> tuple[FineTuning, Kept]:
+def unbroken(data: ClassifierData) -> tuple[FineTuning, Kept]:
     """The reference: two full epochs in one go."""
-    work, kept = begin(lessons), Kept()
+    work, kept = begin(data), Kept()
     work.run(2, kept)
     assert len(set(kept.values())) == 3
     return work, kept
@@ -110,9 +110,9 @@ def test_the_curves_have_one_value_per_epoch_the_heads_first(unbroken: tuple[Fin
     assert work.curves["train_loss"][0] == pytest.approx(1.1, abs=0.6)  # mean per image; ln 3 at chance
 
 
-def test_more_epochs_continue_where_fewer_ended(lessons: Lessons, unbroken: tuple[FineTuning, Kept]):
+def test_more_epochs_continue_where_fewer_ended(data: ClassifierData, unbroken: tuple[FineTuning, Kept]):
     calls: list[tuple[int, int]] = []
-    work, kept = begin(lessons, progress=lambda done, total, _: calls.append((done, total))), Kept()
+    work, kept = begin(data, progress=lambda done, total, _: calls.append((done, total))), Kept()
     for epochs in (0, 1, 1, 2):
         work.run(epochs, kept)
     assert calls == [(1, 1), (2, 2), (3, 3)]
@@ -122,7 +122,7 @@ def test_more_epochs_continue_where_fewer_ended(lessons: Lessons, unbroken: tupl
 
 @pytest.mark.parametrize("killed_after", [1, 2])
 def test_a_killed_fine_tuning_goes_on_as_if_it_had_not_been(
-    lessons: Lessons, unbroken: tuple[FineTuning, Kept], tmp_path: Path, killed_after: int
+    data: ClassifierData, unbroken: tuple[FineTuning, Kept], tmp_path: Path, killed_after: int
 ):
     def kill(done: int, *_: object) -> None:
         if done == killed_after:
@@ -130,8 +130,8 @@ def test_a_killed_fine_tuning_goes_on_as_if_it_had_not_been(
 
     path, seen, kept = tmp_path / "state.ckpt", [], Kept()
     with pytest.raises(KeyboardInterrupt):
-        begin(lessons, Checkpoint(path, "same"), kill).run(2, kept)
-    resumed = begin(lessons, Checkpoint(path, "same"), lambda done, *_: seen.append(done))
+        begin(data, Checkpoint(path, "same"), kill).run(2, kept)
+    resumed = begin(data, Checkpoint(path, "same"), lambda done, *_: seen.append(done))
     resumed.run(2, kept)
     assert seen == list(range(killed_after + 1, 4))  # no epoch is repeated
     assert kept == unbroken[1]
@@ -142,15 +142,15 @@ def test_a_killed_fine_tuning_goes_on_as_if_it_had_not_been(
 
 def test_it_learns_to_tell_held_out_images_apart():
     # 3 x 8 images, three full epochs; chance is 1/3 and the held-out phases and noise are new.
-    lessons = Lessons(*striped(8, seed=0), *striped(8, seed=1))
-    work = begin(lessons, source="demo")
+    data = ClassifierData(*striped(8, seed=0), *striped(8, seed=1))
+    work = begin(data, source="demo")
     work.run(3, Kept())
     assert work.curves["accuracy"][-1] >= 0.75
     assert work.curves["train_loss"][-1] < work.curves["train_loss"][0] / 2
 
 
-def test_a_loss_that_is_not_finite_stops_it_and_names_the_epoch(lessons: Lessons):
-    work = begin(lessons)
+def test_a_loss_that_is_not_finite_stops_it_and_names_the_epoch(data: ClassifierData):
+    work = begin(data)
     torch.nn.init.constant_(work.network.fc.weight, float("nan"))
     with pytest.raises(FloatingPointError, match="fine-tuning, epoch 1: loss nan"):
         work.run(1, Kept())

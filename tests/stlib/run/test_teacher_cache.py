@@ -15,7 +15,7 @@ from stlib.methods.finetuning import Tuning
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
 from stlib.records.schema import TeacherInfo
 from stlib.records.teacher import TeacherRecord
-from stlib.run.teacher_cache import categories_of, lessons_from, tuned_teacher
+from stlib.run.teacher_cache import categories_of, classifier_data, tuned_teacher
 
 TUNING = Tuning(image_size=32, batch_size=8)
 Tuned = tuple[ResNet18Pyramid, TeacherInfo, TeacherRecord]
@@ -47,7 +47,7 @@ def make(data: Path) -> Callable[..., Tuned]:
 
 
 @pytest.fixture(scope="module")
-def shelf(make: Callable[..., Tuned], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cached(make: Callable[..., Tuned], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reference: three epochs asked for at once, in an empty folder."""
     runs = tmp_path_factory.mktemp("runs")
     make(runs, 3)
@@ -55,8 +55,8 @@ def shelf(make: Callable[..., Tuned], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-def three(shelf: Path, make: Callable[..., Tuned]) -> Tuned:
-    return make(shelf, 3, progress=no_training)
+def three(cached: Path, make: Callable[..., Tuned]) -> Tuned:
+    return make(cached, 3, progress=no_training)
 
 
 def no_training(*_: object) -> None:
@@ -68,13 +68,13 @@ def folder(runs: Path) -> Path:
     return found
 
 
-def copied(shelf: Path, runs: Path) -> Path:
+def copied(cached: Path, runs: Path) -> Path:
     """The reference's folder under another `runs`."""
-    shutil.copytree(shelf, runs, dirs_exist_ok=True)
+    shutil.copytree(cached, runs, dirs_exist_ok=True)
     return folder(runs)
 
 
-def test_the_record_says_what_happened(three: Tuned, shelf: Path, data: Path):
+def test_the_record_says_what_happened(three: Tuned, cached: Path, data: Path):
     pyramid, info, record = three
     before = load_teacher("random")[1]
     assert (record.source, record.profile, record.precision) == (before, "demo", "fp32")
@@ -86,7 +86,7 @@ def test_the_record_says_what_happened(three: Tuned, shelf: Path, data: Path):
     assert len(set(record.pyramids)) == 4
     assert record.pyramids[0] == before.pyramid_sha256
     assert record.runtime.train_seconds > 0
-    assert record.name == folder(shelf).name
+    assert record.name == folder(cached).name
     assert record.name.startswith("A-rate0.0001-s0-")
     assert info.pyramid_sha256 == pyramid_hash(pyramid) == record.pyramids[3]
     assert info.tuned is not None
@@ -104,9 +104,9 @@ def test_the_record_says_what_happened(three: Tuned, shelf: Path, data: Path):
 
 @pytest.mark.parametrize("epochs", [0, 1, 2])
 def test_fewer_epochs_are_served_from_the_same_pass(
-    shelf: Path, three: Tuned, make: Callable[..., Tuned], epochs: int
+    cached: Path, three: Tuned, make: Callable[..., Tuned], epochs: int
 ):
-    pyramid, info, record = make(shelf, epochs, progress=no_training)
+    pyramid, info, record = make(cached, epochs, progress=no_training)
     assert record == three[2]
     assert info.pyramid_sha256 == pyramid_hash(pyramid) == record.pyramids[epochs]
     assert info.tuned is not None
@@ -135,8 +135,8 @@ def test_one_epoch_asked_for_alone_then_more_and_killed_in_between_give_the_same
     assert record.runtime.train_seconds >= alone.runtime.train_seconds  # earlier attempts are counted
 
 
-def test_a_tampered_teacher_is_refused(shelf: Path, make: Callable[..., Tuned], tmp_path: Path):
-    file = copied(shelf, tmp_path) / "epoch-2.safetensors"
+def test_a_tampered_teacher_is_refused(cached: Path, make: Callable[..., Tuned], tmp_path: Path):
+    file = copied(cached, tmp_path) / "epoch-2.safetensors"
     state = load_file(file)
     state["layer3.1.conv2.weight"].view(-1)[7] += 1e-3
     save_file(state, file)
@@ -153,9 +153,9 @@ def test_a_tampered_teacher_is_refused(shelf: Path, make: Callable[..., Tuned], 
 
 @pytest.mark.parametrize("damage", ["{", "", None])
 def test_a_damaged_or_lost_record_leads_to_a_new_training(
-    shelf: Path, three: Tuned, make: Callable[..., Tuned], tmp_path: Path, damage: str | None
+    cached: Path, three: Tuned, make: Callable[..., Tuned], tmp_path: Path, damage: str | None
 ):
-    record = copied(shelf, tmp_path) / "record.json"
+    record = copied(cached, tmp_path) / "record.json"
     record.unlink() if damage is None else record.write_text(damage)
     seen: list[int] = []
     again = make(tmp_path, 0, progress=lambda done, *_: seen.append(done))[2]
@@ -164,8 +164,8 @@ def test_a_damaged_or_lost_record_leads_to_a_new_training(
     assert TeacherRecord.model_validate_json(record.read_bytes()) == again
 
 
-def test_another_recipe_is_kept_elsewhere(shelf: Path, make: Callable[..., Tuned], tmp_path: Path):
-    names = {folder(shelf).name}
+def test_another_recipe_is_kept_elsewhere(cached: Path, make: Callable[..., Tuned], tmp_path: Path):
+    names = {folder(cached).name}
     for number, change in enumerate(({"full_rate": 1e-5}, {"data": "B"})):
         runs = tmp_path / str(number)
         tuning = TUNING.model_copy(update=change)
@@ -175,8 +175,8 @@ def test_another_recipe_is_kept_elsewhere(shelf: Path, make: Callable[..., Tuned
     assert len(names) == 3
 
 
-def test_a_teacher_of_renamed_categories_is_refused(shelf: Path, data: Path, tmp_path: Path):
-    copied(shelf, tmp_path / "runs")
+def test_a_teacher_of_renamed_categories_is_refused(cached: Path, data: Path, tmp_path: Path):
+    copied(cached, tmp_path / "runs")
     for old, new in (("across", "b"), ("along", "a")):  # the labels change places
         shutil.copytree(data / old, tmp_path / "data" / new)
     execution = Execution(torch.device("cpu"), progress=no_training)
@@ -203,10 +203,10 @@ def test_lessons_hold_the_anomalous_test_images_of_the_variant_and_never_a_good_
     data: Path, variant: str, extra: int
 ):
     layouts = categories_of(data)
-    lessons = lessons_from(layouts, TUNING.model_copy(update={"data": variant}))
-    assert lessons.labels.tolist() == [0] * (9 + extra) + [1] * (9 + extra)
-    assert lessons.held_labels.tolist() == [0, 1]
-    seen, held = pixels(lessons.images), pixels(lessons.held_images)
+    given = classifier_data(layouts, TUNING.model_copy(update={"data": variant}))
+    assert given.labels.tolist() == [0] * (9 + extra) + [1] * (9 + extra)
+    assert given.held_labels.tolist() == [0, 1]
+    seen, held = pixels(given.images), pixels(given.held_images)
     assert not seen & held
     for layout in layouts:
         normal = pixels(read_images(layout.train, 32))
@@ -220,10 +220,10 @@ def test_lessons_hold_the_anomalous_test_images_of_the_variant_and_never_a_good_
 
 def test_labels_are_the_category_not_the_defect(data: Path):
     layouts = categories_of(data)
-    lessons = lessons_from(layouts, TUNING.model_copy(update={"data": "C"}))
+    given = classifier_data(layouts, TUNING.model_copy(update={"data": "C"}))
     for label, layout in enumerate(layouts):
         own = pixels(read_images(layout.train + [item.image for item in layout.test], 32))
-        assert pixels(lessons.images[lessons.labels == label]) <= own
+        assert pixels(given.images[given.labels == label]) <= own
 
 
 def test_categories_come_in_the_papers_order_and_others_by_name(make_category, tmp_path: Path):

@@ -45,7 +45,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
     from tqdm import tqdm
 
     from stlib.records.store import read_record, write_record
-    from stlib.run.experiment import Run, RunFailed
+    from stlib.run.experiment import RunFailed, RunSpec
     from stlib.run.experiment import run as run_experiment
 
     if threads:
@@ -54,7 +54,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
         raise refusal(NotADirectoryError(f"--save {save}: make the folder {save.parent} first"))
     here = paths.places(profile)
     records = records or here.records
-    spec = Run(
+    spec = RunSpec(
         method,
         category,
         seed=seed,
@@ -74,10 +74,10 @@ def run(  # noqa: PLR0917 - typer reads them by name
             bar.set_postfix_str(state)
 
         try:
-            outcome = run_experiment(spec, progress=progress, runs=runs or here.runs)
+            result = run_experiment(spec, progress=progress, runs=runs or here.runs)
             if save:  # before the checkpoint is forgotten
-                outcome.detector.save(save)
-            path = outcome.keep(records)
+                result.detector.save(save)
+            path = result.save(records)
         except RunFailed as failure:
             path = write_record(failure.record, records)
             kept = read_record(path).status == "finished"
@@ -87,7 +87,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
         except (ValueError, OSError, RuntimeError) as error:
             raise refusal(error) from error
     typer.echo(path)
-    for name, value in outcome.record.metrics.items():
+    for name, value in result.record.metrics.items():
         typer.echo(f"  {name:12} {value:.4f}")
 
 

@@ -17,7 +17,7 @@ from stlib.protocol import CATEGORIES, METRICS, PROFILES
 from stlib.records.reported import reported
 from stlib.records.schema import Record
 from stlib.records.store import write_record
-from stlib.run.experiment import Outcome, RunFailed, run, tune
+from stlib.run.experiment import RunFailed, RunResult, run, tune
 from study import figures
 from study.figures import images
 from study.parameters import Plan
@@ -26,7 +26,7 @@ from study.tables import Html, score, signed, to_html
 
 def recipe(plan: Plan) -> Html:
     """Everything that the numbers depend on, as a table."""
-    spec = plan.run
+    spec = plan.spec
     config = get_method(spec.method).recipe(spec.profile, spec.variant).model_dump()
     config |= {f"tuning: {name}": value for name, value in config.pop("tuning", {}).items()}
     teacher = Path(spec.teacher).name
@@ -56,46 +56,46 @@ def samples(plan: Plan, side: int = 256) -> Figure:
     return figures.samples(images, masks, ["train/good", *(f"test/{item.defect}" for item in items)])
 
 
-def train(plan: Plan) -> Outcome:
+def train(plan: Plan) -> RunResult:
     """Train, score and measure. A diverging training leaves a record that says so, and raises RunFailed."""
     try:
-        return run(plan.run, runs=plan.runs)
+        return run(plan.spec, runs=plan.runs)
     except RunFailed as failure:
         write_record(failure.record, plan.records)
         raise
 
 
-def train_each(plans: Sequence[Plan]) -> list[Outcome]:
+def train_each(plans: Sequence[Plan]) -> list[RunResult]:
     """`train` for every plan in turn; every record is written as its run ends."""
-    outcomes = []
+    results = []
     for plan in plans:
-        outcome = train(plan)
-        _keep(plan, outcome)
-        outcomes.append(outcome)
-    return outcomes
+        result = train(plan)
+        _keep(plan, result)
+        results.append(result)
+    return results
 
 
-def _keep(plan: Plan, outcome: Outcome) -> Path:
+def _keep(plan: Plan, result: RunResult) -> Path:
     """Write the record, and beside the checkpoints the maps that a gallery of several methods shows."""
-    path = outcome.keep(plan.records)
-    category, maps = outcome.category, outcome.maps
+    path = result.save(plan.records)
+    category, maps = result.category, result.maps
     names = [f"{item.defect}/{item.image.name}" for item in category.layout.test]
     chosen = images.first_of_each(names)
     kept = images.Kept(
-        outcome.record.method,
+        result.record.method,
         category.fingerprint,
         tuple(names[place] for place in chosen),
         category.test[chosen].permute(0, 2, 3, 1).numpy(),
         category.masks[chosen].numpy(),
         maps.pixel[chosen].numpy(),
     )
-    images.write(kept, images.path_of(outcome.record, plan.runs))
+    images.write(kept, images.path_of(result.record, plan.runs))
     return path
 
 
-def gallery(outcome: Outcome) -> Figure:
+def gallery(result: RunResult) -> Figure:
     """The test images that `figures.gallery_rows` names, with ground truth and anomaly map."""
-    category, maps = outcome.category, outcome.maps
+    category, maps = result.category, result.maps
     rows = figures.gallery_rows(maps.image.numpy(), category.labels.numpy())
     chosen = list(rows.values())
     items = [category.layout.test[index] for index in chosen]
@@ -110,7 +110,7 @@ def gallery(outcome: Outcome) -> Figure:
 
 def teacher_features(plan: Plan) -> Figure:
     """Mean activation per level of the teacher before and after fine-tuning, on the first defective image."""
-    spec = plan.run
+    spec = plan.spec
     config = get_method(spec.method).recipe(spec.profile, spec.variant)
     if not isinstance(config, et_stpm.Config):
         raise TypeError(f"{spec.method} does not fine-tune its teacher")
@@ -146,9 +146,9 @@ def metrics(record: Record) -> Html:
     return to_html(pd.DataFrame(rows), f"{name}, {record.category}, seed {record.seed}: {labels}")
 
 
-def save(plan: Plan, outcome: Outcome) -> Html:
+def save(plan: Plan, result: RunResult) -> Html:
     """Keep the record and say where it is and what it was made from."""
-    record, path = outcome.record, _keep(plan, outcome)
+    record, path = result.record, _keep(plan, result)
     shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     values = {"record": shown, "dataset": record.dataset.fingerprint[:12], "device": record.runtime.device}
     values |= {"teacher": f"{record.teacher.source}, {record.teacher.pyramid_sha256[:12]}"}

@@ -18,7 +18,7 @@ from stlib.data.mvtec import Layout, scan
 from stlib.demo.dataset import DEMO_CATEGORIES, make_demo
 from stlib.paths import ROOT, places
 from stlib.protocol import ABLATION_ROWS, Precision, Profile
-from stlib.run.experiment import Run
+from stlib.run.experiment import RunSpec
 from study.plan.grid import tuned_variant
 
 P = TypeVar("P", bound="_Common")
@@ -70,7 +70,7 @@ class EpochParameters(_Common):
 class Plan:
     """A run that can start: its parameters hold and its folders are there."""
 
-    run: Run
+    spec: RunSpec
     layout: Layout
     records: Path
     runs: Path
@@ -110,7 +110,7 @@ def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:
     made = values.profile == "demo" and not values.data
     root = ROOT / values.data if values.data else here.data
     common = values.model_dump(include={"category", "seed", "profile", "device", "precision"})
-    spec = Run(
+    spec = RunSpec(
         **common,
         method=method,
         variant=variant,

@@ -29,7 +29,7 @@ SPACE = 1 << 30
 
 
 @dataclass(frozen=True)
-class Run:
+class RunSpec:
     """What to run. Everything that a result depends on is here or in the recipe of the profile."""
 
     method: str
@@ -81,7 +81,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """A finished run: its record, and the tensors that pictures are made from."""
 
     record: Record
@@ -93,7 +93,7 @@ class Outcome:
     teacher_record: TeacherRecord | None = None
     """Of the fine-tuning behind the teacher, where there was one."""
 
-    def keep(self, folder: Path = RECORDS) -> Path:
+    def save(self, folder: Path = RECORDS) -> Path:
         """Write the record, then forget the checkpoint: a full disk must not cost the training.
 
         A teacher's record goes to the folder `teachers` beside `folder`.
@@ -113,7 +113,7 @@ class RunFailed(RuntimeError):  # noqa: N818 - the run failed, the program did n
         self.record = record
 
 
-def run(spec: Run, *, progress: Progress = no_progress, runs: Path = RUNS) -> Outcome:
+def run(spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS) -> RunResult:
     """Train, score and measure. Checkpoints go under `runs`; a killed run continues from there.
 
     Raises ValueError (DatasetError included) or OSError for bad input and a full disk before training starts,
@@ -165,11 +165,11 @@ def run(spec: Run, *, progress: Progress = no_progress, runs: Path = RUNS) -> Ou
     history = history.model_copy(update={"curves": rounded(history.curves)})
     record = _completed(base, history=history, **measured, runtime=clock.runtime())
     described = DetectorInfo.model_validate(record.model_dump(include=set(DetectorInfo.model_fields)))
-    return Outcome(record, category, maps, checkpoint, Detector(described, detector.network), lesson)
+    return RunResult(record, category, maps, checkpoint, Detector(described, detector.network), lesson)
 
 
 def tune(
-    spec: Run, config: et_stpm.Config, execution: Execution, runs: Path
+    spec: RunSpec, config: et_stpm.Config, execution: Execution, runs: Path
 ) -> tuple[ResNet18Pyramid, TeacherInfo, TeacherRecord]:
     """ET-STPM's first step."""
     return tuned_teacher(
@@ -202,13 +202,15 @@ def _dataset(category: Category) -> Dataset:
     )
 
 
-def _synthesis(spec: Run, size: int, device: torch.device) -> tuple[dict[str, AnomalySynthesis], TextureInfo]:
+def _synthesis(
+    spec: RunSpec, size: int, device: torch.device
+) -> tuple[dict[str, AnomalySynthesis], TextureInfo]:
     """The part that corrupts training images, and the description of its textures."""
     textures, info = load_textures(spec.textures, size)
     return {"synthesis": AnomalySynthesis(textures.to(device), spec.category)}, info
 
 
-def _checkpoint(spec: Run, runs: Path, *identity: str) -> Checkpoint:
+def _checkpoint(spec: RunSpec, runs: Path, *identity: str) -> Checkpoint:
     """Where a run continues from; with `identity` it holds all that the run's numbers depend on."""
     place = record_path(spec.method, spec.category, spec.seed, spec.profile, spec.variant)
     parts = (str(spec.seed), spec.precision, spec.device, *identity)

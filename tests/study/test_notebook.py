@@ -3,7 +3,7 @@ import pytest
 from stlib.data.mvtec import scan
 from stlib.methods import stpm
 from stlib.records.store import read_record
-from stlib.run.experiment import Run, RunFailed
+from stlib.run.experiment import RunFailed, RunSpec
 from study import notebook
 from study.figures import images
 from study.parameters import Plan
@@ -16,7 +16,7 @@ def plan(tmp_path, make_category, monkeypatch):
     """A run of one epoch on a few small images."""
     monkeypatch.setitem(stpm.PROFILES, "demo", stpm.Config(image_size=64, epochs=1, batch_size=4))
     root = make_category(tmp_path / "data", "plate", defects={"turned": 2, "bent": 1})
-    spec = Run("stpm", "plate", data=root, teacher="random")
+    spec = RunSpec("stpm", "plate", data=root, teacher="random")
     return Plan(spec, scan(root, "plate"), tmp_path / "records", tmp_path / "runs")
 
 
@@ -27,7 +27,7 @@ def test_the_recipe_holds_what_the_numbers_depend_on(plan):
 
 
 def test_the_recipe_shows_a_weight_file_without_its_folder(plan, tmp_path):
-    spec = Run("stpm", "plate", data=plan.run.data, teacher=str(tmp_path / "resnet18.pth"))
+    spec = RunSpec("stpm", "plate", data=plan.spec.data, teacher=str(tmp_path / "resnet18.pth"))
     text = notebook.recipe(Plan(spec, plan.layout, plan.records, plan.runs))
     assert "<td>resnet18.pth</td>" in text
     assert str(tmp_path) not in text
@@ -51,19 +51,19 @@ def test_samples_are_a_normal_image_and_one_of_each_kind(plan):
 
 
 def test_a_run_is_shown_and_saved(plan):
-    outcome = notebook.train(plan)
-    assert len(notebook.gallery(outcome).axes) == 3 * 4 + 1
-    assert f"{outcome.record.metrics['aupro']:.3f}" in notebook.metrics(outcome.record)
-    text = notebook.save(plan, outcome)
-    path = plan.records / outcome.record.path
+    result = notebook.train(plan)
+    assert len(notebook.gallery(result).axes) == 3 * 4 + 1
+    assert f"{result.record.metrics['aupro']:.3f}" in notebook.metrics(result.record)
+    text = notebook.save(plan, result)
+    path = plan.records / result.record.path
     assert str(path) in text
-    assert read_record(path).same_result(outcome.record)
-    kept = images.read(images.path_of(outcome.record, plan.runs))
+    assert read_record(path).same_result(result.record)
+    kept = images.read(images.path_of(result.record, plan.runs))
     assert kept.names == ("bent/000.png", "turned/000.png", "good/000.png")
-    place = [item.image.name for item in outcome.category.layout.test if item.defect == "bent"].index(
+    place = [item.image.name for item in result.category.layout.test if item.defect == "bent"].index(
         "000.png"
     )
-    assert (kept.maps[0] == outcome.maps.pixel[place].numpy()).all()
+    assert (kept.maps[0] == result.maps.pixel[place].numpy()).all()
     assert kept.masks.any((1, 2)).tolist() == [True, True, False]
 
 

@@ -29,7 +29,7 @@ def given(tmp_path, make_category):
 
 def test_good_parameters_become_a_plan(given, tmp_path):
     plan = check(given)
-    assert (plan.run.method, plan.run.category, plan.run.seed) == ("stpm", "plate", 0)
+    assert (plan.spec.method, plan.spec.category, plan.spec.seed) == ("stpm", "plate", 0)
     assert plan.layout.folder == tmp_path / "data" / "plate"
     assert plan.records == tmp_path / "records"
     assert list(plan.records.iterdir()) == []  # the trial file is gone
@@ -39,7 +39,7 @@ def test_good_parameters_become_a_plan(given, tmp_path):
 def test_a_teacher_that_is_not_named_is_the_profiles_own(given, make_category, profile: str, teacher: str):
     make_category(Path(given["data"]), "bottle")
     plan = check(given | {"teacher": "", "profile": profile, "category": "bottle"})
-    assert plan.run.teacher == teacher
+    assert plan.spec.teacher == teacher
 
 
 def test_what_a_kernel_adds_is_no_parameter(given):
@@ -105,7 +105,7 @@ def test_empty_paths_mean_the_projects_folders(given, tmp_path, monkeypatch):
     monkeypatch.setattr(parameters, "DEMO_CATEGORIES", ("plate",))
     plan = check(given | {"data": "", "records": "", "runs": ""})
     assert (plan.records, plan.runs) == (tmp_path / "build" / "records", tmp_path / "build" / "runs")
-    assert plan.run.data == tmp_path / "build" / "demo"
+    assert plan.spec.data == tmp_path / "build" / "demo"
 
 
 def test_mvtec_runs_go_to_the_committed_results(given, tmp_path, monkeypatch, make_category):
@@ -126,10 +126,10 @@ def row(given):
 
 
 def test_a_row_of_the_ablation_is_a_variant_and_all_are_nine_runs(row):
-    assert [(p.run.method, p.run.variant) for p in check_ablation(row)] == [("pfadseg", "none")]
-    every = [p.run.variant for p in check_ablation(row | {"row": "all"})]
+    assert [(p.spec.method, p.spec.variant) for p in check_ablation(row)] == [("pfadseg", "none")]
+    every = [p.spec.variant for p in check_ablation(row | {"row": "all"})]
     assert len(set(every)) == 9
-    assert check_ablation(row | {"row": "RCM+AFF+PCAR"})[0].run.variant == ""  # the method itself
+    assert check_ablation(row | {"row": "RCM+AFF+PCAR"})[0].spec.variant == ""  # the method itself
 
 
 def test_an_unknown_row_is_refused_with_the_known_ones(row):
@@ -144,10 +144,10 @@ def epochs(given):
 
 
 def test_epochs_are_a_number_or_a_list_fewest_first_and_once(epochs):
-    assert [p.run.variant for p in check_epochs(epochs)] == ["e=0", "", "e=5"]
-    assert [p.run.variant for p in check_epochs(epochs | {"epochs": 1})] == ["e=1"]
+    assert [p.spec.variant for p in check_epochs(epochs)] == ["e=0", "", "e=5"]
+    assert [p.spec.variant for p in check_epochs(epochs | {"epochs": 1})] == ["e=1"]
     both = check_epochs(epochs | {"epochs": [2, 3], "variant": "data=B"})
-    assert [p.run.variant for p in both] == ["data=B", "e=3,data=B"]
+    assert [p.spec.variant for p in both] == ["data=B", "e=3,data=B"]
 
 
 @pytest.mark.parametrize(

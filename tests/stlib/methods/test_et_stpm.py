@@ -15,7 +15,7 @@ from stlib.methods.finetuning import Tuning
 from stlib.nn.backbone import ResNet18Pyramid
 from stlib.nn.losses import feature_pyramid_loss, l1_cosine_loss
 from stlib.records.teacher import load_teacher_records
-from stlib.run.experiment import Outcome, Run, RunFailed, run
+from stlib.run.experiment import RunFailed, RunResult, RunSpec, run
 
 SMALL = {"image_size": 32, "epochs": 2, "batch_size": 4}
 TINY = Config(**SMALL, tuning=Tuning(image_size=32, batch_size=8))
@@ -23,7 +23,7 @@ RESULTS = ("metrics", "undefined", "sensitivity", "image_scores", "pixel_curves"
 
 
 @pytest.fixture(scope="module")
-def finish(make_category, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Outcome]:
+def finish(make_category, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunResult]:
     """`finish(method, variant)`: a finished run on one of two categories with MVTec AD's names."""
     data, runs = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("runs")
     for seed, category in enumerate(("tile", "bottle")):
@@ -33,25 +33,25 @@ def finish(make_category, tmp_path_factory: pytest.TempPathFactory) -> Callable[
         "et_stpm": MethodEntry("ET-STPM", {"demo": TINY}, ETSTPM, stpm.empty_network, et_stpm.VARIANTS),
     }
 
-    def made(method: str, variant: str = "") -> Outcome:
+    def made(method: str, variant: str = "") -> RunResult:
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(METHODS, method, entries[method])
-            return run(Run(method, "bottle", data=data, teacher="random", variant=variant), runs=runs)
+            return run(RunSpec(method, "bottle", data=data, teacher="random", variant=variant), runs=runs)
 
     return made
 
 
 @pytest.fixture(scope="module")
-def plain(finish: Callable[..., Outcome]) -> Outcome:
+def plain(finish: Callable[..., RunResult]) -> RunResult:
     return finish("stpm")
 
 
 @pytest.fixture(scope="module")
-def tuned(finish: Callable[..., Outcome]) -> Outcome:
+def tuned(finish: Callable[..., RunResult]) -> RunResult:
     return finish("et_stpm", "e=1")
 
 
-def test_without_a_full_epoch_it_is_stpm_bit_for_bit(finish: Callable[..., Outcome], plain: Outcome):
+def test_without_a_full_epoch_it_is_stpm_bit_for_bit(finish: Callable[..., RunResult], plain: RunResult):
     untuned = finish("et_stpm", "e=0")
     assert untuned.record.teacher.pyramid_sha256 == plain.record.teacher.pyramid_sha256
     for part in RESULTS:
@@ -61,13 +61,13 @@ def test_without_a_full_epoch_it_is_stpm_bit_for_bit(finish: Callable[..., Outco
     assert untuned.record.labels() == plain.record.labels()  # nothing fell short of a paper's fine-tuning
 
 
-def test_one_full_epoch_gives_another_teacher_and_another_result(tuned: Outcome, plain: Outcome):
+def test_one_full_epoch_gives_another_teacher_and_another_result(tuned: RunResult, plain: RunResult):
     assert tuned.record.teacher.pyramid_sha256 != plain.record.teacher.pyramid_sha256
     assert not torch.equal(tuned.maps.pixel, plain.maps.pixel)
     assert tuned.record.history != plain.record.history
 
 
-def test_the_record_says_how_its_teacher_was_made(tuned: Outcome, plain: Outcome):
+def test_the_record_says_how_its_teacher_was_made(tuned: RunResult, plain: RunResult):
     record, lesson = tuned.record, tuned.teacher_record
     assert (record.method, record.variant) == ("et_stpm", "e=1")
     assert record.config["teacher_epochs"] == 1
@@ -84,8 +84,8 @@ def test_the_record_says_how_its_teacher_was_made(tuned: Outcome, plain: Outcome
     assert plain.teacher_record is None
 
 
-def test_keeping_a_run_keeps_its_teachers_record_beside_the_records(tuned: Outcome, tmp_path: Path):
-    tuned.keep(tmp_path / "records")
+def test_keeping_a_run_keeps_its_teachers_record_beside_the_records(tuned: RunResult, tmp_path: Path):
+    tuned.save(tmp_path / "records")
     assert (tmp_path / "records/demo/et_stpm-e=1/bottle-s0.json").is_file()
     assert load_teacher_records(tmp_path / "teachers") == [tuned.teacher_record]
 
@@ -107,7 +107,7 @@ def test_the_loss_is_stpms_unless_the_papers_sentence_is_asked_for(
 
 
 def test_a_variant_that_does_not_exist_is_refused_before_any_work(tmp_path: Path):
-    spec = Run("et_stpm", "bottle", data=tmp_path, variant="e=4")
+    spec = RunSpec("et_stpm", "bottle", data=tmp_path, variant="e=4")
     with pytest.raises(ValueError, match="ET-STPM has no variant 'e=4'"):
         run(spec, runs=tmp_path)
     replace(spec, variant="e=3").check()
@@ -123,6 +123,6 @@ def test_a_fine_tuning_that_diverges_leaves_a_failed_record(
         METHODS, "et_stpm", MethodEntry("ET-STPM", {"demo": wild}, ETSTPM, stpm.empty_network)
     )
     with pytest.raises(RunFailed, match="fine-tuning, epoch 2: loss nan") as failure:
-        run(Run("et_stpm", "bottle", data=tmp_path, teacher="random"), runs=tmp_path / "runs")
+        run(RunSpec("et_stpm", "bottle", data=tmp_path, teacher="random"), runs=tmp_path / "runs")
     record = failure.value.record
     assert (record.status, record.method, record.metrics) == ("failed", "et_stpm", {})

@@ -22,7 +22,7 @@ from stlib.protocol import METRICS, Profile
 from stlib.records.store import read_record, write_record
 from stlib.run import experiment
 from stlib.run.evaluation import measure
-from stlib.run.experiment import Outcome, Run, RunFailed, run
+from stlib.run.experiment import RunFailed, RunResult, RunSpec, run
 from stlib.run.provenance import forget_peak, peak_memory
 
 TINY = Config(image_size=64, epochs=2, batch_size=4)
@@ -44,12 +44,12 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config], None]:
     return use
 
 
-def spec(data: Path, category: str = "plate", **options: object) -> Run:
-    return replace(Run("stpm", category, data=data, teacher="random"), **options)
+def spec(data: Path, category: str = "plate", **options: object) -> RunSpec:
+    return replace(RunSpec("stpm", category, data=data, teacher="random"), **options)
 
 
 @pytest.fixture(scope="module")
-def outcome(make_category, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def result(make_category, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """One finished run on 8 + (3 good, 4 turned) images."""
     data, runs = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("runs")
     make_category(data, train=8, good=3, defects={"turned": 4})
@@ -60,8 +60,8 @@ def outcome(make_category, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return finished
 
 
-def test_the_record_is_complete(outcome: Outcome):
-    record = outcome.record
+def test_the_record_is_complete(result: RunResult):
+    record = result.record
     assert (record.method, record.category, record.seed, record.profile) == ("stpm", "plate", 3, "demo")
     assert (record.status, record.error, record.precision) == ("finished", None, "fp32")
     assert record.config == TINY.model_dump()
@@ -70,7 +70,7 @@ def test_the_record_is_complete(outcome: Outcome):
     assert (record.dataset.name, record.dataset.gaps) == ("other", [])
     assert (record.dataset.train_images, record.dataset.test_good, record.dataset.test_defect) == (8, 3, 4)
     assert (record.dataset.image_size, record.dataset.mask_rule) == (64, "half")
-    assert record.dataset.fingerprint == outcome.category.fingerprint
+    assert record.dataset.fingerprint == result.category.fingerprint
     assert record.teacher.source == "random"
     assert record.history is not None
     assert record.history.steps == 2 * 2
@@ -78,16 +78,16 @@ def test_the_record_is_complete(outcome: Outcome):
     assert record.labels() == ["other data", "demo schedule", "random teacher"]
 
 
-def test_metrics_are_those_of_the_maps(outcome: Outcome):
-    category, maps = outcome.category, outcome.maps
+def test_metrics_are_those_of_the_maps(result: RunResult):
+    category, maps = result.category, result.maps
     expected = image_metrics(maps.image, category.labels) | pixel_metrics(
         PixelRanking(maps.pixel, label_regions(category.masks))
     )
-    assert outcome.record.metrics == pytest.approx(expected)
+    assert result.record.metrics == pytest.approx(expected)
 
 
-def test_image_scores_name_their_files_and_reproduce_the_image_metrics(outcome: Outcome):
-    scores = outcome.record.image_scores
+def test_image_scores_name_their_files_and_reproduce_the_image_metrics(result: RunResult):
+    scores = result.record.image_scores
     assert [score.image for score in scores][:4] == [
         "good/000.png",
         "good/001.png",
@@ -96,11 +96,11 @@ def test_image_scores_name_their_files_and_reproduce_the_image_metrics(outcome: 
     ]
     labels = torch.tensor([not score.image.startswith("good/") for score in scores])
     values = image_metrics(torch.tensor([score.score for score in scores]), labels)
-    assert values["image_auroc"] == pytest.approx(outcome.record.metrics["image_auroc"])
+    assert values["image_auroc"] == pytest.approx(result.record.metrics["image_auroc"])
 
 
-def test_sensitivity_changes_one_thing_at_a_time(outcome: Outcome):
-    record, sensitivity = outcome.record, outcome.record.sensitivity
+def test_sensitivity_changes_one_thing_at_a_time(result: RunResult):
+    record, sensitivity = result.record, result.record.sensitivity
     assert list(sensitivity) == [
         "maps=sum",
         "score=top100",
@@ -116,15 +116,15 @@ def test_sensitivity_changes_one_thing_at_a_time(outcome: Outcome):
     assert sensitivity["maps=sum"]["pixel_auroc"] != record.metrics["pixel_auroc"]
 
 
-def test_bootstrap_and_curves_are_there_for_every_metric(outcome: Outcome):
-    record = outcome.record
+def test_bootstrap_and_curves_are_there_for_every_metric(result: RunResult):
+    record = result.record
     assert set(record.bootstrap) == set(METRICS)
     assert {len(values) for values in record.bootstrap.values()} == {200}
     assert set(record.pixel_curves) == {"fpr", "recall", "precision"}
 
 
-def test_runtime_says_where_it_ran(outcome: Outcome):
-    runtime = outcome.record.runtime
+def test_runtime_says_where_it_ran(result: RunResult):
+    runtime = result.record.runtime
     assert runtime.device.startswith("CPU, ")
     assert runtime.threads == 1
     assert runtime.train_seconds > 0
@@ -142,29 +142,29 @@ def test_memory_of_earlier_work_is_not_a_runs():
     assert peak_memory(device) < with_it - 300 * 2**20
 
 
-def test_test_images_that_a_leaking_teacher_may_see_are_left_out_of_untouched(outcome: Outcome):
-    left = untouched(outcome.category.layout)
+def test_test_images_that_a_leaking_teacher_may_see_are_left_out_of_untouched(result: RunResult):
+    left = untouched(result.category.layout)
     assert len(left) == 3 + 2
-    scores, labels = outcome.maps.image[left], outcome.category.labels[left]
-    found = outcome.record.sensitivity["test=untouched"]
+    scores, labels = result.maps.image[left], result.category.labels[left]
+    found = result.record.sensitivity["test=untouched"]
     assert {name: found[name] for name in ("image_auroc", "image_ap")} == image_metrics(scores, labels)
-    masks = label_regions(outcome.category.masks[left])
-    assert found["pixel_ap"] == pixel_metrics(PixelRanking(outcome.maps.pixel[left], masks))["pixel_ap"]
+    masks = label_regions(result.category.masks[left])
+    assert found["pixel_ap"] == pixel_metrics(PixelRanking(result.maps.pixel[left], masks))["pixel_ap"]
 
 
-def test_the_record_survives_its_file(outcome: Outcome, tmp_path: Path):
-    assert read_record(write_record(outcome.record, tmp_path)) == outcome.record
+def test_the_record_survives_its_file(result: RunResult, tmp_path: Path):
+    assert read_record(write_record(result.record, tmp_path)) == result.record
 
 
 @pytest.mark.parametrize(("method", "variant"), [("destseg", ""), ("pfadseg", "RCM")])
 def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
-    outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, variant: str
+    result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, variant: str
 ):
     few = {"image_size": 32, "batch_size": 4, "student_steps": 2, "segmentation_steps": 2, "top": 10}
     line = METHODS[method]
     tiny = line.profiles["demo"].model_copy(update=few)
     monkeypatch.setitem(METHODS, method, replace(line, profiles={"demo": tiny}))
-    wanted = spec(outcome.category.layout.folder.parent, method=method, variant=variant)
+    wanted = spec(result.category.layout.folder.parent, method=method, variant=variant)
     finished = run(wanted, runs=tmp_path / "runs")
     record = finished.record
     assert (record.method, record.variant, record.config["rcm"]) == (method, variant, variant == "RCM")
@@ -181,7 +181,7 @@ def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
     assert (record.history.steps, record.history.images_seen) == (4, 16)
     assert set(record.history.curves) >= {"distillation_loss", "focal_loss", "l1_loss"}
     assert record.history.selected == {"step": 4}
-    path = finished.keep(tmp_path / "records")
+    path = finished.save(tmp_path / "records")
     folder = f"{method}-{variant}" if variant else method
     assert path == tmp_path / "records" / "demo" / folder / "plate-s0.json"
     assert read_record(path) == record
@@ -190,20 +190,20 @@ def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
 
 
 @pytest.mark.usefixtures("tiny")
-def test_the_same_run_gives_the_same_result(outcome: Outcome, tmp_path: Path):
-    again = run(spec(outcome.category.layout.folder.parent, seed=3), runs=tmp_path)
-    assert again.record.same_result(outcome.record)
+def test_the_same_run_gives_the_same_result(result: RunResult, tmp_path: Path):
+    again = run(spec(result.category.layout.folder.parent, seed=3), runs=tmp_path)
+    assert again.record.same_result(result.record)
 
 
 def test_a_killed_run_continues_and_ends_alike(
-    outcome: Outcome, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: RunResult, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def begun_long_ago(path: Path, identity: str) -> Checkpoint:
         checkpoint = Checkpoint(path, identity, seconds=0)
         checkpoint._begun -= 1000
         return checkpoint
 
-    here = spec(outcome.category.layout.folder.parent, seed=3)
+    here = spec(result.category.layout.folder.parent, seed=3)
 
     def kill(done: int, *_: object) -> None:
         if done == 1:
@@ -218,7 +218,7 @@ def test_a_killed_run_continues_and_ends_alike(
     epochs: list[int] = []
     resumed = run(here, progress=lambda done, *_: epochs.append(done), runs=tmp_path).record
     assert epochs == [2]
-    assert resumed.same_result(outcome.record)
+    assert resumed.same_result(result.record)
     assert resumed.runtime.train_seconds > 1000
     assert resumed.runtime.evaluate_seconds < 1000
 
@@ -270,10 +270,10 @@ def test_draws_that_hold_no_defective_pixel_leave_no_interval_rather_than_a_brok
     assert read_record(write_record(record, tmp_path / "records")) == record
 
 
-def test_a_run_that_diverges_leaves_a_valid_failed_record(outcome: Outcome, tiny, tmp_path: Path):
+def test_a_run_that_diverges_leaves_a_valid_failed_record(result: RunResult, tiny, tmp_path: Path):
     tiny(TINY.model_copy(update={"learning_rate": 1e30, "epochs": 5}))
     with pytest.raises(RunFailed, match=r"stpm on plate, seed 0: epoch \d: training loss") as caught:
-        run(spec(outcome.category.layout.folder.parent), runs=tmp_path)
+        run(spec(result.category.layout.folder.parent), runs=tmp_path)
     record = caught.value.record
     assert (record.status, record.metrics, record.history) == ("failed", {}, None)
     assert read_record(write_record(record, tmp_path)) == record
@@ -313,14 +313,14 @@ def test_a_full_disk_is_refused_before_any_work(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.usefixtures("tiny")
 def test_scores_that_are_not_finite_fail_the_run_and_leave_a_record(
-    outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def broken(self: STPM, images: torch.Tensor) -> Maps:
-        return outcome.maps._replace(pixel=torch.full_like(outcome.maps.pixel, math.nan))
+        return result.maps._replace(pixel=torch.full_like(result.maps.pixel, math.nan))
 
     monkeypatch.setattr(STPM, "maps", broken)
     with pytest.raises(RunFailed, match="scores are NaN or infinite") as caught:
-        run(spec(outcome.category.layout.folder.parent), runs=tmp_path)
+        run(spec(result.category.layout.folder.parent), runs=tmp_path)
     assert (caught.value.record.status, caught.value.record.metrics) == ("failed", {})
 
 
@@ -349,20 +349,20 @@ def test_an_absent_dataset_or_teacher_is_refused(tmp_path: Path):
         run(spec(tmp_path, teacher=str(tmp_path / "w.pth")), runs=tmp_path)
 
 
-def test_scores_that_are_not_finite_are_no_result(outcome: Outcome):
-    maps = outcome.maps._replace(pixel=torch.full_like(outcome.maps.pixel, math.nan))
+def test_scores_that_are_not_finite_are_no_result(result: RunResult):
+    maps = result.maps._replace(pixel=torch.full_like(result.maps.pixel, math.nan))
     with pytest.raises(FloatingPointError):
-        measure(outcome.category, maps)
+        measure(result.category, maps)
 
 
-def test_other_masks_can_be_measured(outcome: Outcome):
-    category = load_category(outcome.category.layout.folder.parent, "plate", image_size=64)
+def test_other_masks_can_be_measured(result: RunResult):
+    category = load_category(result.category.layout.folder.parent, "plate", image_size=64)
     everywhere = torch.zeros_like(category.masks)
     everywhere[:, 0, 0] = True
-    assert measure(category, outcome.maps, everywhere).ranking.positives == len(category.test)
+    assert measure(category, result.maps, everywhere).ranking.positives == len(category.test)
 
 
-def test_the_detector_of_a_run_gives_the_maps_that_were_measured(outcome: Outcome):
-    maps = outcome.detector.maps(outcome.category.test)
-    assert torch.equal(maps.pixel, outcome.maps.pixel)
-    assert outcome.detector.info.seed == outcome.record.seed == 3
+def test_the_detector_of_a_run_gives_the_maps_that_were_measured(result: RunResult):
+    maps = result.detector.maps(result.category.test)
+    assert torch.equal(maps.pixel, result.maps.pixel)
+    assert result.detector.info.seed == result.record.seed == 3

@@ -7,7 +7,7 @@ from stlib.protocol import ABLATION_ROWS, CATEGORIES, METRICS, Metric, Profile
 from stlib.records.reported import reported
 from stlib.records.schema import Summary
 from study.analysis.comparison import comparable, select
-from study.analysis.paired import Key, Pair, pairs, pairs_html
+from study.analysis.paired import PairedDifference, RunGroup, pairs, pairs_html
 from study.tables import Html, Markup, plain, score, to_html
 
 CHOICES: dict[str, str] = {
@@ -85,12 +85,12 @@ def _step(runs: Sequence[Summary]) -> str:
     return f"{median(times):.2f}" if times else "-"
 
 
-def steps(records: Iterable[Summary], metric: Metric, profile: Profile) -> dict[str, list[Pair]]:
+def steps(records: Iterable[Summary], metric: Metric, profile: Profile) -> dict[str, list[PairedDifference]]:
     """What each module gains over the row without it, on the same categories and seeds."""
     everything = list(records)
     found = {}
     for before, after in STEPS:
-        first, second = (Key("pfadseg", ABLATION_ROWS[name], profile) for name in (before, after))
+        first, second = (RunGroup("pfadseg", ABLATION_ROWS[name], profile) for name in (before, after))
         found[f"{before} → {after}"] = pairs(everything, first, second, metric)
     return found
 
@@ -107,7 +107,7 @@ def choices_html(records: Iterable[Summary], metric: Metric, profile: Profile) -
     everything = list(records)
     found = {
         f"{name}: {words}": pairs(
-            everything, Key("pfadseg", "", profile), Key("pfadseg", name, profile), metric
+            everything, RunGroup("pfadseg", "", profile), RunGroup("pfadseg", name, profile), metric
         )
         for name, words in CHOICES.items()
     }

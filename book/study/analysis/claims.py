@@ -11,7 +11,7 @@ from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, Metric, Pro
 from stlib.records.reported import METHOD_NAMES, reported
 from stlib.records.schema import Summary
 from study.analysis.comparison import METHODS
-from study.analysis.paired import Key, Pair, pairs
+from study.analysis.paired import PairedDifference, RunGroup, pairs
 from study.tables import NOT_RUN, Html, Markup, Text, interval, plain, signed, to_html
 
 
@@ -37,10 +37,14 @@ class Gain:
         """For a table or an axis."""
         return f"{self.sides}, {METRICS[self.metric]}"
 
-    def keys(self, profile: Profile) -> tuple[Key, Key]:
+    def groups(self, profile: Profile) -> tuple[RunGroup, RunGroup]:
         """Our runs on either side."""
-        first = Key(self.second, self.baseline, profile) if self.baseline else Key(self.first, "", profile)
-        return first, Key(self.second, "", profile)
+        first = (
+            RunGroup(self.second, self.baseline, profile)
+            if self.baseline
+            else RunGroup(self.first, "", profile)
+        )
+        return first, RunGroup(self.second, "", profile)
 
 
 GAINS = (
@@ -74,7 +78,7 @@ class Found:
     """Difference of the printed means over 15 categories."""
     reported_here: float | None
     """Mean of the printed differences over the categories that were run; None where none are printed."""
-    pairs: list[Pair]
+    pairs: list[PairedDifference]
     """One per category and the mean; empty when no pair was run."""
 
 
@@ -83,7 +87,7 @@ def found(records: Iterable[Summary], profile: Profile = "paper") -> list[Found]
     everything = list(records)
     results = []
     for gain in GAINS:
-        group = pairs(everything, *gain.keys(profile), gain.metric)
+        group = pairs(everything, *gain.groups(profile), gain.metric)
         shown = printed_mean(gain, [pair.category for pair in group[:-1]])
         results.append(Found(gain, printed_gain(gain, "mean"), shown, group))
     return results
@@ -150,13 +154,13 @@ def gains_html(results: Sequence[Found], caption: str) -> Html:
                     f"{signed(pair.difference)}<br><small>{interval(pair.low, pair.high)}</small>"
                 ),
                 "Categories, seeds": f"{len(item.pairs) - 1}, {pair.told_seeds}",
-                "Answer": Html(f"{escape(pair.answer)}<br><small>{reservations(pair)}</small>"),
+                "Answer": Html(f"{escape(pair.decision)}<br><small>{reservations(pair)}</small>"),
             }
         )
     return to_html(plain(rows), caption)
 
 
-def reservations(pair: Pair) -> str:
+def reservations(pair: PairedDifference) -> str:
     """What keeps an answer from being final, in a word each; `sentences` spells the labels out."""
     few = ["provisional"] * pair.provisional
     return "; ".join(few + ["not the paper's setting"] * bool(pair.labels))
@@ -182,7 +186,7 @@ def _sentence(item: Found) -> str:
     labels = f" Not the paper's setting: {'; '.join(pair.labels)}." if pair.labels else ""
     return (
         f"**{item.gain.name}**: {told}. Measured on {where}: {signed(pair.difference)}, "
-        f"95 % interval {interval(pair.low, pair.high)}: **{pair.answer}**.{few}{labels}"
+        f"95 % interval {interval(pair.low, pair.high)}: **{pair.decision}**.{few}{labels}"
     )
 
 

@@ -23,11 +23,11 @@ from stlib.records.schema import Summary
 from study.analysis.comparison import INTERVAL, select
 from study.tables import NOT_RUN, Markup, Text, interval, plain, score, signed, to_html
 
-Answer = Literal["gain", "loss", "higher on one seed", "lower on one seed", "no difference to be seen"]
+Decision = Literal["gain", "loss", "higher on one seed", "lower on one seed", "no difference to be seen"]
 
 
 @dataclass(frozen=True)
-class Key:
+class RunGroup:
     """Which runs: a method, one of its variants, and a profile."""
 
     method: str
@@ -36,7 +36,7 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairedDifference:
     """The difference of two methods in one metric: second minus first."""
 
     category: str
@@ -63,7 +63,7 @@ class Pair:
         return f"{low} each" if low == high else f"{low} to {high} each"
 
     @property
-    def answer(self) -> Answer:
+    def decision(self) -> Decision:
         """The rule above, applied to the interval."""
         if self.low <= 0 <= self.high:
             return "no difference to be seen"
@@ -77,19 +77,21 @@ class Pair:
         return len(self.seeds) < SEEDS_FOR_A_VERDICT
 
 
-def pairs(records: Iterable[Summary], first: Key, second: Key, metric: Metric) -> list[Pair]:
+def pairs(
+    records: Iterable[Summary], first: RunGroup, second: RunGroup, metric: Metric
+) -> list[PairedDifference]:
     """A pair per category in which both methods have a finished run with the same seed, on the same data.
 
     The last one is the mean over these categories; empty when there is no pair. Runs may carry labels: both
     sides ran under the same conditions, and the labels come along.
     """
     everything = list(records)
-    sides = [by_place(everything, key, metric) for key in (first, second)]
+    sides = [by_category_and_seed(everything, group, metric) for group in (first, second)]
     places = [place for place in sides[0] if place in sides[1]]
     return compare([(sides[0][place], sides[1][place]) for place in sorted(places)], metric)
 
 
-def compare(couples: Iterable[tuple[Summary, Summary]], metric: Metric) -> list[Pair]:
+def compare(couples: Iterable[tuple[Summary, Summary]], metric: Metric) -> list[PairedDifference]:
     """Second minus first of runs that belong together, by category, and the mean over the categories last.
 
     Couples on different images or textures are left out; empty when none remains.
@@ -115,9 +117,11 @@ def on_equal_data(couples: Iterable[tuple[Summary, Summary]]) -> Iterator[tuple[
             yield a, b
 
 
-def by_place(records: Iterable[Summary], key: Key, metric: Metric) -> dict[tuple[str, int], Summary]:
+def by_category_and_seed(
+    records: Iterable[Summary], group: RunGroup, metric: Metric
+) -> dict[tuple[str, int], Summary]:
     """The finished runs that have replicates of `metric`, by category and seed."""
-    runs = select(records, key.method, profile=key.profile, variant=key.variant)
+    runs = select(records, group.method, profile=group.profile, variant=group.variant)
     return {(r.category, r.seed): r for r in runs if r.status == "finished" and r.bootstrap.get(metric)}
 
 
@@ -138,13 +142,17 @@ def _replicates(matched: Sequence[tuple[Summary, Summary]], metric: Metric) -> N
     return np.asarray(mean + wider * (resampled - mean))
 
 
-def _pair(matched: Sequence[tuple[Summary, Summary]], metric: Metric, low: float, high: float) -> Pair:
+def _pair(
+    matched: Sequence[tuple[Summary, Summary]], metric: Metric, low: float, high: float
+) -> PairedDifference:
     first = fmean(a.metrics[metric] for a, _ in matched)
     second = fmean(b.metrics[metric] for _, b in matched)
     labels = dict.fromkeys(label for pair in matched for run in pair for label in run.labels())
     labels |= dict.fromkeys(told for a, b in matched for told in _unlike(a, b))
     seeds = tuple(a.seed for a, _ in matched)
-    return Pair(matched[0][0].category, seeds, first, second, second - first, low, high, tuple(labels))
+    return PairedDifference(
+        matched[0][0].category, seeds, first, second, second - first, low, high, tuple(labels)
+    )
 
 
 def _unlike(a: Summary, b: Summary) -> Iterator[str]:
@@ -157,17 +165,19 @@ def _unlike(a: Summary, b: Summary) -> Iterator[str]:
         yield "the sides ran on a CPU and a GPU"
 
 
-def _mean(found: Sequence[Pair], replicates: NDArray[np.float64]) -> Pair:
+def _mean(found: Sequence[PairedDifference], replicates: NDArray[np.float64]) -> PairedDifference:
     first, second = (float(np.mean([getattr(p, side) for p in found])) for side in ("first", "second"))
     low, high = np.percentile(replicates, INTERVAL)
     fewest = min((p.seeds for p in found), key=len)
     labels = tuple(dict.fromkeys(label for p in found for label in p.labels))
     name = f"mean of {len(found)}"
     counts = tuple(len(p.seeds) for p in found)
-    return Pair(name, fewest, first, second, second - first, float(low), float(high), labels, counts)
+    return PairedDifference(
+        name, fewest, first, second, second - first, float(low), float(high), labels, counts
+    )
 
 
-def pairs_html(found: Mapping[str, Sequence[Pair]], caption: str) -> Markup:
+def pairs_html(found: Mapping[str, Sequence[PairedDifference]], caption: str) -> Markup:
     """Paired comparisons: a line per pair and category; what has no pair of runs says so."""
     if not any(found.values()):
         return Text(f"{escape(caption)}: {NOT_RUN}")
@@ -184,7 +194,7 @@ def pairs_html(found: Mapping[str, Sequence[Pair]], caption: str) -> Markup:
                     "Comparison": name,
                     "Difference": signed(pair.difference),
                     "95 % interval": interval(pair.low, pair.high),
-                    "Answer": pair.answer + (", provisional" if pair.provisional else ""),
+                    "Answer": pair.decision + (", provisional" if pair.provisional else ""),
                     "Category, seeds": f"{pair.category}, {pair.told_seeds}",
                     "First, second": f"{score(pair.first)}, {score(pair.second)}",
                 }

@@ -8,7 +8,7 @@ from stlib.protocol import METRICS, PRECISIONS, Metric, Profile
 from stlib.records.reported import METHOD_NAMES
 from stlib.records.schema import Summary
 from study.analysis.comparison import select
-from study.analysis.paired import Pair, compare, on_equal_data
+from study.analysis.paired import PairedDifference, compare, on_equal_data
 from study.tables import NOT_RUN, Markup, Text, interval, plain, signed, to_html
 
 Couple = tuple[Summary, Summary]
@@ -19,7 +19,7 @@ Couple = tuple[Summary, Summary]
 class Rounding:
     """What fp32 changes against bf16 in one metric, and what another seed changes."""
 
-    difference: Pair
+    difference: PairedDifference
     """fp32 minus bf16: the mean over categories and seeds."""
     spread: float | None
     """Standard deviation over seeds, mean over categories, of the precision that spreads less."""

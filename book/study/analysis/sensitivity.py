@@ -117,12 +117,12 @@ def _read_again(runs: Sequence[Summary], key: str, metric: Metric) -> list[Effec
 
 def seed_couples(runs: Iterable[Summary], metric: Metric) -> dict[str, list[tuple[Summary, Summary]]]:
     """The first seed's runs, each with that of another seed, by the words for it: what chance alone does."""
-    by_place = {(run.category, run.seed): run for run in runs if run.bootstrap.get(metric)}
-    first, *others = sorted({seed for _, seed in by_place}) or [0]
-    places = [name for name, seed in by_place if seed == first]
+    own = {(run.category, run.seed): run for run in runs if run.bootstrap.get(metric)}
+    first, *others = sorted({seed for _, seed in own}) or [0]
+    places = [name for name, seed in own if seed == first]
     return {
         f"seed {other} instead of {first}": [
-            (by_place[c, first], by_place[c, other]) for c in places if (c, other) in by_place
+            (own[c, first], own[c, other]) for c in places if (c, other) in own
         ]
         for other in others
     }

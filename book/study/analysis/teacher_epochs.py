@@ -8,25 +8,25 @@ from stlib.protocol import METRICS, TUNING_EPOCHS, Metric, Profile
 from stlib.records.schema import Summary
 from stlib.records.teacher import TeacherRecord
 from study.analysis.comparison import select
-from study.analysis.paired import Key, Pair, by_place, compare, pairs, pairs_html
+from study.analysis.paired import PairedDifference, RunGroup, by_category_and_seed, compare, pairs, pairs_html
 from study.plan.grid import tuned_variant
 from study.tables import Markup, Text, plain, signed, to_html
 
 
-def key(epochs: int, rest: str = "", profile: Profile = "paper") -> Key:
+def epochs_group(epochs: int, rest: str = "", profile: Profile = "paper") -> RunGroup:
     """The runs with `epochs` full epochs and another deviation, such as 'data=B'."""
-    return Key("et_stpm", tuned_variant(epochs, rest), profile)
+    return RunGroup("et_stpm", tuned_variant(epochs, rest), profile)
 
 
 def untuned(records: Sequence[Summary], metric: Metric, profile: Profile) -> dict[tuple[str, int], Summary]:
     """By place the run without fine-tuning: STPM's, or its equal, ET-STPM's with 0 epochs."""
-    zero = by_place(records, key(0, "", profile), metric)
-    return zero | by_place(records, Key("stpm", "", profile), metric)
+    zero = by_category_and_seed(records, epochs_group(0, "", profile), metric)
+    return zero | by_category_and_seed(records, RunGroup("stpm", "", profile), metric)
 
 
-def against_untuned(records: Sequence[Summary], other: Key, metric: Metric) -> list[Pair]:
+def against_untuned(records: Sequence[Summary], other: RunGroup, metric: Metric) -> list[PairedDifference]:
     """The runs of `other` against those without fine-tuning, as `paired.pairs`."""
-    first, second = untuned(records, metric, other.profile), by_place(records, other, metric)
+    first, second = untuned(records, metric, other.profile), by_category_and_seed(records, other, metric)
     return compare([(first[place], second[place]) for place in sorted(second) if place in first], metric)
 
 
@@ -42,7 +42,7 @@ def against_epochs(
     first = untuned(everything, metric, profile)
     rows: list[tuple[object, ...]] = [(*place, 0, 0.0, 0.0, 0.0) for place in first]
     for epochs in TUNING_EPOCHS[1:]:
-        second = by_place(everything, key(epochs, rest, profile), metric)
+        second = by_category_and_seed(everything, epochs_group(epochs, rest, profile), metric)
         rows += [
             (*place, epochs, pair.difference, pair.low, pair.high)
             for place in second
@@ -54,16 +54,18 @@ def against_epochs(
     return frame[frame["category"].isin(tuned)]  # STPM alone is no curve
 
 
-def gains(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> dict[str, list[Pair]]:
+def gains(
+    records: Iterable[Summary], metric: Metric, profile: Profile = "paper"
+) -> dict[str, list[PairedDifference]]:
     """Every number of epochs, leaking data, learning rate and loss against STPM, on the same seeds."""
     everything = list(records)
-    wanted = {f"{e} epoch{'s' * (e != 1)}": key(e, "", profile) for e in TUNING_EPOCHS[1:]}
+    wanted = {f"{e} epoch{'s' * (e != 1)}": epochs_group(e, "", profile) for e in TUNING_EPOCHS[1:]}
     wanted |= {
-        "2 epochs, half of the anomalous test images seen (B)": key(2, "data=B", profile),
-        "2 epochs, all anomalous test images seen (C)": key(2, "data=C", profile),
-        "2 epochs, rate a tenth": key(2, "rate=1e-5", profile),
-        "2 epochs, rate ten times": key(2, "rate=1e-3", profile),
-        "2 epochs, L1 + cosine loss": key(2, "loss=l1+cosine", profile),
+        "2 epochs, half of the anomalous test images seen (B)": epochs_group(2, "data=B", profile),
+        "2 epochs, all anomalous test images seen (C)": epochs_group(2, "data=C", profile),
+        "2 epochs, rate a tenth": epochs_group(2, "rate=1e-5", profile),
+        "2 epochs, rate ten times": epochs_group(2, "rate=1e-3", profile),
+        "2 epochs, L1 + cosine loss": epochs_group(2, "loss=l1+cosine", profile),
     }
     return {name: against_untuned(everything, other, metric) for name, other in wanted.items()}
 
@@ -75,7 +77,7 @@ def gains_html(records: Iterable[Summary], metric: Metric, profile: Profile = "p
 
 def main_gain_html(records: Sequence[Summary], metric: Metric, profile: Profile = "paper") -> Markup:
     """The paper's two epochs against STPM, as a table."""
-    found = against_untuned(records, key(2, "", profile), metric)
+    found = against_untuned(records, epochs_group(2, "", profile), metric)
     return pairs_html({"2 epochs": found}, _caption(metric, profile))
 
 
@@ -98,11 +100,13 @@ def leakage(records: Iterable[Summary], metric: Metric, profile: Profile = "pape
     return pd.DataFrame(rows, columns=["category", "seed", "variant", "all", "untouched"])
 
 
-def leaks(records: Sequence[Summary], metric: Metric, profile: Profile = "paper") -> dict[str, list[Pair]]:
+def leaks(
+    records: Sequence[Summary], metric: Metric, profile: Profile = "paper"
+) -> dict[str, list[PairedDifference]]:
     """B and C against A, paired, on all test images: what a teacher gains that has seen some of them."""
-    clean = key(2, "", profile)
+    clean = epochs_group(2, "", profile)
     return {
-        f"{letter} minus A": pairs(records, clean, key(2, f"data={letter}", profile), metric)
+        f"{letter} minus A": pairs(records, clean, epochs_group(2, f"data={letter}", profile), metric)
         for letter in "BC"
     }
 

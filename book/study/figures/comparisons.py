@@ -17,7 +17,7 @@ from stlib.records.reported import METHOD_NAMES
 from stlib.records.schema import Summary
 from study.analysis import sensitivity
 from study.analysis.comparison import rows_of
-from study.analysis.paired import Pair
+from study.analysis.paired import PairedDifference
 from study.analysis.ranks import Ranking
 from study.analysis.sensitivity import Effect, Effects
 from study.figures.style import BLUE, GREEN, ORANGE, RED, canvas
@@ -74,7 +74,7 @@ def against_epochs(frame: pd.DataFrame, metric: Metric) -> Figure:
     return figure
 
 
-def forest(found: Mapping[str, Sequence[Pair]], reported: Mapping[str, float | None]) -> Figure:
+def forest(found: Mapping[str, Sequence[PairedDifference]], reported: Mapping[str, float | None]) -> Figure:
     """The last pair (the mean) of every comparison with its interval; `reported` differences hollow.
 
     A comparison with neither is left out.

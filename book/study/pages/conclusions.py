@@ -10,15 +10,15 @@ from stlib.records.teacher import TeacherRecord
 from study.analysis.ablation import STEPS, steps
 from study.analysis.claims import Found, printed_gain, printed_mean, reservations
 from study.analysis.comparison import METHODS, Row, comparison, rows_of, select
-from study.analysis.paired import Pair, compare, pairs
+from study.analysis.paired import PairedDifference, compare, pairs
 from study.analysis.sensitivity import seed_couples
-from study.analysis.teacher_epochs import key, leaks
+from study.analysis.teacher_epochs import epochs_group, leaks
 from study.tables import NOT_RUN, Html, Text, interval, plain, score, signed, to_html
 
 LEVELS: tuple[Metric, ...] = ("image_auroc", "pixel_auroc", "pixel_ap", "iap")
 """In which a method's scores are held against printed ones."""
 
-Differences = tuple[dict[str, list[Pair]], dict[str, float | None]]
+Differences = tuple[dict[str, list[PairedDifference]], dict[str, float | None]]
 """Measured and printed differences by name, as `figures.forest` draws them."""
 
 
@@ -58,16 +58,16 @@ def _lines(texts: Sequence[str]) -> Html:
     return Html("<br>".join(map(escape, texts)))
 
 
-def _answers(found: Mapping[str, Sequence[Pair]]) -> Html:
+def _answers(found: Mapping[str, Sequence[PairedDifference]]) -> Html:
     """One line per answer; what was not run is counted."""
-    told = [f"{name}: {group[-1].answer}" for name, group in found.items() if group]
+    told = [f"{name}: {group[-1].decision}" for name, group in found.items() if group]
     missing = sum(not group for group in found.values())
     if not told:
         return Html(NOT_RUN)
     return _lines(told + ([f"not run: {missing} comparisons"] if missing else []))
 
 
-def _behind(found: Mapping[str, Sequence[Pair]]) -> str:
+def _behind(found: Mapping[str, Sequence[PairedDifference]]) -> str:
     groups = [group[:-1] for group in found.values() if group]
     if not groups:
         return "-"
@@ -138,14 +138,16 @@ def epochs_text(records: Sequence[Summary], metric: Metric, profile: Profile = "
 
 def epoch_pairs(
     records: Sequence[Summary], metric: Metric, profile: Profile = "paper"
-) -> dict[str, list[Pair]]:
+) -> dict[str, list[PairedDifference]]:
     """Every other number of full epochs minus two."""
-    two = key(2, "", profile)
-    others = {f"{e} instead of 2": key(e, "", profile) for e in TUNING_EPOCHS if e not in (0, 2)}
+    two = epochs_group(2, "", profile)
+    others = {f"{e} instead of 2": epochs_group(e, "", profile) for e in TUNING_EPOCHS if e not in (0, 2)}
     return {name: pairs(records, two, other, metric) for name, other in others.items()}
 
 
-def chance_pairs(records: Sequence[Summary], method: str, metric: Metric) -> dict[str, list[Pair]]:
+def chance_pairs(
+    records: Sequence[Summary], method: str, metric: Metric
+) -> dict[str, list[PairedDifference]]:
     """Another seed minus the first, of one method: what the rule for gains says where there is none."""
     runs = [r for r in select(records, method) if r.status == "finished"]
     return {
@@ -154,23 +156,23 @@ def chance_pairs(records: Sequence[Summary], method: str, metric: Metric) -> dic
     }
 
 
-def pairs_text(found: Mapping[str, Sequence[Pair]], metric: Metric) -> Text:
+def pairs_text(found: Mapping[str, Sequence[PairedDifference]], metric: Metric) -> Text:
     """Paired comparisons in words, an item each; those not run in one."""
     lines = [f"- {name}, {METRICS[metric]}: {_told(group)}" for name, group in found.items() if group]
     return Text("\n".join([*lines, *_missing(found, METRICS[metric])]))
 
 
-def _missing(found: Mapping[str, Sequence[Pair]], label: str) -> list[str]:
+def _missing(found: Mapping[str, Sequence[PairedDifference]], label: str) -> list[str]:
     names = [name for name, group in found.items() if not group]
     return [f"- {label}, **not run**: {', '.join(names)}."] if names else []
 
 
-def _told(found: Sequence[Pair]) -> str:
+def _told(found: Sequence[PairedDifference]) -> str:
     mean, names = found[-1], ", ".join(pair.category for pair in found[:-1])
     but = f" ({reservations(mean)})" if reservations(mean) else ""
     return (
         f"{signed(mean.difference)}, 95 % interval {interval(mean.low, mean.high)}, on {names}: "
-        f"**{mean.answer}**{but}."
+        f"**{mean.decision}**{but}."
     )
 
 
@@ -206,7 +208,7 @@ def without_largest_text(records: Iterable[Summary], results: Iterable[Found]) -
     for item in (item for item in results if len(item.pairs) > 2):
         largest = max(item.pairs[:-1], key=lambda pair: abs(pair.difference)).category
         rest = [r for r in everything if r.category != largest]
-        left = pairs(rest, *item.gain.keys("paper"), item.gain.metric)
+        left = pairs(rest, *item.gain.groups("paper"), item.gain.metric)
         printed = printed_mean(item.gain, [pair.category for pair in left[:-1]])
         told = "" if printed is None else f"the paper prints {signed(printed)} for the others; "
         lines.append(f"- {item.gain.name}, without {largest}, which moves the mean most: {told}{_told(left)}")
@@ -215,7 +217,7 @@ def without_largest_text(records: Iterable[Summary], results: Iterable[Found]) -
 
 def gain_differences(results: Iterable[Found]) -> Differences:
     """A claim's pairs by category and their mean; where none was run the printed gain stands alone."""
-    measured: dict[str, list[Pair]] = {}
+    measured: dict[str, list[PairedDifference]] = {}
     printed: dict[str, float | None] = {}
     for item in results:
         if not item.pairs:

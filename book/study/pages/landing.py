@@ -117,7 +117,7 @@ def _gain(item: Found) -> dict[str, object]:
     pair = item.pairs[-1]
     behind = f"{len(item.pairs) - 1} categories, {sum(len(p.seeds) for p in item.pairs[:-1])} pairs of runs"
     return line | {
-        "Verdict": _with_notes(pair.answer, reservations(pair)),
+        "Verdict": _with_notes(pair.decision, reservations(pair)),
         "Printed, same categories": signed(item.reported_here),
         "Reproduced": _with_notes(signed(pair.difference), interval(pair.low, pair.high), behind),
     }

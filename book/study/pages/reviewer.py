@@ -12,7 +12,7 @@ from stlib.records.reported import METHOD_NAMES
 from stlib.records.schema import Record, Run, Summary
 from study.analysis.claims import Found
 from study.analysis.comparison import METHODS, Row, comparable, comparison, rows_of, select
-from study.analysis.paired import Pair
+from study.analysis.paired import PairedDifference
 from study.analysis.precisions import couples, rounding
 from study.analysis.runs import good_and_defective
 from study.tables import Html, Text, interval, plain, signed, to_html
@@ -103,7 +103,7 @@ def precisions(records: Sequence[Summary]) -> Text:
     return Text(text + ("\n\n" + "\n".join(lines) if lines else "**not run**."))
 
 
-def _change(mean: Pair) -> str:
+def _change(mean: PairedDifference) -> str:
     return f"{signed(mean.difference)} ({interval(mean.low, mean.high)}), {mean.category}"
 
 

@@ -139,9 +139,9 @@ def test_the_ablation_shows_reported_and_reproduced(make_record):
 def test_epochs_of_the_study_exist_as_variants():
     for epochs in TUNING_EPOCHS:
         for rest in ("", *et_stpm.DATA, *et_stpm.RATES):
-            key = teacher_epochs.key(epochs, rest)
+            group = teacher_epochs.epochs_group(epochs, rest)
             if epochs or not rest:
-                METHODS["et_stpm"].recipe("paper", key.variant)
+                METHODS["et_stpm"].recipe("paper", group.variant)
 
 
 def test_scores_against_epochs_start_at_stpm(et_runs):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from study.analysis.paired import Key, pairs, pairs_html
+from study.analysis.paired import RunGroup, pairs, pairs_html
 
-FIRST, SECOND = Key("stpm"), Key("et_stpm")
+FIRST, SECOND = RunGroup("stpm"), RunGroup("et_stpm")
 
 
 def test_only_runs_with_the_same_category_seed_and_data_are_paired(make_record):
@@ -39,7 +39,7 @@ def test_shared_noise_of_the_test_images_cancels(make_record):
     runs = [make_record(value=0.7, spread=0.2), make_record(value=0.71, spread=0.2, method="et_stpm")]
     pair = pairs(runs, FIRST, SECOND, "pixel_auroc")[0]
     assert (pair.low, pair.high) == (pytest.approx(0.01), pytest.approx(0.01))
-    assert pair.answer == "higher on one seed"
+    assert pair.decision == "higher on one seed"
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_the_answer_follows_from_the_interval_and_needs_two_seeds(make_record, s
     runs = [make_record(seed=s, value=0.9, spread=0.0) for s in (0, 1)]
     runs += [make_record(seed=s, value=0.9 + shift, method="et_stpm", bootstrap=noise) for s in (0, 1)]
     pair = pairs(runs, FIRST, SECOND, "pixel_auroc")[0]
-    assert pair.answer == two
+    assert pair.decision == two
     assert pair.provisional
-    assert pairs(runs[::2], FIRST, SECOND, "pixel_auroc")[0].answer == one
+    assert pairs(runs[::2], FIRST, SECOND, "pixel_auroc")[0].decision == one
 
 
 def test_seeds_that_disagree_widen_the_interval(make_record):
@@ -81,7 +81,7 @@ def test_chance_in_the_training_is_rarely_called_a_gain(make_record, seeds):
             make_record(seed=s, value=0.8 + shift, spread=0.0, method="et_stpm")
             for s, shift in enumerate(shifts)
         ]
-        called += pairs(runs, FIRST, SECOND, "iap")[0].answer != "no difference to be seen"
+        called += pairs(runs, FIRST, SECOND, "iap")[0].decision != "no difference to be seen"
     assert called <= 12  # the plain bootstrap over seeds: half of them with two, a third with three
 
 

@@ -21,7 +21,7 @@ from study.analysis.comparison import comparable
 from study.analysis.paired import compare
 from study.tables import NOT_RUN, Html, Markup, Text, interval, plain, signed, to_html
 
-READ_AGAIN = {
+REEVALUATED = {
     "maps=sum": "sum of the levels",
     "maps=distances": "student's distances alone",
     "score=top100": "score: mean of the 100 largest",
@@ -33,7 +33,7 @@ READ_AGAIN = {
 }
 """Keys of `Record.sensitivity`, with the words shown to readers. 'test=' is no choice and not among them."""
 
-TRAINED_AGAIN = {"precision=": "training in the other precision"}
+RETRAINED = {"precision=": "training in the other precision"}
 """Beginnings of the variants that change one choice of the training, with the words for 'not run'."""
 
 GAINED: tuple[Metric, ...] = ("image_auroc", "pixel_auroc", "pixel_ap", "iap", "iap90")
@@ -79,7 +79,7 @@ def group(
     """The finished runs of a method under one profile, either those without labels or those with."""
     finished = [r for r in records if (r.method, r.profile, r.status) == (method, profile, "finished")]
     kept = [r for r in finished if r.labels()] if labelled else comparable(finished)
-    variants = [r for r in kept if r.variant.startswith(tuple(TRAINED_AGAIN))]
+    variants = [r for r in kept if r.variant.startswith(tuple(RETRAINED))]
     return Group(method, [r for r in kept if not r.variant], variants)
 
 
@@ -94,14 +94,14 @@ def effects(chosen: Group, metric: Metric) -> Effects:
     blind = "masks=" if metric.startswith("image") else "score="
     known = {key for run in chosen.runs for key in run.sensitivity} | {"checkpoint=oracle"}
     found = {
-        words: _read_again(chosen.runs, key, metric)
-        for key, words in READ_AGAIN.items()
+        words: _reevaluated(chosen.runs, key, metric)
+        for key, words in REEVALUATED.items()
         if key in known and not key.startswith(blind)
     }
-    return found | _seeds(chosen.runs, metric) | trained_again(chosen, metric)
+    return found | _seeds(chosen.runs, metric) | retrained(chosen, metric)
 
 
-def _read_again(runs: Sequence[Summary], key: str, metric: Metric) -> list[Effect]:
+def _reevaluated(runs: Sequence[Summary], key: str, metric: Metric) -> list[Effect]:
     """Means over seeds by category, and the mean over categories with their range."""
     changes: dict[str, list[float]] = {}
     for run in runs:
@@ -133,11 +133,11 @@ def _seeds(runs: Sequence[Summary], metric: Metric) -> Effects:
     return found or {"another seed": []}
 
 
-def trained_again(chosen: Group, metric: Metric) -> Effects:
+def retrained(chosen: Group, metric: Metric) -> Effects:
     """The study's own runs, each paired with the variant's run of the same category and seed."""
     own = {(run.category, run.seed): run for run in chosen.runs if run.bootstrap.get(metric)}
     found: Effects = {}
-    for prefix, words in TRAINED_AGAIN.items():
+    for prefix, words in RETRAINED.items():
         names = sorted({run.variant for run in chosen.variants if run.variant.startswith(prefix)})
         for name in names:
             others = [r for r in chosen.variants if r.variant == name and r.bootstrap.get(metric)]
@@ -185,7 +185,7 @@ def overview_html(chosen: Group, metrics: Sequence[Metric] = GAINED) -> Markup:
 def choices(columns: Iterable[Effects]) -> list[str]:
     """All choices in the order of `effects`; a metric leaves out what cannot move it."""
     known = dict.fromkeys(name for found in columns for name in found)
-    words = list(READ_AGAIN.values())
+    words = list(REEVALUATED.values())
     return sorted(known, key=lambda name: words.index(name) if name in words else len(words))
 
 
@@ -252,7 +252,7 @@ def readings(records: Iterable[Summary], metric: Metric) -> pd.DataFrame:
     rows = {
         f"{r.variant or 'as published'}, {r.category}, seed {r.seed}": {
             "as tested": r.metrics[metric],
-            **{READ_AGAIN.get(k, k): v[metric] for k, v in r.sensitivity.items() if k.startswith("maps=")},
+            **{REEVALUATED.get(k, k): v[metric] for k, v in r.sensitivity.items() if k.startswith("maps=")},
         }
         for r in records
         if metric in r.metrics

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stlib.bootstrap import replicates
 from stlib.data.mvtec import Category, with_mask_rule
-from stlib.data.splits import untouched
+from stlib.data.splits import unseen_indices
 from stlib.methods import Method
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.nn.maps import Maps
@@ -63,7 +63,7 @@ def _sensitivity(
     found = {name: measure(category, other) for name, other in detector.alternatives(maps).items()}
     for rule in ("any", "full"):
         found[f"masks={rule}"] = measure(category, maps, with_mask_rule(category, rule))
-    if half := untouched(category.layout):
+    if half := unseen_indices(category.layout):
         found["test=untouched"] = measure(_part(category, half), Maps(*(part[half] for part in maps)))
     tested, *others = detector.snapshots
     for other in others:

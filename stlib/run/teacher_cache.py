@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
 from stlib.data.mvtec import Layout, fingerprint, read_images, scan
-from stlib.data.splits import leaked, split_train
+from stlib.data.splits import seen_anomalies, split_train
 from stlib.files import file_lock, write_atomic
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.execution import Execution
@@ -163,7 +163,7 @@ def classifier_data(layouts: Sequence[Layout], tuning: Tuning) -> ClassifierData
     labels: list[list[int]] = [[], []]
     for label, layout in enumerate(layouts):
         learn, hold = split_train(len(layout.train), fraction=tuning.held_out, seed=tuning.seed)
-        extra = [item.image for item in leaked(layout, tuning.data)]
+        extra = [item.image for item in seen_anomalies(layout, tuning.data)]
         parts = ([*(layout.train[i] for i in learn), *extra], [layout.train[i] for i in hold])
         for place, part in enumerate(parts):
             paths[place] += part

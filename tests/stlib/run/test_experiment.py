@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from stlib.data.mvtec import DatasetError, load_category
-from stlib.data.splits import untouched
+from stlib.data.splits import unseen_indices
 from stlib.data.textures import load_textures
 from stlib.methods import METHODS, MethodEntry
 from stlib.methods.checkpoint import Checkpoint
@@ -143,7 +143,7 @@ def test_memory_of_earlier_work_is_not_a_runs():
 
 
 def test_test_images_that_a_leaking_teacher_may_see_are_left_out_of_untouched(result: RunResult):
-    left = untouched(result.category.layout)
+    left = unseen_indices(result.category.layout)
     assert len(left) == 3 + 2
     scores, labels = result.maps.image[left], result.category.labels[left]
     found = result.record.sensitivity["test=untouched"]

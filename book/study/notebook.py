@@ -43,7 +43,7 @@ def dataset(plan: Plan) -> Html:
     """How many images there are of each kind, and what is missing from the official dataset."""
     kinds = Counter(item.defect for item in plan.layout.test)
     counts = {"train/good": len(plan.layout.train)} | {f"test/{kind}": n for kind, n in sorted(kinds.items())}
-    gaps = "; ".join(plan.layout.gaps()) or "none"
+    gaps = "; ".join(plan.layout.missing_images()) or "none"
     return _pairs(counts | {"gaps": gaps}, f"Images of {plan.layout.category}, {plan.layout.dataset} dataset")
 
 

@@ -198,7 +198,7 @@ def _dataset(category: Category) -> Dataset:
         test_defect=len(category.test) - good,
         image_size=category.test.shape[-1],
         mask_rule="half",
-        gaps=category.layout.gaps(),
+        gaps=category.layout.missing_images(),
     )
 
 

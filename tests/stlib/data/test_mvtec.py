@@ -210,11 +210,14 @@ def test_an_image_of_sixteen_bits_is_refused_and_not_clipped_to_white(tmp_path: 
 
 def test_gaps_are_differences_from_the_official_counts(tmp_path: Path, make_category):
     make_category(tmp_path, "bottle", train=3, good=20, defects={"broken": 2}, size=16)
-    assert scan(tmp_path, "bottle").gaps() == ["train/good: 3 of 209 images", "test defects: 2 of 63 images"]
+    assert scan(tmp_path, "bottle").missing_images() == [
+        "train/good: 3 of 209 images",
+        "test defects: 2 of 63 images",
+    ]
 
 
 def test_a_category_of_another_dataset_has_no_gaps(root: Path):
-    assert scan(root, "plate").gaps() == []
+    assert scan(root, "plate").missing_images() == []
 
 
 def test_the_official_counts_add_up():

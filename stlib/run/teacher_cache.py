@@ -53,15 +53,15 @@ def tuned_teacher(
     """
     _, info = load_teacher(source)
     layouts = categories_of(root)
-    prints = {layout.category: fingerprint(layout) for layout in layouts}
-    name = _name(tuning, info, prints, execution)
+    fingerprints = {layout.category: fingerprint(layout) for layout in layouts}
+    name = _name(tuning, info, fingerprints, execution)
     folder = runs / "teachers" / profile / name
     with file_lock(folder / "lock", wait=True):  # many runs share one teacher: the first makes it
         record = _read(folder / "record.json")
-        if record and record.categories != prints:  # the key does not know their names
+        if record and record.categories != fingerprints:  # the key does not know their names
             raise ValueError(f"{folder} is of other categories, {', '.join(record.categories)}: delete it")
         if record is None or len(record.pyramids) <= epochs:
-            cache = TeacherCache(folder, name, profile, tuning, info, prints, execution)
+            cache = TeacherCache(folder, name, profile, tuning, info, fingerprints, execution)
             record = cache.fill(source, layouts, epochs)
     pyramid = ResNet18Pyramid()
     kept = folder / f"epoch-{epochs}.safetensors"
@@ -75,16 +75,16 @@ def tuned_teacher(
         name=name,
         epochs=epochs,
         data=tuning.data,
-        categories=list(prints),
+        categories=list(fingerprints),
         source_sha256=info.pyramid_sha256,
     )
     described = info.model_copy(update={"pyramid_sha256": found, "tuned": tuned})
     return pyramid.eval().requires_grad_(False), described, record
 
 
-def _name(tuning: Tuning, info: TeacherInfo, prints: dict[str, str], execution: Execution) -> str:
+def _name(tuning: Tuning, info: TeacherInfo, fingerprints: dict[str, str], execution: Execution) -> str:
     """Readable, and another one for anything that would give other weights."""
-    parts = [tuning.model_dump_json(), info.model_dump_json(), *sorted(prints.values())]
+    parts = [tuning.model_dump_json(), info.model_dump_json(), *sorted(fingerprints.values())]
     parts += [execution.precision, execution.device.type]
     key = hashlib.sha256("|".join(parts).encode()).hexdigest()[:8]
     return f"{tuning.data}-rate{tuning.full_rate:g}-s{tuning.seed}-{key}"
@@ -108,12 +108,12 @@ class TeacherCache:
         profile: Profile,
         tuning: Tuning,
         info: TeacherInfo,
-        prints: dict[str, str],
+        fingerprints: dict[str, str],
         execution: Execution,
     ) -> None:
         self.checkpoint = Checkpoint(folder / "state.ckpt", name)
         self.execution = replace(execution, checkpoint=self.checkpoint)
-        self.folder, self.tuning, self.source, self.prints = folder, tuning, info, prints
+        self.folder, self.tuning, self.source, self.fingerprints = folder, tuning, info, fingerprints
         self.name, self.profile = name, profile
         self.pyramids: list[str] = []
         self.record: TeacherRecord | None = None
@@ -148,7 +148,7 @@ class TeacherCache:
             tuning=self.tuning.model_dump(),
             precision=self.execution.precision,
             source=self.source,
-            categories=self.prints,
+            categories=self.fingerprints,
             images=len(data.labels),
             held_out=len(data.held_labels),
             curves={series: list(values) for series, values in curves.items()},

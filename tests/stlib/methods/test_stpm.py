@@ -17,7 +17,7 @@ from stlib.methods.execution import Execution
 from stlib.methods.stpm import PROFILES, STPM, Config
 from stlib.metrics import PixelRanking, image_metrics, label_regions
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, prepare
-from stlib.nn.losses import unit
+from stlib.nn.losses import l2_normalize
 from stlib.protocol import CATEGORIES, Precision
 from stlib.records.schema import History
 
@@ -199,9 +199,9 @@ def test_teacher_features_computed_once_equal_those_of_each_batch(
 ):
     method = STPM(SMALL, random_teacher, Execution(CPU))
     order = torch.tensor([7, 1, 9, 3, 0])
-    cached = [unit(level)[order] for level in method._teach(few)]
+    cached = [l2_normalize(level)[order] for level in method._teach(few)]
     with torch.no_grad():
-        fresh = [unit(level) for level in random_teacher(prepare(few[order]))]
+        fresh = [l2_normalize(level) for level in random_teacher(prepare(few[order]))]
     for a, b in zip(cached, fresh, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stlib.nn.losses import feature_distances, feature_pyramid_loss, l1_cosine_loss, unit
+from stlib.nn.losses import feature_distances, feature_pyramid_loss, l1_cosine_loss, l2_normalize
 
 
 def pyramid(seed: int, batch: int = 3) -> list[Tensor]:
@@ -14,7 +14,7 @@ def pyramid(seed: int, batch: int = 3) -> list[Tensor]:
 
 
 def loss(teacher: list[Tensor], student: list[Tensor]) -> float:
-    return feature_pyramid_loss([unit(level) for level in teacher], student).item()
+    return feature_pyramid_loss([l2_normalize(level) for level in teacher], student).item()
 
 
 def test_the_loss_is_twice_the_mean_cosine_distance_summed_over_levels():
@@ -54,7 +54,7 @@ def test_equal_features_cost_nothing_and_their_length_does_not_count():
 def test_distances_are_per_position():
     teacher, student = pyramid(0), pyramid(0)
     student[1][2, :, 3, 0] *= -1
-    distances = feature_distances([unit(level) for level in teacher], student)
+    distances = feature_distances([l2_normalize(level) for level in teacher], student)
     assert [tuple(d.shape) for d in distances] == [(3, 8, 8), (3, 4, 4), (3, 2, 2)]
     assert distances[1][2, 3, 0].item() == pytest.approx(4, rel=1e-5)
     assert sum(d.sum() for d in distances).item() == pytest.approx(4, rel=1e-4)
@@ -62,12 +62,12 @@ def test_distances_are_per_position():
 
 def test_features_in_bfloat16_are_normalised_in_float32():
     half = pyramid(0)[0].bfloat16()
-    assert unit(half).dtype == torch.float32
-    assert unit(half).norm(dim=1).allclose(torch.ones(()), atol=1e-6)
+    assert l2_normalize(half).dtype == torch.float32
+    assert l2_normalize(half).norm(dim=1).allclose(torch.ones(()), atol=1e-6)
 
 
 def test_a_zero_feature_vector_gives_no_nan_in_value_or_gradient():
-    teacher = [unit(level) for level in pyramid(0)]
+    teacher = [l2_normalize(level) for level in pyramid(0)]
     student = [torch.zeros_like(level, requires_grad=True) for level in teacher]
     value = feature_pyramid_loss(teacher, student)
     torch.autograd.backward(value)
@@ -91,15 +91,15 @@ def test_l1_and_cosine_by_hand():
 
 def test_l1_and_cosine_cost_nothing_for_equal_features_and_differ_from_stpms_loss():
     levels, other = pyramid(0), pyramid(1)
-    normalised = [unit(level) for level in levels]
+    normalised = [l2_normalize(level) for level in levels]
     assert l1_cosine_loss(normalised, [7 * level for level in levels]).item() == pytest.approx(0, abs=1e-6)
     halves = feature_pyramid_loss(normalised, other).item() / 2  # the cosine part alone
-    l1 = sum(float((t - unit(s)).abs().mean()) for t, s in zip(normalised, other, strict=True))
+    l1 = sum(float((t - l2_normalize(s)).abs().mean()) for t, s in zip(normalised, other, strict=True))
     assert l1_cosine_loss(normalised, other).item() == pytest.approx(halves + l1, rel=1e-5)
 
 
 def test_l1_and_cosine_have_a_gradient_without_nan_at_zero_features():
     student = torch.zeros(1, 4, 2, 2, requires_grad=True)
-    torch.autograd.backward(l1_cosine_loss([unit(torch.ones(1, 4, 2, 2))], [student]))
+    torch.autograd.backward(l1_cosine_loss([l2_normalize(torch.ones(1, 4, 2, 2))], [student]))
     assert student.grad is not None
     assert student.grad.isfinite().all()

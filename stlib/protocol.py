@@ -14,6 +14,9 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 """ImageNet normalisation of RGB values in [0, 1]."""
 
+LAYERS = ("layer1", "layer2", "layer3")
+"""The three levels of the feature pyramid, by ResNet-18's names."""
+
 
 @dataclass(frozen=True)
 class Counts:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from stlib.data.mvtec import Category, load_category
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher
-from stlib.protocol import CATEGORIES, METRICS
+from stlib.protocol import CATEGORIES, LAYERS, METRICS
 from stlib.records.schema import Dataset, History, ImageScore, Record, Runtime, TeacherInfo
 from stlib.records.teacher import TeacherRecord
 
@@ -175,11 +175,7 @@ def make_record():
 
 @pytest.fixture
 def teacher(make_record):
-    levels = [
-        f"{name}_{level}"
-        for name in ("weight_change", "feature_cosine")
-        for level in ("layer1", "layer2", "layer3")
-    ]
+    levels = [f"{name}_{level}" for name in ("weight_change", "feature_cosine") for level in LAYERS]
     series = {"train_loss": [1.0, 0.5], "accuracy": [0.8, 1.0]} | {name: [0.0, 0.1] for name in levels}
     record = make_record()
     return TeacherRecord(

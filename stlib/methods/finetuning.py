@@ -18,7 +18,7 @@ from torchvision.models import ResNet
 from stlib.methods.execution import Execution, generator
 from stlib.nn.backbone import ResNet18Pyramid, prepare
 from stlib.nn.classifier import feature_cosine, freeze_backbone, pyramid_of, unfreeze, weight_change
-from stlib.protocol import IMAGE_SIZE
+from stlib.protocol import IMAGE_SIZE, LAYERS
 
 
 class Tuning(BaseModel):
@@ -133,7 +133,7 @@ class FineTuning:
         teacher = pyramid_of(self.network).to(self.execution.device)
         original = self.original.to(self.execution.device)
         self.network.eval()
-        right, cosine, batches = 0, dict.fromkeys(("layer1", "layer2", "layer3"), 0.0), 0
+        right, cosine, batches = 0, dict.fromkeys(LAYERS, 0.0), 0
         held = zip(
             torch.split(self.data.held_images, self.tuning.batch_size),
             torch.split(self.data.held_labels, self.tuning.batch_size),

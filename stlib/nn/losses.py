@@ -15,7 +15,7 @@ def l2_normalize(features: Tensor) -> Tensor:
 def feature_distances(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Squared L2 distance of the normalised features per position and level: (B, H, W) each, in [0, 4].
 
-    `teacher` holds features already normalised by `l2_normalize` (they are computed once per image), `student` raw
+    `teacher` holds features that `l2_normalize` has seen already (once per image), `student` raw
     ones. For unit vectors this is 2 (1 - cosine); the STPM paper's eq. 1 halves it, its code does not.
     """
     return tuple((t - l2_normalize(s)).square().sum(1) for t, s in zip(teacher, student, strict=True))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from stlib.protocol import METRICS, TUNING_EPOCHS, Metric, Profile
+from stlib.protocol import LAYERS, METRICS, TUNING_EPOCHS, Metric, Profile
 from stlib.records.schema import Summary
 from stlib.records.teacher import TeacherRecord
 from study.analysis.comparison import select
@@ -146,7 +146,7 @@ def teachers_html(teachers: Sequence[TeacherRecord]) -> Markup:
             **{
                 f"{level}": f"{t.curves[f'weight_change_{level}'][epoch]:.3f}, "
                 f"{t.curves[f'feature_cosine_{level}'][epoch]:.3f}"
-                for level in ("layer1", "layer2", "layer3")
+                for level in LAYERS
             },
         }
         for t in teachers

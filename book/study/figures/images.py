@@ -16,11 +16,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stlib.files import write_atomic
-from stlib.protocol import Profile
+from stlib.protocol import LAYERS, Profile
 from stlib.records.reported import METHOD_NAMES
 from stlib.records.schema import Record, record_path
 from study.analysis.comparison import METHODS
-from study.figures.runs import LEVELS
 from study.figures.style import ORANGE, Values, canvas
 
 ALT = {
@@ -203,7 +202,7 @@ def feature_maps(
     for line, maps, name in zip(axes, (before, after), ("before", "after"), strict=True):
         line[0].imshow(image)
         line[0].set_ylabel(name)
-        for axis, values, level in zip(line[1:], maps, LEVELS, strict=True):
+        for axis, values, level in zip(line[1:], maps, LAYERS, strict=True):
             axis.imshow(values, cmap="magma", extent=(0, 1, 0, 1))
             if name == "before":
                 axis.set_title(level)

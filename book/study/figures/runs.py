@@ -10,13 +10,13 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from stlib.protocol import LAYERS
 from stlib.records.schema import History, Record
 from stlib.records.teacher import TeacherRecord
 from study.figures.style import BLUE, RED, Values, canvas
 
 PANELS = 3
 """Charts side by side."""
-LEVELS = ("layer1", "layer2", "layer3")
 STYLES = ("-", "--", ":")
 FPR_SHOWN = 0.3
 """Where the drawn ROC curves end: beyond it every pixel detector is of no use, and AUPRO stops there too."""
@@ -146,7 +146,7 @@ def teacher_curves(record: TeacherRecord) -> Figure:
     """Held-out accuracy, weight change and feature cosine after the head (0) and every full epoch."""
     figure, axes = canvas(1, 3, 2.8)
     for axis, name in zip(axes[0], ("accuracy", "weight_change", "feature_cosine"), strict=True):
-        series = [name] if name == "accuracy" else [f"{name}_{level}" for level in LEVELS]
+        series = [name] if name == "accuracy" else [f"{name}_{level}" for level in LAYERS]
         for one, style in zip(series, STYLES, strict=False):
             values = record.curves[one]
             axis.plot(range(len(values)), values, style, marker="o", label=one.rpartition("_")[2])

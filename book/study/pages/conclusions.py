@@ -15,7 +15,7 @@ from study.analysis.sensitivity import seed_couples
 from study.analysis.teacher_epochs import epochs_group, leaks
 from study.tables import NOT_RUN, Html, Text, interval, plain, score, signed, to_html
 
-LEVELS: tuple[Metric, ...] = ("image_auroc", "pixel_auroc", "pixel_ap", "iap")
+SCORES_COMPARED: tuple[Metric, ...] = ("image_auroc", "pixel_auroc", "pixel_ap", "iap")
 """In which a method's scores are held against printed ones."""
 
 Differences = tuple[dict[str, list[PairedDifference]], dict[str, float | None]]
@@ -30,7 +30,7 @@ def overview_html(records: Sequence[Summary], results: Sequence[Found]) -> Html:
     claims = {
         method: {f.gain.name: f.pairs for f in results if f.gain.second == method} for method in METHODS
     }
-    levels = {METRICS[m]: rows_of(comparison(records, "stpm", m))[-1] for m in LEVELS}
+    levels = {METRICS[m]: rows_of(comparison(records, "stpm", m))[-1] for m in SCORES_COMPARED}
     behind = {row.category.removeprefix("mean of ") for row in levels.values() if row.reproduced is not None}
     rows: list[dict[str, object]] = [
         {
@@ -85,8 +85,8 @@ def levels_text(records: Iterable[Summary], method: str) -> Text:
     """Does a method reach its printed scores? A list item per metric with runs, one for all others."""
     runs = [r for r in select(records, method) if r.status == "finished"]
     if runs:
-        return Text("\n".join(_level(runs, method, metric) for metric in LEVELS))
-    cells = [(metric, reported(method, metric)) for metric in LEVELS]
+        return Text("\n".join(_level(runs, method, metric) for metric in SCORES_COMPARED))
+    cells = [(metric, reported(method, metric)) for metric in SCORES_COMPARED]
     printed = [f"{METRICS[m]} ({score(cell.number)} in {cell.source})" for m, cell in cells if cell]
     return Text(f"- **{METHOD_NAMES[method]}, not run**: {', '.join(printed)}.")
 

@@ -15,7 +15,7 @@ from study.tables import NOT_RUN, Html, Text, interval, plain, score, signed, to
 
 PRECISION_NAMES: dict[Precision, str] = {"bf16": "bfloat16", "fp32": "float32"}
 
-LEVELS: tuple[tuple[str, Metric], ...] = (
+HEADLINE_SCORES: tuple[tuple[str, Metric], ...] = (
     ("stpm", "image_auroc"),
     ("stpm", "pixel_auroc"),
     ("et_stpm", "image_auroc"),
@@ -78,7 +78,7 @@ def typical(records: Iterable[Summary], method: str = "stpm") -> Text:
 
 def claims_html(records: Sequence[Summary], results: Sequence[Found]) -> Html:
     """Levels first, then the claims that one method beats another (`claims.found`)."""
-    rows = [_level(records, *level) for level in LEVELS] + [_gain(item) for item in results]
+    rows = [_level(records, *level) for level in HEADLINE_SCORES] + [_gain(item) for item in results]
     return to_html(plain(rows), "The papers' claims and what paired, recorded runs show")
 
 

@@ -10,7 +10,8 @@ from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.execution import Execution, Progress, no_progress
 from stlib.methods.finetuning import ClassifierData, FineTuning, Tuning
 from stlib.nn.backbone import ResNet18Pyramid, pyramid_hash
-from stlib.nn.classifier import LEVELS, load_classifier
+from stlib.nn.classifier import load_classifier
+from stlib.protocol import LAYERS
 
 SIDE = 32
 CPU = torch.device("cpu")
@@ -68,7 +69,7 @@ def test_the_heads_epoch_moves_neither_weights_nor_statistics_of_the_backbone(da
     work.run(0, kept)
     assert moved(before, work) == {"fc.weight", "fc.bias"}
     assert kept == {0: original}
-    for level in LEVELS:
+    for level in LAYERS:
         assert work.curves[f"weight_change_{level}"] == [0.0]
         assert work.curves[f"feature_cosine_{level}"] == [pytest.approx(1.0, abs=1e-5)]
 
@@ -80,7 +81,7 @@ def test_a_full_epoch_moves_every_weight_and_every_statistic(data: ClassifierDat
     assert moved(before, work) == set(before)
     assert list(kept) == [0, 1]
     assert kept[0] == pyramid_hash(work.original) != kept[1]
-    for level in LEVELS:
+    for level in LAYERS:
         assert work.curves[f"weight_change_{level}"][1] > 1e-4
         assert work.curves[f"feature_cosine_{level}"][1] < 1 - 1e-4
 
@@ -104,7 +105,7 @@ def unbroken(data: ClassifierData) -> tuple[FineTuning, Kept]:
 def test_the_curves_have_one_value_per_epoch_the_heads_first(unbroken: tuple[FineTuning, Kept]):
     work, _ = unbroken
     names = ["train_loss", "accuracy"]
-    names += [f"{kind}_{level}" for level in LEVELS for kind in ("weight_change", "feature_cosine")]
+    names += [f"{kind}_{level}" for level in LAYERS for kind in ("weight_change", "feature_cosine")]
     assert list(work.curves) == names
     assert {len(values) for values in work.curves.values()} == {3}
     assert work.curves["train_loss"][0] == pytest.approx(1.1, abs=0.6)  # mean per image; ln 3 at chance

@@ -10,7 +10,6 @@ from torchvision.models import resnet18
 
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
 from stlib.nn.classifier import (
-    LEVELS,
     feature_cosine,
     freeze_backbone,
     load_classifier,
@@ -18,6 +17,7 @@ from stlib.nn.classifier import (
     unfreeze,
     weight_change,
 )
+from stlib.protocol import LAYERS
 
 
 @pytest.mark.parametrize("source", ["demo", "random"])
@@ -88,7 +88,7 @@ def test_weight_change_ignores_batchnorm(random_teacher: ResNet18Pyramid):
     copy = with_scaled_convolutions(random_teacher, "none", 1.0)
     nn.init.constant_(copy.layer1[0].bn1.weight, 3.0)
     nn.init.constant_(copy.layer1[0].bn1.running_var, 3.0)
-    assert weight_change(random_teacher, copy) == dict.fromkeys(LEVELS, 0.0)
+    assert weight_change(random_teacher, copy) == dict.fromkeys(LAYERS, 0.0)
 
 
 class _Features(nn.Module):
@@ -114,7 +114,7 @@ def test_feature_cosine_by_hand():
 def test_the_same_network_has_feature_cosine_one(random_teacher: ResNet18Pyramid):
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     same = feature_cosine(random_teacher, random_teacher, images)
-    assert same == pytest.approx(dict.fromkeys(LEVELS, 1.0), abs=1e-5)
+    assert same == pytest.approx(dict.fromkeys(LAYERS, 1.0), abs=1e-5)
     scaled = with_scaled_convolutions(random_teacher, "layer2", 1.5)
     moved = feature_cosine(random_teacher, scaled, images)
     assert moved["layer1"] == pytest.approx(1.0, abs=1e-5)

@@ -34,7 +34,7 @@ def test_labelled_runs_alone_conclude_nothing(make_record):
 def test_every_question_has_an_answer(make_record):
     table = conclusions.overview_html([], claims.found([]))
     assert table.count(f"<td>{NOT_RUN}</td>") == 5
-    assert table.count("not run") == 5 + len(conclusions.LEVELS)
+    assert table.count("not run") == 5 + len(conclusions.SCORES_COMPARED)
     runs = [make_record(value=0.90, spread=0.0), make_record(value=0.91, spread=0.0, method="et_stpm")]
     table = conclusions.overview_html(runs, claims.found(runs))
     assert "ET-STPM over STPM, pixel AUROC: higher on one seed" in table

@@ -16,7 +16,7 @@ CLASSES = {
 }
 """Colours of the verdicts, in book/_static/custom.css; the others, which only describe, are grey."""
 
-Row = Mapping[Hashable, object]
+Cells = Mapping[Hashable, object]
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[Hashable, object]]:
@@ -27,11 +27,11 @@ def _name(method: object) -> str:
     return "no module" if method == "none" else METHOD_NAMES.get(str(method), str(method))
 
 
-def _metric(row: Row) -> str:
+def _metric(row: Cells) -> str:
     return REPORTED_METRICS[str(row["metric"])]
 
 
-def _number(row: Row, key: str) -> float:
+def _number(row: Cells, key: str) -> float:
     value = row[key]
     assert isinstance(value, float)
     return value
@@ -42,7 +42,7 @@ def _badge(verdict: object) -> Html:
     return Html(f'<span class="{css}">{escape(str(verdict))}</span>')
 
 
-def _claim(row: Row) -> Html:
+def _statement(row: Cells) -> Html:
     """The quote, where it stands, and what must be known about reading it."""
     note = f"; {row['note']}" if row["note"] else ""
     told = escape(f"{row['source']}{note}")
@@ -51,7 +51,7 @@ def _claim(row: Row) -> Html:
     )
 
 
-def _average(row: Row) -> str:
+def _average(row: Cells) -> str:
     mean, _, part = str(row["average"]).partition("_")
     return f"{_name(row['method'])}, {_metric(row)}, {mean}" + (f" of {part}s" if part else "")
 
@@ -114,7 +114,7 @@ def gains_html(gains: pd.DataFrame) -> Html:
     """Every stated gain, against each work that prints the baseline."""
     rows: list[dict[str, object]] = [
         {
-            "Statement": _claim(row),
+            "Statement": _statement(row),
             "Metric": _metric(row),
             "Gain of": f"{_name(row['method'])} over {_name(row['baseline'])}",
             "Stated": f"{row['stated']} {row['unit']}" if row["stated"] else "no number",
@@ -128,7 +128,7 @@ def gains_html(gains: pd.DataFrame) -> Html:
     return to_html(plain(rows), text)
 
 
-def _of_rows(row: Row) -> str | None:
+def _of_rows(row: Cells) -> str | None:
     if row["gain_of_rows"] is None:
         return None
     return f"{_number(row, 'gain_of_rows'):+.4f}" + (
@@ -156,7 +156,7 @@ def rankings_html(rankings: pd.DataFrame) -> Html:
     """Claims of a place, with the place found in the paper's table."""
     rows: list[dict[str, object]] = [
         {
-            "Statement": _claim(row),
+            "Statement": _statement(row),
             "Metric": _metric(row),
             "Method": _name(row["method"]),
             "Claimed": f"{row['unit']}: {row['stated']}",
@@ -234,25 +234,25 @@ def works_html(printed: pd.DataFrame, method: str, metric: str) -> Html:
     return to_html(printed.astype(object).rename_axis("Category").reset_index(), names)
 
 
-def abstracts_html(claims: pd.DataFrame) -> Html:
+def abstracts_html(statements: pd.DataFrame) -> Html:
     """What each abstract claims, beside what the tables say."""
     rows: list[dict[str, object]] = [
         {
-            "Statement": _claim(row),
+            "Statement": _statement(row),
             "Read as": f"{row['kind']} of {_name(row['method'])}",
             "Metric": _metric(row),
             "Found": row["found"],
             "Verdict": _badge(row["verdict"]),
         }
-        for row in _rows(claims)
+        for row in _rows(statements)
     ]
     return to_html(plain(rows), "Statements of the abstracts, against the tables of the same paper")
 
 
-def abstracts_text(claims: pd.DataFrame) -> Text:
+def abstracts_text(statements: pd.DataFrame) -> Text:
     """The verdicts, counted per paper."""
     parts = []
-    for paper, group in claims.groupby("paper", sort=False):
+    for paper, group in statements.groupby("paper", sort=False):
         counts = ", ".join(f"{n} {_badge(verdict)}" for verdict, n in group["verdict"].value_counts().items())
         parts.append(f"- {_name(paper)}: {counts}")
     return Text("Statements of each abstract, counted by verdict:\n\n" + "\n".join(parts))

@@ -104,7 +104,7 @@ def read_grid(name: str = "paper", file: Path = GRIDS) -> Grid:
         raise ValueError(f"grid '{name}' in {file}: {error}") from error
 
 
-def select(
+def select_cells(
     cells: Iterable[Cell],
     methods: Collection[str] = (),
     categories: Collection[str] = (),

@@ -11,7 +11,7 @@ from stlib.protocol import CATEGORIES, TEXTURES
 from stlib.records.reported import load_reported
 from study import figures
 from study.analysis import paper_statements, paper_tables
-from study.analysis.paper_statements import Claim, load_claims
+from study.analysis.paper_statements import Statement, load_statements
 from study.pages import audit
 
 
@@ -58,7 +58,7 @@ def frame():
 
 @pytest.fixture(scope="module")
 def stated():
-    return load_claims()
+    return load_statements()
 
 
 # Exact mean: 80 + 1.0 * k / 15 percent, for k rows of 81.0.
@@ -215,7 +215,7 @@ MEANS = pd.concat(
 )
 def test_a_gain_is_compared_with_every_work_that_prints_the_baseline(stated, verdicts):
     for baseline in ("draem", "best"):
-        found = paper_statements.gains(MEANS, [Claim(**GAIN | {"stated": stated, "baseline": baseline})])
+        found = paper_statements.gains(MEANS, [Statement(**GAIN | {"stated": stated, "baseline": baseline})])
         assert list(found["verdict"]) == verdicts
         assert list(found["baseline"]) == ["draem"] * 2
         assert list(found["gain"]) == pytest.approx([0.041, 0.023])
@@ -225,15 +225,15 @@ def test_a_gain_is_compared_with_every_work_that_prints_the_baseline(stated, ver
 def test_a_gain_of_rows_does_not_trust_the_printed_means():
     own = printed(row_of({}, "80.0"), method="pfadseg")
     base = printed(row_of(dict.fromkeys(TEXTURES, "79.0"), "75.9"), method="draem")  # the rows give 79.67
-    (found,) = paper_statements.gains(pd.concat([own, base]), [Claim(**GAIN)]).to_dict("records")
+    (found,) = paper_statements.gains(pd.concat([own, base]), [Statement(**GAIN)]).to_dict("records")
     assert found["verdict"] == "supported"
     assert found["gain_of_rows"] == pytest.approx(0.005 / 1.5)
     assert found["of_rows"] == "differs by +0.0377"
 
 
 def test_a_gain_without_a_printed_mean_is_refused():
-    with pytest.raises(ValueError, match="no mean is printed for the claim 'better by'"):
-        paper_statements.gains(MEANS, [Claim(**GAIN | {"baseline": "dsr"})])
+    with pytest.raises(ValueError, match="no mean is printed for the statement 'better by'"):
+        paper_statements.gains(MEANS, [Statement(**GAIN | {"baseline": "dsr"})])
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_a_gain_without_a_printed_mean_is_refused():
     ],
 )
 def test_a_place_is_looked_up_in_the_papers_own_table(changed, found, verdict):
-    ranking = paper_statements.rankings(MEANS, [Claim(**RANK | changed)]).iloc[0]
+    ranking = paper_statements.rankings(MEANS, [Statement(**RANK | changed)]).iloc[0]
     assert (ranking["found"], ranking["verdict"]) == (found, verdict)
 
 
@@ -259,10 +259,10 @@ def test_equal_means_share_a_place_and_other_works_are_named():
             printed({"mean": "0.9"}, paper="destseg", method="destseg", table="abstract", unit="fraction"),
         ]
     )
-    (found,) = paper_statements.rankings(rows, [Claim(**RANK)]).to_dict("records")
+    (found,) = paper_statements.rankings(rows, [Statement(**RANK)]).to_dict("records")
     assert (found["found"], found["verdict"]) == ("1 of 2, level with draem", "shared")
     assert found["elsewhere"] == "DeSTSeg 0.9 (DeSTSeg, abstract)"
-    assert paper_statements.rankings(rows[:2], [Claim(**RANK)])["elsewhere"].item() == ""
+    assert paper_statements.rankings(rows[:2], [Statement(**RANK)])["elsewhere"].item() == ""
 
 
 @pytest.mark.parametrize(("wins", "verdict"), [(8, "supported"), (7, "not supported")])
@@ -273,16 +273,16 @@ def test_most_categories_are_more_than_half(wins, verdict):
         printed(row_of({}, "80.0")),
     ]
     rows[1]["value"] = "85.0"
-    claim = Claim(**RANK | {"unit": "rank in most categories"})
-    found = paper_statements.rankings(pd.concat(rows), [claim]).iloc[0]
+    statement = Statement(**RANK | {"unit": "rank in most categories"})
+    found = paper_statements.rankings(pd.concat(rows), [statement]).iloc[0]
     assert (found["found"], found["verdict"]) == (f"{wins} of 15 categories, first in {wins}", verdict)
 
 
 def test_a_level_needs_a_table():
-    levels = paper_statements.levels(MEANS, [Claim(**LEVEL), Claim(**LEVEL | {"stated": "78.8"})])
+    levels = paper_statements.levels(MEANS, [Statement(**LEVEL), Statement(**LEVEL | {"stated": "78.8"})])
     assert list(levels["verdict"]) == ["supported", "not supported"]
     prose = paper_statements.levels(
-        printed({"mean": "78.7"}, method="pfadseg", table="abstract"), [Claim(**LEVEL)]
+        printed({"mean": "78.7"}, method="pfadseg", table="abstract"), [Statement(**LEVEL)]
     )
     assert list(prose["verdict"]) == ["cannot be checked"]
 
@@ -292,12 +292,12 @@ def test_the_claims_agree_with_the_reported_numbers(frame, stated):
     prose = frame[frame["table"].isin(paper_tables.PROSE)].set_index(
         ["paper", "source", "method", "metric", "variant"]
     )
-    for claim in stated:
-        variant = "gain over STPM" if claim.kind == "gain" and claim.stated else ""
-        key = (claim.paper, claim.source, claim.method, claim.metric, variant)
-        if claim.kind != "ranking" and claim.stated:
-            assert claim.stated == prose.loc[key, "value"], claim
-    assert len(paper_statements.gains(frame, stated)) > sum(claim.kind == "gain" for claim in stated)
+    for statement in stated:
+        variant = "gain over STPM" if statement.kind == "gain" and statement.stated else ""
+        key = (statement.paper, statement.source, statement.method, statement.metric, variant)
+        if statement.kind != "ranking" and statement.stated:
+            assert statement.stated == prose.loc[key, "value"], statement
+    assert len(paper_statements.gains(frame, stated)) > sum(statement.kind == "gain" for statement in stated)
 
 
 def test_claims_are_parsed(stated):
@@ -327,7 +327,7 @@ def write(folder, *rows, columns=tuple(GAIN)):
 
 
 def test_good_claims_are_read(tmp_path):
-    assert len(load_claims(write(tmp_path, GAIN, RANK, LEVEL, GAIN | {"stated": ""}))) == 4
+    assert len(load_statements(write(tmp_path, GAIN, RANK, LEVEL, GAIN | {"stated": ""}))) == 4
 
 
 @pytest.mark.parametrize(
@@ -351,14 +351,14 @@ def test_good_claims_are_read(tmp_path):
 def test_a_broken_claim_names_file_and_line(tmp_path, broken, problem):
     path = write(tmp_path, GAIN, GAIN | broken)
     with pytest.raises(ValueError, match=problem) as error:
-        load_claims(path)
+        load_statements(path)
     assert str(error.value).startswith(f"{path}, line 3: ")
 
 
 def test_other_columns_are_refused(tmp_path):
     path = write(tmp_path, columns=tuple(reversed(GAIN)))
     with pytest.raises(ValueError, match="the columns must be paper, source") as error:
-        load_claims(path)
+        load_statements(path)
     assert str(error.value).startswith(f"{path}, line 1: ")
 
 
@@ -403,6 +403,6 @@ def test_the_page_runs_and_names_what_it_found():
 def test_a_sentence_for_nothing_found(frame):
     good = paper_tables.means(printed(row_of({}, "80.0")))
     assert "Not explained" not in audit.means_text(good)
-    assert audit.gains_text(paper_statements.gains(MEANS, [Claim(**GAIN)])).count("\n- ") == 1
-    same = paper_statements.gains(MEANS[:3], [Claim(**GAIN)])
+    assert audit.gains_text(paper_statements.gains(MEANS, [Statement(**GAIN)])).count("\n- ") == 1
+    same = paper_statements.gains(MEANS[:3], [Statement(**GAIN)])
     assert audit.gains_text(same) == "No gain depends on whose number of the baseline is taken."

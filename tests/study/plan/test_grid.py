@@ -8,7 +8,7 @@ from stlib.methods import METHODS
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, SEEDS_FOR_A_VERDICT, TUNING_EPOCHS
 from stlib.records.store import write_record
 from study.analysis.ablation import CHOICES
-from study.plan.grid import Cell, read_grid, select, state, teachers, tuned_variant
+from study.plan.grid import Cell, read_grid, select_cells, state, teachers, tuned_variant
 
 GRID = """
 [small]
@@ -54,8 +54,8 @@ def test_a_grid_is_the_product_of_its_blocks_best_first(file: Path):
 
 def test_a_selection_names_methods_categories_and_seeds(file: Path):
     cells = read_grid("small", file).cells()
-    assert select(cells) == cells
-    assert [c.path.name for c in select(cells, ["stpm"], ["grass"], [2])] == ["grass-s2.json"]
+    assert select_cells(cells) == cells
+    assert [c.path.name for c in select_cells(cells, ["stpm"], ["grass"], [2])] == ["grass-s2.json"]
 
 
 @pytest.mark.parametrize(

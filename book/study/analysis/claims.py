@@ -16,8 +16,8 @@ from study.tables import NOT_RUN, Html, Markup, Text, interval, plain, signed, t
 
 
 @dataclass(frozen=True)
-class Gain:
-    """A claim: `second` scores higher than `first`."""
+class Claim:
+    """One method beats another: `second` scores higher than `first`."""
 
     paper: str
     """Which paper prints both sides."""
@@ -47,33 +47,33 @@ class Gain:
         return first, RunGroup(self.second, "", profile)
 
 
-GAINS = (
-    Gain("et_stpm", "stpm", "et_stpm", "image_auroc"),
-    Gain("et_stpm", "stpm", "et_stpm", "pixel_auroc"),
-    Gain("pfadseg", "destseg", "pfadseg", "image_auroc", "none"),
-    Gain("pfadseg", "destseg", "pfadseg", "pixel_ap", "none"),
-    Gain("pfadseg", "destseg", "pfadseg", "iap", "none"),
-    Gain("pfadseg", "destseg", "pfadseg", "iap90", "none"),
-    Gain("pfadseg", "stpm", "pfadseg", "pixel_ap"),
-    Gain("pfadseg", "stpm", "pfadseg", "iap"),
+CLAIMS = (
+    Claim("et_stpm", "stpm", "et_stpm", "image_auroc"),
+    Claim("et_stpm", "stpm", "et_stpm", "pixel_auroc"),
+    Claim("pfadseg", "destseg", "pfadseg", "image_auroc", "none"),
+    Claim("pfadseg", "destseg", "pfadseg", "pixel_ap", "none"),
+    Claim("pfadseg", "destseg", "pfadseg", "iap", "none"),
+    Claim("pfadseg", "destseg", "pfadseg", "iap90", "none"),
+    Claim("pfadseg", "stpm", "pfadseg", "pixel_ap"),
+    Claim("pfadseg", "stpm", "pfadseg", "iap"),
 )
 """PFADSeg's baseline is row 1 of its ablation: DeSTSeg's networks under PFADSeg's schedule."""
 
-ROWS = (*METHODS, *sorted({f"{gain.second}-{gain.baseline}" for gain in GAINS if gain.baseline}))
+CLAIM_ROWS = (*METHODS, *sorted({f"{claim.second}-{claim.baseline}" for claim in CLAIMS if claim.baseline}))
 """Behind claims and methods, for `load_summaries`: every method as published, and the baselines."""
 
 
 def claimed(metric: Metric) -> dict[str, float]:
     """Every claim about `metric` ('ET-STPM over STPM') with the difference of the printed means."""
-    printed = {gain.sides: printed_gain(gain, "mean") for gain in GAINS if gain.metric == metric}
+    printed = {claim.sides: printed_gain(claim, "mean") for claim in CLAIMS if claim.metric == metric}
     return {sides: value for sides, value in printed.items() if value is not None}
 
 
 @dataclass(frozen=True)
-class Found:
+class ClaimResult:
     """A claim with both sides of it."""
 
-    gain: Gain
+    claim: Claim
     reported_all: float | None
     """Difference of the printed means over 15 categories."""
     reported_here: float | None
@@ -82,44 +82,44 @@ class Found:
     """One per category and the mean; empty when no pair was run."""
 
 
-def found(records: Iterable[Summary], profile: Profile = "paper") -> list[Found]:
-    """Every claim of `GAINS` with the runs that bear on it."""
+def claim_results(records: Iterable[Summary], profile: Profile = "paper") -> list[ClaimResult]:
+    """Every claim of `CLAIMS` with the runs that bear on it."""
     everything = list(records)
     results = []
-    for gain in GAINS:
-        group = pairs(everything, *gain.groups(profile), gain.metric)
-        shown = printed_mean(gain, [pair.category for pair in group[:-1]])
-        results.append(Found(gain, printed_gain(gain, "mean"), shown, group))
+    for claim in CLAIMS:
+        group = pairs(everything, *claim.groups(profile), claim.metric)
+        shown = printed_mean(claim, [pair.category for pair in group[:-1]])
+        results.append(ClaimResult(claim, printed_gain(claim, "mean"), shown, group))
     return results
 
 
-def printed_mean(gain: Gain, categories: Iterable[str]) -> float | None:
+def printed_mean(claim: Claim, categories: Iterable[str]) -> float | None:
     """Mean of the claimed differences over `categories`; None unless all of them are printed."""
-    here = [printed_gain(gain, name) for name in categories if name in CATEGORIES]
+    here = [printed_gain(claim, name) for name in categories if name in CATEGORIES]
     known = [value for value in here if value is not None]
     return fmean(known) if known and len(known) == len(here) else None
 
 
-def printed_gain(gain: Gain, category: str) -> float | None:
+def printed_gain(claim: Claim, category: str) -> float | None:
     """The claimed difference in one category (or 'mean'), both sides from the claiming paper."""
-    paper = gain.paper
-    second = reported(gain.second, gain.metric, category, paper=paper)
-    first = reported(gain.first, gain.metric, category, paper=paper)
-    if first is None and gain.baseline:  # printed as a row of the ablation only
-        first = reported(gain.second, gain.metric, category, paper=paper, variant=gain.baseline)
+    paper = claim.paper
+    second = reported(claim.second, claim.metric, category, paper=paper)
+    first = reported(claim.first, claim.metric, category, paper=paper)
+    if first is None and claim.baseline:  # printed as a row of the ablation only
+        first = reported(claim.second, claim.metric, category, paper=paper, variant=claim.baseline)
     return second.number - first.number if first and second else None
 
 
-def printed_wins_html(claims: Iterable[Gain]) -> Html:
+def printed_wins_html(claims: Iterable[Claim]) -> Html:
     """In how many categories a paper's own rows show the claimed order; claims without rows are left out."""
     rows: list[dict[str, object]] = []
-    for gain in claims:
-        found = [printed_gain(gain, category) for category in CATEGORIES]
+    for claim in claims:
+        found = [printed_gain(claim, category) for category in CATEGORIES]
         differences = [round(value, 6) for value in found if value is not None]  # 0.8 - 0.7 is not 0.1
         if differences:
             rows.append(
                 {
-                    "Claim": gain.name,
+                    "Claim": claim.name,
                     "Higher in": sum(d > 0 for d in differences),
                     "Equal in": differences.count(0),
                     "Lower in": sum(d < 0 for d in differences),
@@ -134,12 +134,12 @@ def printed_wins_html(claims: Iterable[Gain]) -> Html:
     return to_html(plain(rows), caption)
 
 
-def gains_html(results: Sequence[Found], caption: str) -> Html:
+def claims_html(results: Sequence[ClaimResult], caption: str) -> Html:
     """Claim, reported gain, reproduced gain with interval, answer."""
     rows: list[dict[str, object]] = []
     for item in results:
         row: dict[str, object] = {
-            "Claim": item.gain.name,
+            "Claim": item.claim.name,
             "Reported, 15 categories": signed(item.reported_all),
             "Reported, these categories": signed(item.reported_here),
         }
@@ -166,14 +166,14 @@ def reservations(pair: PairedDifference) -> str:
     return "; ".join(few + ["not the paper's setting"] * bool(pair.labels))
 
 
-def sentences(results: Sequence[Found]) -> Markup:
+def sentences(results: Sequence[ClaimResult]) -> Markup:
     """The same in plain language, one list item per claim; those without a run share one."""
     lines = [f"- {_sentence(item)}" for item in results if item.pairs]
-    missing = [f"{f.gain.name} ({signed(f.reported_all)} printed)" for f in results if not f.pairs]
+    missing = [f"{f.claim.name} ({signed(f.reported_all)} printed)" for f in results if not f.pairs]
     return Text("\n".join(lines + ([f"- **Not run**: {', '.join(missing)}."] if missing else [])))
 
 
-def _sentence(item: Found) -> str:
+def _sentence(item: ClaimResult) -> str:
     told = f"the paper prints {signed(item.reported_all)}"
     pair = item.pairs[-1]
     where = ", ".join(p.category for p in item.pairs[:-1])
@@ -185,12 +185,12 @@ def _sentence(item: Found) -> str:
         few = f" {alone} of {len(item.pairs) - 1} categories have one seed, without chance in the training."
     labels = f" Not the paper's setting: {'; '.join(pair.labels)}." if pair.labels else ""
     return (
-        f"**{item.gain.name}**: {told}. Measured on {where}: {signed(pair.difference)}, "
+        f"**{item.claim.name}**: {told}. Measured on {where}: {signed(pair.difference)}, "
         f"95 % interval {interval(pair.low, pair.high)}: **{pair.decision}**.{few}{labels}"
     )
 
 
-def open_questions(results: Sequence[Found]) -> Markup:
+def open_questions(results: Sequence[ClaimResult]) -> Markup:
     """Per claim with runs what is missing before a verdict: seeds, categories, or the paper's own setting."""
     lines = []
     for item in (item for item in results if item.pairs):
@@ -198,6 +198,6 @@ def open_questions(results: Sequence[Found]) -> Markup:
         lacking = [f"{len(CATEGORIES) - len(item.pairs) + 1} of {len(CATEGORIES)} categories"]
         if pair.provisional:
             lacking.append(f"{SEEDS_FOR_A_VERDICT - len(pair.seeds)} more seed(s)")
-        text = f"- {item.gain.name}: {' and '.join(lacking)} are missing"
+        text = f"- {item.claim.name}: {' and '.join(lacking)} are missing"
         lines.append(text + (f"; {'; '.join(pair.labels)}." if pair.labels else "."))
     return Text("\n".join(lines or ["- No pair of runs."]))

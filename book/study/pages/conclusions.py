@@ -8,7 +8,7 @@ from stlib.records.reported import METHOD_NAMES, reported
 from stlib.records.schema import Summary
 from stlib.records.teacher import TeacherRecord
 from study.analysis.ablation import STEPS, steps
-from study.analysis.claims import Found, printed_gain, printed_mean, reservations
+from study.analysis.claims import ClaimResult, printed_gain, printed_mean, reservations
 from study.analysis.comparison import METHODS, Row, comparison, rows_of, select
 from study.analysis.paired import PairedDifference, compare, pairs
 from study.analysis.sensitivity import seed_couples
@@ -22,13 +22,13 @@ Differences = tuple[dict[str, list[PairedDifference]], dict[str, float | None]]
 """Measured and printed differences by name, as `figures.forest` draws them."""
 
 
-def overview_html(records: Sequence[Summary], results: Sequence[Found]) -> Html:
+def overview_html(records: Sequence[Summary], results: Sequence[ClaimResult]) -> Html:
     """Every question of the chapter with its answer and what that rests on."""
     metrics: tuple[Metric, ...] = ("image_auroc", "pixel_auroc")
     epochs = {f"{name}, {METRICS[m]}": g for m in metrics for name, g in epoch_pairs(records, m).items()}
     leaking = {f"{name}, {METRICS[m]}": g for m in metrics for name, g in leaks(records, m).items()}
     claims = {
-        method: {f.gain.name: f.pairs for f in results if f.gain.second == method} for method in METHODS
+        method: {f.claim.name: f.pairs for f in results if f.claim.second == method} for method in METHODS
     }
     levels = {METRICS[m]: rows_of(comparison(records, "stpm", m))[-1] for m in SCORES_COMPARED}
     behind = {row.category.removeprefix("mean of ") for row in levels.values() if row.reproduced is not None}
@@ -201,31 +201,33 @@ def module_differences(records: Sequence[Summary], metric: Metric) -> Difference
     return found, printed
 
 
-def without_largest_text(records: Iterable[Summary], results: Iterable[Found]) -> Text:
+def without_largest_text(records: Iterable[Summary], results: Iterable[ClaimResult]) -> Text:
     """Does one category carry a claim? The mean without the one that differs most; an item per claim."""
     everything = list(records)
     lines = []
     for item in (item for item in results if len(item.pairs) > 2):
         largest = max(item.pairs[:-1], key=lambda pair: abs(pair.difference)).category
         rest = [r for r in everything if r.category != largest]
-        left = pairs(rest, *item.gain.groups("paper"), item.gain.metric)
-        printed = printed_mean(item.gain, [pair.category for pair in left[:-1]])
+        left = pairs(rest, *item.claim.groups("paper"), item.claim.metric)
+        printed = printed_mean(item.claim, [pair.category for pair in left[:-1]])
         told = "" if printed is None else f"the paper prints {signed(printed)} for the others; "
-        lines.append(f"- {item.gain.name}, without {largest}, which moves the mean most: {told}{_told(left)}")
+        lines.append(
+            f"- {item.claim.name}, without {largest}, which moves the mean most: {told}{_told(left)}"
+        )
     return Text("\n".join(lines))
 
 
-def gain_differences(results: Iterable[Found]) -> Differences:
+def gain_differences(results: Iterable[ClaimResult]) -> Differences:
     """A claim's pairs by category and their mean; where none was run the printed gain stands alone."""
     measured: dict[str, list[PairedDifference]] = {}
     printed: dict[str, float | None] = {}
     for item in results:
         if not item.pairs:
-            measured[item.gain.name], printed[item.gain.name] = [], item.reported_all
+            measured[item.claim.name], printed[item.claim.name] = [], item.reported_all
         # with one category the mean repeats it
         for pair in item.pairs if len(item.pairs) > 2 else item.pairs[:1]:
-            name = f"{pair.category}, {METRICS[item.gain.metric]}"
+            name = f"{pair.category}, {METRICS[item.claim.metric]}"
             measured[name] = [pair]
             known = pair.category in CATEGORIES
-            printed[name] = printed_gain(item.gain, pair.category) if known else item.reported_here
+            printed[name] = printed_gain(item.claim, pair.category) if known else item.reported_here
     return measured, printed

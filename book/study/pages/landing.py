@@ -8,7 +8,7 @@ from statistics import fmean
 from stlib.protocol import CATEGORIES, METRICS, Metric, Precision
 from stlib.records.reported import METHOD_NAMES, reported
 from stlib.records.schema import Summary
-from study.analysis.claims import Found, reservations
+from study.analysis.claims import ClaimResult, reservations
 from study.analysis.comparison import METHODS, comparable, comparison, rows_of, select
 from study.pages.results import verdict_html
 from study.tables import NOT_RUN, Html, Text, interval, plain, score, signed, to_html
@@ -76,8 +76,8 @@ def typical(records: Iterable[Summary], method: str = "stpm") -> Text:
     )
 
 
-def claims_html(records: Sequence[Summary], results: Sequence[Found]) -> Html:
-    """Levels first, then the claims that one method beats another (`claims.found`)."""
+def headlines_html(records: Sequence[Summary], results: Sequence[ClaimResult]) -> Html:
+    """Levels first, then the claims that one method beats another (`claims.claim_results`)."""
     rows = [_level(records, *level) for level in HEADLINE_SCORES] + [_gain(item) for item in results]
     return to_html(plain(rows), "The papers' claims and what paired, recorded runs show")
 
@@ -105,10 +105,10 @@ def _level(records: Sequence[Summary], method: str, metric: Metric) -> dict[str,
     }
 
 
-def _gain(item: Found) -> dict[str, object]:
+def _gain(item: ClaimResult) -> dict[str, object]:
     """One method beats another."""
     line: dict[str, object] = {
-        "Claim": item.gain.name,
+        "Claim": item.claim.name,
         "Verdict": NOT_RUN,
         "Printed": signed(item.reported_all),
     }

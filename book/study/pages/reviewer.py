@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from stlib.protocol import CATEGORIES, METRICS, PROFILES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
 from stlib.records.reported import METHOD_NAMES
 from stlib.records.schema import Record, Run, Summary
-from study.analysis.claims import Found
+from study.analysis.claims import ClaimResult
 from study.analysis.comparison import METHODS, Row, comparable, comparison, rows_of, select
 from study.analysis.paired import PairedDifference
 from study.analysis.precisions import couples, rounding
@@ -166,7 +166,7 @@ def counted_again(records: Iterable[Record]) -> Text:
     )
 
 
-def rules(verdicts: Sequence[tuple[Metric, Row]], found: Sequence[Found]) -> Text:
+def rules(verdicts: Sequence[tuple[Metric, Row]], found: Sequence[ClaimResult]) -> Text:
     """How many verdicts and claims there are to be wrong about, and on how little they rest."""
     few = sum(row.provisional for _, row in verdicts)
     means = [item.pairs[-1] for item in found if item.pairs]

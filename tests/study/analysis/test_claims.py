@@ -30,15 +30,15 @@ def et_runs(make_record):
 
 
 def test_a_claim_stands_beside_the_printed_gain_of_the_same_categories(et_runs):
-    claim = next(f for f in claims.found(et_runs) if f.gain.name == "ET-STPM over STPM, pixel AUROC")
-    assert claim.reported_all == pytest.approx(0.977 - 0.970)
-    assert claim.reported_here == pytest.approx(((0.981 - 0.988) + (0.869 - 0.825)) / 2)
-    assert claim.pairs[-1].difference == pytest.approx(0.03)
+    result = next(f for f in claims.claim_results(et_runs) if f.claim.name == "ET-STPM over STPM, pixel AUROC")
+    assert result.reported_all == pytest.approx(0.977 - 0.970)
+    assert result.reported_here == pytest.approx(((0.981 - 0.988) + (0.869 - 0.825)) / 2)
+    assert result.pairs[-1].difference == pytest.approx(0.03)
 
 
 def test_an_image_claim_without_printed_categories_has_no_number_for_them(et_runs):
-    claim = claims.found(et_runs)[0]
-    assert (claim.gain.metric, claim.reported_here) == ("image_auroc", None)
+    result = claims.claim_results(et_runs)[0]
+    assert (result.claim.metric, result.reported_here) == ("image_auroc", None)
 
 
 def test_the_baseline_of_pfadseg_is_the_first_row_of_its_ablation(make_record):
@@ -46,14 +46,14 @@ def test_the_baseline_of_pfadseg_is_the_first_row_of_its_ablation(make_record):
         make_record(value=0.7, method="pfadseg", variant="none"),
         make_record(value=0.8, method="pfadseg"),
     ]
-    by_name = {f.gain.name: f for f in claims.found(runs)}
+    by_name = {f.claim.name: f for f in claims.claim_results(runs)}
     image = by_name["PFADSeg over DeSTSeg, image AUROC"]
     assert image.reported_all == pytest.approx(0.989 - 0.984)  # the baseline is printed in Table 4 only
     assert image.pairs[-1].difference == pytest.approx(0.1)
 
 
 def test_plain_language_names_result_interval_and_reservations(et_runs):
-    text = claims.sentences(claims.found(et_runs))
+    text = claims.sentences(claims.claim_results(et_runs))
     line = next(line for line in text.splitlines() if "ET-STPM over STPM, pixel AUROC" in line)
     for part in (
         "+0.007",
@@ -67,12 +67,12 @@ def test_plain_language_names_result_interval_and_reservations(et_runs):
 
 
 def test_open_questions_name_what_is_missing(et_runs):
-    text = claims.open_questions(claims.found(et_runs))
+    text = claims.open_questions(claims.claim_results(et_runs))
     assert "13 of 15 categories and 2 more seed(s) are missing" in text
 
 
 def test_the_landing_page_judges_no_labelled_run(et_runs):
-    table = landing.claims_html(et_runs, claims.found(et_runs))
+    table = landing.headlines_html(et_runs, claims.claim_results(et_runs))
     rows = {row[: row.index("</th>")]: row for row in table.split('<th scope="row">')[1:]}
     assert "not comparable" in rows["ET-STPM reaches, pixel AUROC"]
     assert "labelled runs: 2" in rows["ET-STPM reaches, pixel AUROC"]
@@ -96,7 +96,7 @@ def test_the_first_page_says_whether_the_categories_are_typical(make_record):
 
 
 def test_printed_rows_are_counted_category_by_category():
-    checked = [gain for gain in claims.GAINS if gain.name.startswith("PFADSeg over DeSTSeg")]
+    checked = [claim for claim in claims.CLAIMS if claim.name.startswith("PFADSeg over DeSTSeg")]
     table = claims.printed_wins_html(checked)
     # by hand from PFADSeg's Table 2: seven categories higher, eight lower; image AUROC has no rows
     assert "PFADSeg over DeSTSeg, pixel AP</th><td>7</td><td>0</td><td>8</td>" in table
@@ -205,6 +205,6 @@ def test_a_teacher_is_shown_epoch_by_epoch(teacher):
 
 
 def test_claims_can_be_drawn(et_runs):
-    measured = {f.gain.name: f.pairs for f in claims.found(et_runs) if f.pairs}
-    figure = figures.forest(measured, {f.gain.name: f.reported_here for f in claims.found(et_runs)})
+    measured = {f.claim.name: f.pairs for f in claims.claim_results(et_runs) if f.pairs}
+    figure = figures.forest(measured, {f.claim.name: f.reported_here for f in claims.claim_results(et_runs)})
     assert len(figure.axes[0].get_yticklabels()) == len(measured) == 2

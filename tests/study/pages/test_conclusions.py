@@ -32,11 +32,11 @@ def test_labelled_runs_alone_conclude_nothing(make_record):
 
 
 def test_every_question_has_an_answer(make_record):
-    table = conclusions.overview_html([], claims.found([]))
+    table = conclusions.overview_html([], claims.claim_results([]))
     assert table.count(f"<td>{NOT_RUN}</td>") == 5
     assert table.count("not run") == 5 + len(conclusions.SCORES_COMPARED)
     runs = [make_record(value=0.90, spread=0.0), make_record(value=0.91, spread=0.0, method="et_stpm")]
-    table = conclusions.overview_html(runs, claims.found(runs))
+    table = conclusions.overview_html(runs, claims.claim_results(runs))
     assert "ET-STPM over STPM, pixel AUROC: higher on one seed" in table
     assert "<td>categories: 1; seeds: 1</td>" in table
 
@@ -86,7 +86,7 @@ def test_a_claim_is_drawn_by_category_or_as_printed(make_record):
         for name, first, second in (("bottle", 0.90, 0.91), ("transistor", 0.80, 0.85))
         for method, value in (("stpm", first), ("et_stpm", second))
     ]
-    measured, printed = conclusions.gain_differences(claims.found(runs))
+    measured, printed = conclusions.gain_differences(claims.claim_results(runs))
     assert measured["transistor, pixel AUROC"][0].difference == pytest.approx(0.05)
     assert printed["transistor, pixel AUROC"] == pytest.approx(0.869 - 0.825)
     assert printed["mean of 2, pixel AUROC"] == pytest.approx(((0.981 - 0.988) + (0.869 - 0.825)) / 2)
@@ -100,7 +100,7 @@ def test_a_claim_is_told_without_the_category_that_carries_it(make_record):
         for name, first, second in (("bottle", 0.90, 0.91), ("grid", 0.90, 0.91), ("transistor", 0.80, 0.70))
         for method, value in (("stpm", first), ("et_stpm", second))
     ]
-    text = conclusions.without_largest_text(runs, claims.found(runs))
+    text = conclusions.without_largest_text(runs, claims.claim_results(runs))
     assert len(text.splitlines()) == 2  # image and pixel AUROC; nothing else was run
     line = "- ET-STPM over STPM, pixel AUROC, without transistor, which moves the mean most: "
     assert f"{line}the paper prints -0.002 for the others; +0.010, 95 %" in text

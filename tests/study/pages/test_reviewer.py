@@ -74,7 +74,7 @@ def test_image_auroc_is_counted_without_our_code(make_record):
 
 def test_rules_and_provenance_count_runs(make_record):
     runs = [make_record("bottle"), make_record("bottle", value=0.98, method="et_stpm")]
-    text = reviewer.rules(reviewer.judged(runs), claims.found(runs))
+    text = reviewer.rules(reviewer.judged(runs), claims.claim_results(runs))
     assert "2 with paired runs; in 2 of these a category has one seed" in text
     assert re.match(r"Verdicts per category and metric: (\d+), \1 of them provisional", text)
     assert "2 runs on MVTec AD, made at 0 commits; in 0 of them" in reviewer.provenance(runs)

@@ -81,7 +81,7 @@ def _keep(plan: Plan, result: RunResult) -> Path:
     category, maps = result.category, result.maps
     names = [f"{item.defect}/{item.image.name}" for item in category.layout.test]
     chosen = images.first_of_each(names)
-    kept = images.Kept(
+    kept = images.KeptMaps(
         result.record.method,
         category.fingerprint,
         tuple(names[place] for place in chosen),

@@ -148,7 +148,7 @@ def leaders(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["paper", "metric", "method", "first", "second"])
 
 
-def effects(frame: pd.DataFrame) -> pd.DataFrame:
+def module_effects(frame: pd.DataFrame) -> pd.DataFrame:
     """What adding one module changes: all pairs of rows of an ablation table that differ by it alone."""
     papers = {paper for paper, _ in ABLATIONS}
     rows = {

@@ -54,7 +54,7 @@ def against_epochs(
     return frame[frame["category"].isin(tuned)]  # STPM alone is no curve
 
 
-def gains(
+def changes(
     records: Iterable[Summary], metric: Metric, profile: Profile = "paper"
 ) -> dict[str, list[PairedDifference]]:
     """Every number of epochs, leaking data, learning rate and loss against STPM, on the same seeds."""
@@ -70,9 +70,9 @@ def gains(
     return {name: against_untuned(everything, other, metric) for name, other in wanted.items()}
 
 
-def gains_html(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> Markup:
-    """`gains` as a table."""
-    return pairs_html(gains(records, metric, profile), _caption(metric, profile))
+def changes_html(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> Markup:
+    """`changes` as a table."""
+    return pairs_html(changes(records, metric, profile), _caption(metric, profile))
 
 
 def main_gain_html(records: Sequence[Summary], metric: Metric, profile: Profile = "paper") -> Markup:

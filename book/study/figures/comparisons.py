@@ -37,8 +37,8 @@ ALT = {
     "critical_difference": "Lines of ranks: every method at its average rank over the categories, 1 being "
     "best; a bar joins methods whose ranks lie closer together than the critical difference. The ranks are "
     "written beside the names.",
-    "effects": "Dot plots, one panel per metric and one line per choice: the mean change of the score when "
-    "that choice alone is changed; hollow marks are the gains that papers claim, and a band spans the "
+    "choice_effects": "Dot plots, one panel per metric and one line per choice: the mean change of the score "
+    "when that choice alone is changed; hollow marks are the gains that papers claim, and a band spans the "
     "smallest of them in both directions. The same numbers are in the table.",
     "accuracy_against_cost": "Scatter plots, one per metric: the score of each run against the minutes of "
     "one processor core that it took. Filled marks are runs in the paper's setting, hollow ones carry a "
@@ -117,7 +117,7 @@ def _any_score(frames: Mapping[str, pd.DataFrame], category: str) -> bool:
     return any(value is not None and not pd.isna(value) for value in found)
 
 
-def effects(found: Mapping[Metric, Effects], claims: Mapping[Metric, Mapping[str, float]]) -> Figure:
+def choice_effects(found: Mapping[Metric, Effects], claims: Mapping[Metric, Mapping[str, float]]) -> Figure:
     """`sensitivity.effects` by metric: mean effects with their spread, and the claimed gains (hollow)."""
     choices = [
         c for c in sensitivity.choices(found.values()) if any(group.get(c) for group in found.values())

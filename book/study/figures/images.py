@@ -35,7 +35,7 @@ ALT = {
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptMaps:
     """K test images of side S with what one run made of them."""
 
     method: str
@@ -68,7 +68,7 @@ def path_of(record: Record, runs: Path) -> Path:
     return (runs / record.path).with_suffix(".npz")
 
 
-def write(kept: Kept, path: Path) -> None:
+def write(kept: KeptMaps, path: Path) -> None:
     """Whole or not at all. Raises OSError."""
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -83,28 +83,30 @@ def write(kept: Kept, path: Path) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def read(path: Path) -> Kept:
+def read(path: Path) -> KeptMaps:
     """What `write` left. Raises ValueError for any other file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             words = {"method": str(file["method"]), "fingerprint": str(file["fingerprint"])}
             names = tuple(map(str, file["names"]))
-            return Kept(**words, names=names, images=file["images"], masks=file["masks"], maps=file["maps"])
+            return KeptMaps(
+                **words, names=names, images=file["images"], masks=file["masks"], maps=file["maps"]
+            )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} holds no maps of a run ({error}): delete it and run the notebook again"
         ) from error
 
 
-def found(
+def load_maps(
     runs: Path, category: str, *, profile: Profile, seed: int = 0, methods: Iterable[str] = METHODS
-) -> list[Kept]:
+) -> list[KeptMaps]:
     """What the methods' runs on one category left under `runs`, as far as there is something."""
     paths = [runs / record_path(method, category, seed, profile).with_suffix(".npz") for method in methods]
     return [read(path) for path in paths if path.is_file()]
 
 
-def side_by_side(kept: Sequence[Kept], *, rows: int | None = None) -> Figure:
+def side_by_side(kept: Sequence[KeptMaps], *, rows: int | None = None) -> Figure:
     """A row per test image, or the first `rows`: image, outline of the true defect, the map of every method.
 
     Scores of different methods have different units, so each method has its own colour scale, from its

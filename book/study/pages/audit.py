@@ -188,7 +188,7 @@ def _pairs(frame: pd.DataFrame, *keys: str) -> list[str]:
     return [", ".join(_name(row[key]) for key in keys) for row in _rows(frame)]
 
 
-def effects_html(effects: pd.DataFrame) -> Html:
+def module_effects_html(effects: pd.DataFrame) -> Html:
     """What adding one module changes, a column per metric."""
     rows: dict[tuple[object, object], dict[str, object]] = {}
     for row in _rows(effects):
@@ -199,7 +199,7 @@ def effects_html(effects: pd.DataFrame) -> Html:
     return to_html(plain(list(rows.values())), text)
 
 
-def effects_text(effects: pd.DataFrame) -> Text:
+def module_effects_text(effects: pd.DataFrame) -> Text:
     """How often each module helps."""
     counts = effects.assign(up=effects["change"] > 0, down=effects["change"] < 0).groupby("module")
     parts = [

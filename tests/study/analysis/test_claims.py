@@ -30,7 +30,9 @@ def et_runs(make_record):
 
 
 def test_a_claim_stands_beside_the_printed_gain_of_the_same_categories(et_runs):
-    result = next(f for f in claims.claim_results(et_runs) if f.claim.name == "ET-STPM over STPM, pixel AUROC")
+    result = next(
+        f for f in claims.claim_results(et_runs) if f.claim.name == "ET-STPM over STPM, pixel AUROC"
+    )
     assert result.reported_all == pytest.approx(0.977 - 0.970)
     assert result.reported_here == pytest.approx(((0.981 - 0.988) + (0.869 - 0.825)) / 2)
     assert result.pairs[-1].difference == pytest.approx(0.03)
@@ -154,7 +156,7 @@ def test_scores_against_epochs_start_at_stpm(et_runs):
 
 def test_without_stpm_runs_zero_epochs_take_their_place(make_record):
     runs = [make_record(value=0.5, method="et_stpm", variant="e=0"), make_record(value=0.6, method="et_stpm")]
-    assert teacher_epochs.gains(runs, "iap")["2 epochs"][-1].difference == pytest.approx(0.1)
+    assert teacher_epochs.changes(runs, "iap")["2 epochs"][-1].difference == pytest.approx(0.1)
 
 
 def test_a_category_without_stpm_is_held_against_its_equal_with_0_epochs(make_record):
@@ -168,7 +170,7 @@ def test_a_category_without_stpm_is_held_against_its_equal_with_0_epochs(make_re
     frame = teacher_epochs.against_epochs(runs, "pixel_auroc").set_index(["category", "epochs"])
     assert frame.loc[("grid", 2), "difference"] == pytest.approx(0.05)
     assert frame.loc[("bottle", 2), "difference"] == pytest.approx(0.02)
-    (bottle, grid, _) = teacher_epochs.gains(runs, "pixel_auroc")["2 epochs"]
+    (bottle, grid, _) = teacher_epochs.changes(runs, "pixel_auroc")["2 epochs"]
     assert {bottle.category: bottle.difference, grid.category: grid.difference} == pytest.approx(
         {"bottle": 0.02, "grid": 0.05}
     )

@@ -163,7 +163,7 @@ def test_first_places_are_shared_and_count_every_category():
 
 
 def test_effects_are_the_pairs_that_differ_by_one_module(frame):
-    effects = paper_tables.effects(frame)
+    effects = paper_tables.module_effects(frame)
     assert len(effects) == 9 * 3  # every module can be added in three places; RCM+AFF is not printed
     change = effects.set_index(["module", "added_to", "metric"])["change"]
     assert change["PCAR", "RCM", "image_auroc"] == pytest.approx(0.981 - 0.988)

@@ -120,7 +120,9 @@ def test_a_table_per_category_has_every_choice_that_was_run(make_record):
 def test_the_picture_has_a_mark_per_effect_and_claim(make_record):
     runs = group([make_record("bottle", s, 0.9) for s in (0, 1)], "stpm")
     metrics = ("image_auroc", "pixel_auroc")
-    figure = figures.effects({m: effects(runs, m) for m in metrics}, {m: claims.claimed(m) for m in metrics})
+    figure = figures.choice_effects(
+        {m: effects(runs, m) for m in metrics}, {m: claims.claimed(m) for m in metrics}
+    )
     panel = figure.axes[1]
     marks = [line.get_marker() for line in panel.lines]
     assert (marks.count("s"), marks.count("o"), marks.count("D")) == (4, 1, 1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from study.figures import images
-from study.figures.images import Kept, first_of_each
+from study.figures.images import KeptMaps, first_of_each
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def kept():
     masks[0, 2:4, 2:4] = True
     maps = np.linspace(0, 1e-9, 128, dtype=np.float32).reshape(2, 8, 8)  # products are tiny
     images = np.full((2, 8, 8, 3), 120, np.uint8)
-    return Kept("stpm", "f" * 64, ("bent/000.png", "good/000.png"), images, masks, maps)
+    return KeptMaps("stpm", "f" * 64, ("bent/000.png", "good/000.png"), images, masks, maps)
 
 
 def test_the_first_of_every_kind_whatever_the_order():
@@ -31,9 +31,9 @@ def test_what_is_kept_comes_back_bit_for_bit(kept, tmp_path, make_record):
     assert (again.method, again.fingerprint, again.names) == (kept.method, kept.fingerprint, kept.names)
     for name in ("images", "masks", "maps"):
         assert np.array_equal(getattr(again, name), getattr(kept, name))
-    found = images.found(tmp_path, "bottle", profile="paper")
+    found = images.load_maps(tmp_path, "bottle", profile="paper")
     assert [one.method for one in found] == ["stpm"]  # the other methods left nothing
-    assert images.found(tmp_path, "bottle", profile="demo") == []
+    assert images.load_maps(tmp_path, "bottle", profile="demo") == []
 
 
 def test_methods_of_other_sides_share_a_picture_on_scales_of_their_own(kept):

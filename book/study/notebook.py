@@ -133,13 +133,13 @@ def metrics(record: Record) -> Html:
         {
             "Metric": METRICS[name],
             "This run": score(record.metrics.get(name)),
-            "Reported": f"{told.exact:f}" if told else "-",
-            "Difference": signed(record.metrics[name] - told.number)
-            if told and name in record.metrics
+            "Reported": f"{cell.exact:f}" if cell else "-",
+            "Difference": signed(record.metrics[name] - cell.number)
+            if cell and name in record.metrics
             else "-",
-            "Printed in": told.source if told else "-",
+            "Printed in": cell.source if cell else "-",
         }
-        for name, told in printed.items()
+        for name, cell in printed.items()
     ]
     labels = "; ".join(record.labels()) or "full schedule and dataset"
     name = " ".join(filter(None, (record.method, record.variant)))

@@ -25,7 +25,7 @@ INTERVAL = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """One line of a comparison. All scores are fractions in [0, 1]; None where there is nothing to show."""
 
     category: str
@@ -83,7 +83,7 @@ def comparable(records: Iterable[Run]) -> list[Run]:
 def comparison(
     records: Iterable[Summary], method: str, metric: Metric, *, profile: Profile = "paper", variant: str = ""
 ) -> pd.DataFrame:
-    """Reported and reproduced: the fields of `Row`, one row per MVTec AD category and one for the mean.
+    """Reported and reproduced: fields of `ComparisonRow`, a row per MVTec AD category and one for the mean.
 
     The last row covers the categories with a comparable run only, on both sides. Raises ValueError for an
     unknown method.
@@ -96,59 +96,63 @@ def comparison(
     return frame
 
 
-def _category_row(runs: list[Summary], method: str, metric: Metric, category: str, variant: str) -> Row:
+def _category_row(
+    runs: list[Summary], method: str, metric: Metric, category: str, variant: str
+) -> ComparisonRow:
     printed = reported(method, metric, category, variant=variant)
-    told = printed.number if printed else None
+    reported_number = printed.number if printed else None
     clean = [r for r in comparable(runs) if metric in r.metrics]
     shown = clean or [r for r in runs if r.status == "finished"]
     values = [r.metrics[metric] for r in shown if metric in r.metrics]
     mean = fmean(values) if values else None
-    rule: Verdict = verdict(mean, told, metric) if clean or not shown else "not comparable"
+    rule: Verdict = verdict(mean, reported_number, metric) if clean or not shown else "not comparable"
     low, high = _interval(_draws(shown, metric))
-    return Row(
+    return ComparisonRow(
         category,
         rule,
         f"{printed.exact:f}" if printed else None,
-        told,
+        reported_number,
         printed.source if printed else "",
         reproduced=mean,
         sd=stdev(values) if len(values) > 1 else None,
         seeds=len(shown),
         low=low,
         high=high,
-        difference=None if rule == "not comparable" else _difference(mean, told),
+        difference=None if rule == "not comparable" else _difference(mean, reported_number),
         provisional=_is_provisional(rule, len(shown)),
         note=_note(runs, shown, metric),
         records=tuple(r.path.as_posix() for r in shown),
     )
 
 
-def _mean_row(rows: Sequence[Row], groups: dict[str, list[Summary]], metric: Metric) -> Row:
+def _mean_row(
+    rows: Sequence[ComparisonRow], groups: dict[str, list[Summary]], metric: Metric
+) -> ComparisonRow:
     """The mean over the comparable categories, beside the reported mean of the same categories."""
     measured = [row for row in rows if row.verdict not in ("not run", "not comparable")]
     measured = [row for row in measured if row.reported_number is not None] or measured
     name = f"mean of {len(measured)} of {len(rows)}"
     if not measured:
-        return Row(name, "not run")
+        return ComparisonRow(name, "not run")
     runs = [[r for r in comparable(groups[row.category]) if metric in r.metrics] for row in measured]
     mean = fmean(fmean(r.metrics[metric] for r in group) for group in runs)
     printed = [row.reported_number for row in measured if row.reported_number is not None]
-    told = fmean(printed) if printed else None
+    reported_number = fmean(printed) if printed else None
     seeds = min(len(group) for group in runs)
     draws = [_draws(group, metric) for group in runs]
     low, high = _interval([np.mean(d, axis=0) for d in draws] if all(draws) else [])
-    rule = verdict(mean, told, metric)
-    return Row(
+    rule = verdict(mean, reported_number, metric)
+    return ComparisonRow(
         name,
         rule,
-        f"{told:.4f}" if told is not None else None,
-        told,
+        f"{reported_number:.4f}" if reported_number is not None else None,
+        reported_number,
         reproduced=mean,
         sd=_spread_of_mean(runs, metric),
         seeds=seeds,
         low=low,
         high=high,
-        difference=_difference(mean, told),
+        difference=_difference(mean, reported_number),
         provisional=_is_provisional(rule, seeds),
     )
 
@@ -173,8 +177,8 @@ def _interval(replicates: Sequence[ArrayLike]) -> tuple[float | None, float | No
     return float(low), float(high)
 
 
-def _difference(reproduced: float | None, told: float | None) -> float | None:
-    return None if reproduced is None or told is None else reproduced - told
+def _difference(reproduced: float | None, reported: float | None) -> float | None:
+    return None if reproduced is None or reported is None else reproduced - reported
 
 
 def _is_provisional(rule: Verdict, seeds: int) -> bool:
@@ -183,7 +187,7 @@ def _is_provisional(rule: Verdict, seeds: int) -> bool:
 
 def _note(runs: list[Summary], shown: list[Summary], metric: Metric) -> str:
     """What a reader must know of a row: labels, remarks, why a value is absent, runs that are not in it."""
-    notes = [told for r in shown for told in r.labels() + r.remarks()]
+    notes = [note for r in shown for note in r.labels() + r.remarks()]
     notes += [r.undefined[metric] for r in shown if metric in r.undefined]
     failed = sum(r.status == "failed" for r in runs)
     left_out = len(runs) - len(shown) - failed
@@ -194,13 +198,13 @@ def _note(runs: list[Summary], shown: list[Summary], metric: Metric) -> str:
     return "; ".join(dict.fromkeys(notes))
 
 
-def rows_of(frame: pd.DataFrame) -> list[Row]:
+def rows_of(frame: pd.DataFrame) -> list[ComparisonRow]:
     """The rows of a comparison as they were before pandas turned None into NaN."""
     cells: list[dict[str, Any]] = [
         {str(name): None if value != value else value for name, value in row.items()}
         for row in frame.to_dict("records")
     ]
-    return [Row(**row) for row in cells]
+    return [ComparisonRow(**row) for row in cells]
 
 
 def means(records: Sequence[Summary], method: str, metrics: Iterable[Metric]) -> pd.DataFrame:

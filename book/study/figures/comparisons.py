@@ -86,9 +86,9 @@ def forest(found: Mapping[str, Sequence[PairedDifference]], reported: Mapping[st
         for pair in found[name][-1:]:
             axis.plot([pair.low, pair.high], [y, y], color=BLUE, linewidth=2)
             axis.plot(pair.difference, y, "o", color=BLUE)
-        told = reported.get(name)
-        if told is not None:
-            axis.plot(told, y, "D", color=ORANGE, markerfacecolor="white", markersize=8)
+        value = reported.get(name)
+        if value is not None:
+            axis.plot(value, y, "D", color=ORANGE, markerfacecolor="white", markersize=8)
     axis.axvline(0, color="black", linewidth=1)
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
@@ -122,8 +122,8 @@ def choice_effects(found: Mapping[Metric, Effects], claims: Mapping[Metric, Mapp
     choices = [
         c for c in sensitivity.choices(found.values()) if any(group.get(c) for group in found.values())
     ]
-    told = dict.fromkeys(sides for metric in found for sides in claims[metric])
-    rows = [*choices, *told]
+    claimed = dict.fromkeys(sides for metric in found for sides in claims[metric])
+    rows = [*choices, *claimed]
     lines = (len(found) + 1) // 2
     figure, axes = canvas(lines, 2, lines * (0.9 + 0.21 * len(rows)), share="y")
     panels: list[Axes] = axes.ravel().tolist()

@@ -9,7 +9,7 @@ from stlib.records.schema import Summary
 from stlib.records.teacher import TeacherRecord
 from study.analysis.ablation import STEPS, steps
 from study.analysis.claims import ClaimResult, printed_gain, printed_mean, reservations
-from study.analysis.comparison import METHODS, Row, comparison, rows_of, select
+from study.analysis.comparison import METHODS, ComparisonRow, comparison, rows_of, select
 from study.analysis.paired import PairedDifference, compare, pairs
 from study.analysis.sensitivity import seed_couples
 from study.analysis.teacher_epochs import epochs_group, leaks
@@ -50,7 +50,7 @@ def overview_html(records: Sequence[Summary], results: Sequence[ClaimResult]) ->
     return to_html(plain(rows), "The questions of this chapter")
 
 
-def _level_words(row: Row) -> str:
+def _level_words(row: ComparisonRow) -> str:
     return row.verdict + (" (provisional)" if row.provisional else "")
 
 
@@ -108,7 +108,7 @@ def _level(runs: Sequence[Summary], method: str, metric: Metric) -> str:
     )
 
 
-def _but(row: Row) -> str:
+def _but(row: ComparisonRow) -> str:
     """A difference by the tolerance that the test images alone could explain."""
     if row.verdict == "agrees" or row.reported_number is None or row.low is None or row.high is None:
         return ""

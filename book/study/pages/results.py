@@ -11,7 +11,7 @@ from stlib.records.reported import METHOD_NAMES, reported
 from stlib.records.schema import Summary, record_path
 from study.analysis.comparison import (
     METHODS,
-    Row,
+    ComparisonRow,
     Verdict,
     comparable,
     comparison,
@@ -40,7 +40,7 @@ VERDICT_CLASSES: dict[Verdict, str] = {
 """Colours of the words, in book/_static/custom.css."""
 
 
-def verdict_html(row: Row) -> Html:
+def verdict_html(row: ComparisonRow) -> Html:
     """The verdict in its colour with the signed difference, and below it what a reader must know."""
     words = f"{row.verdict} {signed(row.difference)}" if row.difference is not None else row.verdict
     notes = "; ".join(filter(None, ["provisional" if row.provisional else "", row.note]))
@@ -70,7 +70,7 @@ def comparison_html(frame: pd.DataFrame, caption: str, *, first: str = "Category
     return to_html(plain(rows), caption)
 
 
-def _reported(row: Row) -> Html:
+def _reported(row: ComparisonRow) -> Html:
     return Html(f'<span title="{escape(row.source)}">{row.reported}</span>' if row.reported else "-")
 
 
@@ -129,7 +129,7 @@ def metrics_html(records: Sequence[Summary], method: str, metrics: Sequence[Metr
     return to_html(plain({"Category": names, **columns}), text)
 
 
-def _compact(row: Row) -> Markup:
+def _compact(row: ComparisonRow) -> Markup:
     if row.verdict == "not run":
         told = f"<br><small>reported {row.reported}</small>" if row.reported else ""
         return Html(str(NOT_RUN) + told)
@@ -201,7 +201,7 @@ def methods_html(records: Sequence[Summary], metric: Metric) -> Html:
     return to_html(plain(columns), f"{METRICS[metric]}, reproduced, the papers' schedules")
 
 
-def _method_cell(row: Row) -> Markup:
+def _method_cell(row: ComparisonRow) -> Markup:
     if row.verdict == "not run":
         return NOT_RUN
     spread = f" \u00b1 {row.sd:.3f}" if row.sd is not None else ""

@@ -11,7 +11,7 @@ from stlib.protocol import CATEGORIES, METRICS, PROFILES, SEEDS_FOR_A_VERDICT, T
 from stlib.records.reported import METHOD_NAMES
 from stlib.records.schema import Record, Run, Summary
 from study.analysis.claims import ClaimResult
-from study.analysis.comparison import METHODS, Row, comparable, comparison, rows_of, select
+from study.analysis.comparison import METHODS, ComparisonRow, comparable, comparison, rows_of, select
 from study.analysis.paired import PairedDifference
 from study.analysis.precisions import couples, rounding
 from study.analysis.runs import good_and_defective
@@ -127,7 +127,7 @@ def short_runs(records: Sequence[Summary]) -> Text:
     return Text("\n".join(lines))
 
 
-def judged(records: Sequence[Summary]) -> list[tuple[Metric, Row]]:
+def judged(records: Sequence[Summary]) -> list[tuple[Metric, ComparisonRow]]:
     """Every line of every comparison that has a verdict, means left out."""
     lines = [
         (m, row)
@@ -139,7 +139,7 @@ def judged(records: Sequence[Summary]) -> list[tuple[Metric, Row]]:
     return [(m, row) for m, row in lines if row.difference is not None]
 
 
-def tolerances_html(verdicts: Sequence[tuple[Metric, Row]]) -> Html:
+def tolerances_html(verdicts: Sequence[tuple[Metric, ComparisonRow]]) -> Html:
     """How many verdicts would be 'agrees' with other tolerances, and which factor just makes all agree."""
     rows: list[dict[str, object]] = []
     for metric in METRICS:
@@ -166,7 +166,7 @@ def counted_again(records: Iterable[Record]) -> Text:
     )
 
 
-def rules(verdicts: Sequence[tuple[Metric, Row]], found: Sequence[ClaimResult]) -> Text:
+def rules(verdicts: Sequence[tuple[Metric, ComparisonRow]], found: Sequence[ClaimResult]) -> Text:
     """How many verdicts and claims there are to be wrong about, and on how little they rest."""
     few = sum(row.provisional for _, row in verdicts)
     means = [item.pairs[-1] for item in found if item.pairs]

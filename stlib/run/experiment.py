@@ -141,11 +141,11 @@ def run(spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS) -
         "teacher": info,
         "textures": textures,
     }
-    clock, lesson = Clock(device), None
+    clock, teacher_record = Clock(device), None
     try:
         if isinstance(config, et_stpm.Config):
             execution = Execution(device, spec.precision, progress)
-            teacher, info, lesson = tune(spec, config, execution, runs)
+            teacher, info, teacher_record = tune(spec, config, execution, runs)
             base["teacher"] = info
         foreign = textures.fingerprint if textures else ""
         recipe = config.model_dump_json()
@@ -165,7 +165,9 @@ def run(spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS) -
     history = history.model_copy(update={"curves": rounded(history.curves)})
     record = _completed(base, history=history, **measured, runtime=clock.runtime())
     described = DetectorInfo.model_validate(record.model_dump(include=set(DetectorInfo.model_fields)))
-    return RunResult(record, category, maps, checkpoint, Detector(described, detector.network), lesson)
+    return RunResult(
+        record, category, maps, checkpoint, Detector(described, detector.network), teacher_record
+    )
 
 
 def tune(

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from scipy.stats import wilcoxon
 
-from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, Metric, Profile
+from stlib.protocol import CATEGORIES, METRICS, Metric, Profile
 from stlib.records.reported import METHOD_NAMES, reported
 from stlib.records.schema import Summary
 from study.analysis.comparison import METHODS
@@ -188,16 +188,3 @@ def _sentence(item: ClaimResult) -> str:
         f"**{item.claim.name}**: {told}. Measured on {where}: {signed(pair.difference)}, "
         f"95 % interval {interval(pair.low, pair.high)}: **{pair.decision}**.{few}{labels}"
     )
-
-
-def open_questions(results: Sequence[ClaimResult]) -> Markup:
-    """Per claim with runs what is missing before a verdict: seeds, categories, or the paper's own setting."""
-    lines = []
-    for item in (item for item in results if item.pairs):
-        pair = item.pairs[-1]
-        lacking = [f"{len(CATEGORIES) - len(item.pairs) + 1} of {len(CATEGORIES)} categories"]
-        if pair.provisional:
-            lacking.append(f"{SEEDS_FOR_A_VERDICT - len(pair.seeds)} more seed(s)")
-        text = f"- {item.claim.name}: {' and '.join(lacking)} are missing"
-        lines.append(text + (f"; {'; '.join(pair.labels)}." if pair.labels else "."))
-    return Text("\n".join(lines or ["- No pair of runs."]))

@@ -5,7 +5,7 @@ from statistics import median
 
 from stlib.records.reported import METHOD_NAMES
 from stlib.records.schema import Summary
-from study.plan.estimate import Processor, estimate, held_seconds, processor, seconds, total
+from study.plan.estimate import estimate, held_seconds, processor, seconds
 from study.plan.grid import Cell
 from study.tables import Html, Text, plain, to_html
 
@@ -26,22 +26,6 @@ def study_html(cells: Sequence[Cell], records: Sequence[Summary]) -> Html:
     return to_html(
         plain(rows), f"All {len(cells)} runs of the paper's grid: hours of one core, or of one GPU."
     )
-
-
-def study_sentence(cells: Sequence[Cell], records: Sequence[Summary]) -> Text:
-    """What is known of the whole, and what is not."""
-    costs = estimate(cells, records)
-    processors: tuple[Processor, Processor] = ("CPU", "GPU")
-    parts = []
-    for kind in processors:
-        hours, unknown = total(costs, kind)
-        known = len(cells) - unknown
-        parts.append(
-            f"On {kind}s, {known} of {len(cells)} runs would take {hours:,.0f} hours"
-            if known
-            else f"On {kind}s nothing has been measured"
-        )
-    return Text(". ".join(parts) + ". The others have no record of their method and schedule to go by.")
 
 
 def spent(records: Iterable[Summary]) -> Text:

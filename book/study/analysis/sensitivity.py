@@ -29,7 +29,6 @@ REEVALUATED = {
     "masks=any": "mask: any non-zero",
     "masks=full": "mask: only full",
     "checkpoint=last": "last epoch",
-    "checkpoint=oracle": "epoch chosen on the test set",
 }
 """Keys of `Record.sensitivity`, with the words shown to readers. 'test=' is no choice and not among them."""
 
@@ -92,7 +91,7 @@ def effects(chosen: Group, metric: Metric) -> Effects:
     if not any(metric in run.metrics for run in chosen.runs):
         return {}
     blind = "masks=" if metric.startswith("image") else "score="
-    known = {key for run in chosen.runs for key in run.sensitivity} | {"checkpoint=oracle"}
+    known = {key for run in chosen.runs for key in run.sensitivity}
     found = {
         words: _reevaluated(chosen.runs, key, metric)
         for key, words in REEVALUATED.items()

@@ -199,16 +199,6 @@ def module_effects_html(effects: pd.DataFrame) -> Html:
     return to_html(plain(list(rows.values())), text)
 
 
-def module_effects_text(effects: pd.DataFrame) -> Text:
-    """How often each module helps."""
-    counts = effects.assign(up=effects["change"] > 0, down=effects["change"] < 0).groupby("module")
-    parts = [
-        f"{name} raises {group['up'].sum()} of {len(group)} scores and lowers {group['down'].sum()}"
-        for name, group in counts
-    ]
-    return Text(f"Counted over all lines and columns: {'; '.join(parts)}.")
-
-
 def summary_html(summary: pd.DataFrame) -> Html:
     """The same method in two works, one line per pair of works."""
     rows: list[dict[str, object]] = [

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
-from statistics import fmean
 
 from stlib.protocol import CATEGORIES, METRICS, Metric, Precision
 from stlib.records.reported import METHOD_NAMES, reported
@@ -54,26 +53,6 @@ def so_far(records: Iterable[Summary]) -> Text:
     counted = ", ".join(f"{name} in {count} runs" for name, count in sorted(kinds.items()))
     arithmetic = f" Arithmetic of the training: {counted}." if kinds else ""
     return Text(f"**So far, at the papers' schedules:** {'; '.join(told + none)}.{arithmetic}")
-
-
-def typical(records: Iterable[Summary], method: str = "stpm") -> Text:
-    """Whether the judged categories are easier or harder than the others, by the printed scores."""
-    metrics: tuple[Metric, ...] = ("image_auroc", "pixel_auroc")
-    run = {r.category for r in comparable(select(records, method))}
-    told = []
-    for metric in metrics:
-        cells = {name: reported(method, metric, name) for name in CATEGORIES}
-        printed = {name: cell.number for name, cell in cells.items() if cell}
-        here = [number for name, number in printed.items() if name in run]
-        others = [number for name, number in printed.items() if name not in run]
-        if here and others:
-            told.append(f"{METRICS[metric]} {score(fmean(here))}, of the others {score(fmean(others))}")
-    if not told:
-        return Text("")
-    name = METHOD_NAMES[method]
-    return Text(
-        f"Are these categories typical? {name}'s printed mean of those that were run: {'; '.join(told)}."
-    )
 
 
 def headlines_html(records: Sequence[Summary], results: Sequence[ClaimResult]) -> Html:

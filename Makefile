@@ -26,8 +26,8 @@ RUNS    := stpm-brick stpm-grass stpm-gravel stpm-washer destseg-washer pfadseg-
 STUDIES := ablation teacher_epochs
 DEMO := $(foreach n,$(RUNS) $(STUDIES),build/notebooks/$(n).ipynb)
 
-CODE  := $(shell find stlib -name '*.py' -o -name '*.safetensors')
-PAGES := _config.yml $(shell find book results -type f -not -path 'results/runs/*')
+CODE  := $(shell find stlib book/study -name '*.py' -o -name '*.safetensors')
+PAGES := _config.yml $(shell find book results -type f -not -path 'book/study/*' -not -path 'results/runs/*')
 DEMO_READS := $(CODE) $(wildcard results/reported/* results/records/demo/*/*) requirements.lock
 
 export UV_HTTP_TIMEOUT ?= 300
@@ -90,7 +90,7 @@ check: $(ENV) ## style, formatting, types and import rules
 	$(BIN)/lint-imports --no-cache --no-logo
 
 plan: $(ENV) ## what the study still lacks, with an estimate of GPU and CPU hours
-	$(BIN)/python -m stlib.cli queue --estimate --grid $(GRID)
+	$(BIN)/python -m study.cli queue --estimate --grid $(GRID)
 
 reproduce: $(ENV) ## the whole study: every run without a record, then tables and site (PROFILE=slurm: on a cluster)
 	$(BIN)/snakemake --workflow-profile workflow/profiles/$(PROFILE) \

@@ -18,10 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
-from stlib.methods import destseg, entry, two_stages
+from stlib.methods import destseg, get_method, two_stages
 from stlib.methods.execution import Execution
 from stlib.nn.backbone import ResNet18Pyramid
-from stlib.study.ablation import ROWS
+from stlib.protocol import ABLATION_ROWS
 
 Step = Callable[[], object]
 
@@ -30,7 +30,7 @@ def destseg_steps(
     name: str, variant: str, images: Tensor, execution: Execution, synthesis: AnomalySynthesis
 ) -> tuple[nn.Module, Step, Step]:
     """The network that is deployed, and a step of either stage; anomalies are made anew in each."""
-    config = entry(name).recipe("paper", variant).model_copy(update={"batch_size": len(images)})
+    config = get_method(name).recipe("paper", variant).model_copy(update={"batch_size": len(images)})
     assert isinstance(config, destseg.Config)
     method = destseg.DeSTSeg(config, ResNet18Pyramid().eval(), execution, synthesis)
     training = two_stages.Training(method, images, seed=0)
@@ -82,12 +82,14 @@ def main(arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     execution = Execution(device, arguments.precision)
     images = torch.randint(256, (arguments.batch, 3, 256, 256)).byte().to(device)
-    network = entry("stpm").empty_network(entry("stpm").recipe("paper")).to(device)
+    network = get_method("stpm").empty_network(get_method("stpm").recipe("paper")).to(device)
     step = stpm_step(images, execution.precision)
     methods = {"STPM": description(network, {"student": step}, images)}
     works = {"STPM: student": step}
     synthesis = AnomalySynthesis(load_textures("demo", 256)[0].to(device), "bottle")
-    rows = {"DeSTSeg": ("destseg", "")} | {f"PFADSeg, {row}": ("pfadseg", v) for row, v in ROWS.items()}
+    rows = {"DeSTSeg": ("destseg", "")} | {
+        f"PFADSeg, {row}": ("pfadseg", v) for row, v in ABLATION_ROWS.items()
+    }
     for title, (name, variant) in rows.items():
         network, first, second = destseg_steps(name, variant, images, execution, synthesis)
         methods[title] = description(network, {"student": first, "segmentation": second}, images)

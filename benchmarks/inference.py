@@ -18,7 +18,7 @@ from side_by_side import compare, options, report
 from torch import Tensor
 
 from stlib.detector import Detector
-from stlib.methods import METHODS, entry
+from stlib.methods import METHODS, get_method
 
 Works = dict[str, Callable[[], object]]
 
@@ -57,7 +57,9 @@ def main(arguments: argparse.Namespace) -> None:
         maps = detector.maps(images, device=arguments.device)
         gap = float(np.abs(anomaly_map - maps.pixel.numpy()).max())
         top = maps.pixel.max().item()
-        print(f"\n{entry(method).title}: largest difference of a pixel {gap:.1e}, largest pixel {top:.3g}")
+        print(
+            f"\n{get_method(method).title}: largest difference of a pixel {gap:.1e}, largest pixel {top:.3g}"
+        )
         found[method] = {
             "largest_difference": gap,
             "largest_pixel": top,

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 from stlib.paths import RECORDS, ROOT
-from stlib.study.grid import read_grid
+from study.plan.grid import read_grid
 
 EXAMPLE = RECORDS / "paper" / "stpm" / "bottle-s0.json"
 CHAPTER = r"""

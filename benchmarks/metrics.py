@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
 from stlib.metrics import PixelRanking, label_regions, pixel_metrics
-from stlib.study.provenance import peak_memory
+from stlib.run.provenance import peak_memory
 
 Values = dict[str, float]
 

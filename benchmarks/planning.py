@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from stlib.paths import RECORDS, ROOT
-from stlib.study.grid import read_grid, state
-from stlib.study.records import read_record, write_record
+from stlib.records.store import read_record, write_record
+from study.plan.grid import read_grid, state
 
 GRID = """
 [many]

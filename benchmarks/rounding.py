@@ -12,15 +12,15 @@ from side_by_side import options, report
 
 from stlib.data.mvtec import load_category
 from stlib.detector import Detector
-from stlib.methods import entry
+from stlib.methods import get_method
 from stlib.paths import DATA
 from stlib.protocol import Metric
-from stlib.study.evaluation import measure
+from stlib.run.evaluation import measure
 
 
 def metrics(detector: Detector, data: Path, device: str) -> dict[Metric, dict[str, float]]:
     """Every defined metric with the maps in fp32 ('exact') and what bf16 changes ('change')."""
-    category = load_category(data, detector.card.category, image_size=detector.image_size)
+    category = load_category(data, detector.info.category, image_size=detector.image_size)
     exact = measure(category, detector.maps(category.test, device=device)).metrics
     rounded = measure(category, detector.maps(category.test, device=device, precision="bf16")).metrics
     return {
@@ -35,8 +35,8 @@ def main(arguments: argparse.Namespace) -> None:
     found = {}
     for file in arguments.detectors:
         detector = Detector.load(file)
-        card = detector.card
-        name = f"{entry(card.method).title}, {card.category}, seed {card.seed}, {card.profile} schedule"
+        info = detector.info
+        name = f"{get_method(info.method).title}, {info.category}, seed {info.seed}, {info.profile} schedule"
         found[name] = metrics(detector, arguments.data, arguments.device)
         print(name, *(f"{m} {v['exact']:.4f} {v['change']:+.5f}" for m, v in found[name].items()), sep="\n  ")
     report("rounding", arguments, found)

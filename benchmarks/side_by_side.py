@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from stlib.paths import BENCHMARKS
-from stlib.study.provenance import checkout, processor
+from stlib.run.provenance import checkout, processor
 
 Work = Callable[[], object]
 PACKAGES = ("torch", "numpy", "scikit-learn", "anomalib", "torchmetrics", "adeval", "onnxruntime")

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from stlib.methods import stpm
 from stlib.methods.execution import Execution
 from stlib.nn.backbone import ResNet18Pyramid, prepare
-from stlib.nn.losses import unit
+from stlib.nn.losses import l2_normalize
 from stlib.protocol import Precision
 
 Step = Callable[[], object]
@@ -45,12 +45,12 @@ def ours(
     layout = torch.channels_last if channels_last else torch.contiguous_format
     for network in (method.teacher, method.student):
         network.to(memory_format=layout)
-    targets = [unit(level) for level in method._teach(images)]
+    targets = [l2_normalize(level) for level in method._teach(images)]
     order = torch.arange(len(images))
 
     def step() -> None:
         with patch.object(stpm, "prepare", lambda x: prepare(x).contiguous(memory_format=layout)):
-            now = targets if cached else [unit(level) for level in method._teach(images)]
+            now = targets if cached else [l2_normalize(level) for level in method._teach(images)]
             training.run_epoch(images, now, order)
 
     return step

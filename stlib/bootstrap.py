@@ -7,7 +7,7 @@ and the seed alone, so the replicates of two detectors on one test set are paire
 import torch
 from torch import Tensor
 
-from stlib.metrics import FPR_LIMIT, PixelRanking, image_ranking, rising
+from stlib.metrics import FPR_LIMIT, PixelRanking, image_ranking, sort_ascending
 from stlib.protocol import Metric
 
 RESAMPLES = 200
@@ -61,7 +61,7 @@ class _Histograms:
         defective = regions > 0
         edges = torch.unique(torch.cat([_spread(ranking.ranked.flip(0)), _spread(ranking.normal)]))
         # Of every image, the pixels at or above each edge, the highest edge first.
-        normal = rising(scores.masked_fill(defective, -torch.inf))
+        normal = sort_ascending(scores.masked_fill(defective, -torch.inf))
         accepted = normal.shape[1] - torch.searchsorted(normal, edges.flip(0).repeat(images, 1))
         self.negative = accepted.diff(dim=1, prepend=accepted.new_zeros(images, 1)).double()
         image, _ = defective.nonzero(as_tuple=True)

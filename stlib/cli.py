@@ -1,9 +1,9 @@
-"""The `stlib` command: data, runs, teachers, queue. Thin: every verb is one call into the package."""
+"""The `stlib` command: data, runs, teachers, detectors. Thin: every verb is one call into the package."""
 
 import csv
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -11,9 +11,6 @@ from rich.table import Table
 
 from stlib import paths
 from stlib.protocol import Precision, Profile
-
-if TYPE_CHECKING:
-    from stlib.study.records import Summary
 
 DEFAULT = " Without it: the profile's own."
 FINDINGS = 3
@@ -50,17 +47,17 @@ def run(  # noqa: PLR0917 - typer reads them by name
     import torch  # here, so that `stlib --help` answers at once
     from tqdm import tqdm
 
-    from stlib.study.experiment import Run, RunFailed
-    from stlib.study.experiment import run as run_experiment
-    from stlib.study.records import read_record, write_record
+    from stlib.records.store import read_record, write_record
+    from stlib.run.experiment import RunFailed, RunSpec
+    from stlib.run.experiment import run as run_experiment
 
     if threads:
         torch.set_num_threads(threads)
     if save and not save.parent.is_dir():
-        raise _refusal(NotADirectoryError(f"--save {save}: make the folder {save.parent} first"))
+        raise refusal(NotADirectoryError(f"--save {save}: make the folder {save.parent} first"))
     here = paths.places(profile)
     records = records or here.records
-    spec = Run(
+    spec = RunSpec(
         method,
         category,
         seed=seed,
@@ -81,10 +78,10 @@ def run(  # noqa: PLR0917 - typer reads them by name
             bar.set_postfix_str(state)
 
         try:
-            outcome = run_experiment(spec, progress=progress, runs=runs or here.runs)
+            result = run_experiment(spec, progress=progress, runs=runs or here.runs)
             if save:  # before the checkpoint is forgotten
-                outcome.detector.save(save)
-            path = outcome.keep(records)
+                result.detector.save(save)
+            path = result.save(records)
         except RunFailed as failure:
             path = write_record(failure.record, records)
             kept = read_record(path).status == "finished"
@@ -92,9 +89,9 @@ def run(  # noqa: PLR0917 - typer reads them by name
             typer.echo(f"{failure}; {told}", err=True)
             raise typer.Exit(1) from failure
         except (ValueError, OSError, RuntimeError) as error:
-            raise _refusal(error) from error
+            raise refusal(error) from error
     typer.echo(path)
-    for name, value in outcome.record.metrics.items():
+    for name, value in result.record.metrics.items():
         typer.echo(f"  {name:12} {value:.4f}")
 
 
@@ -113,13 +110,13 @@ def teacher(  # noqa: PLR0917
     """Fine-tune ET-STPM's teacher before the runs that share it. A killed fine-tuning continues."""
     import torch
 
-    from stlib.methods import entry, et_stpm
+    from stlib.methods import et_stpm, get_method
     from stlib.methods.execution import Execution
-    from stlib.study.teachers import tuned_teacher
+    from stlib.run.teacher_cache import tuned_teacher
 
     here = paths.places(profile)
     try:
-        config = entry("et_stpm").recipe(profile, variant)
+        config = get_method("et_stpm").recipe(profile, variant)
         assert isinstance(config, et_stpm.Config)
         execution = Execution(torch.device(device), precision)
         _, info, _ = tuned_teacher(
@@ -132,7 +129,7 @@ def teacher(  # noqa: PLR0917
             runs=runs or here.runs,
         )
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-        raise _refusal(error) from error
+        raise refusal(error) from error
     typer.echo(info.tuned.name if info.tuned else info.source)
 
 
@@ -164,7 +161,7 @@ def detect(
             for target, pixel in zip(targets[start : start + 32], found.pixel):
                 write_map(pixel, target)
     except (ValueError, OSError, RuntimeError) as error:
-        raise _refusal(error) from error
+        raise refusal(error) from error
 
 
 @app.command()
@@ -178,7 +175,7 @@ def export(
     try:
         Detector.load(detector).export_onnx(output)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
-        raise _refusal(error) from error
+        raise refusal(error) from error
     typer.echo(output)
 
 
@@ -200,7 +197,7 @@ def download(
     try:
         typer.echo(fetch(name, target, url=url, sha256=sha256))
     except (ArchiveError, ValueError, OSError) as error:
-        raise _refusal(error) from error
+        raise refusal(error) from error
 
 
 @data.command()
@@ -216,7 +213,7 @@ def check(
     try:
         reports = list(check_dataset(root))
     except DatasetError as error:
-        raise _refusal(error) from error
+        raise refusal(error) from error
     for report in reports:
         counts = (str(report.train), str(report.good), str(report.defect))
         table.add_row(report.category, *counts, str(len(report.findings) or "none"))
@@ -238,80 +235,15 @@ def demo(
     seed: Annotated[int, typer.Option(help="Another seed makes other images.")] = 0,
 ) -> None:
     """Make the demo dataset: MVTec AD's layout, a few seconds, no download."""
-    from stlib.data.demo import make_demo
+    from stlib.demo.dataset import make_demo
 
     try:
         typer.echo(make_demo(target, seed=seed))
     except (OSError, ImportError) as error:
-        raise _refusal(error) from error
+        raise refusal(error) from error
 
 
-@app.command()
-def queue(
-    data_root: Annotated[Path, typer.Option("--data", help="Dataset root.")] = paths.DATA / "mvtec_ad",
-    records: Annotated[Path, typer.Option(help="Folder of records.")] = paths.RECORDS,
-    output: Annotated[Path, typer.Option(help="File to write.")] = paths.RESULTS / "QUEUE.md",
-    estimate: Annotated[bool, typer.Option("--estimate", help="Print what they cost instead.")] = False,
-    grid: Annotated[str, typer.Option(help="Which grid of workflow/grid.toml.")] = "paper",
-) -> None:
-    """Write the list of runs that the book still needs, or say what they will cost."""
-    from stlib.files import write_atomic
-    from stlib.protocol import CATEGORIES
-    from stlib.study.queue import queue_text
-    from stlib.study.summaries import load_summaries
-
-    at_hand = [name for name in CATEGORIES if (data_root / name).is_dir()]
-    try:
-        recorded = load_summaries(records)
-        if estimate:
-            _print_estimate(recorded, grid)
-            return
-        text = queue_text(recorded, at_hand, grid)
-    except (ValueError, OSError) as error:
-        raise _refusal(error) from error
-    write_atomic(output, text.encode())
-    typer.echo(output)
-
-
-def _print_estimate(records: "list[Summary]", grid: str) -> None:
-    from stlib.study.estimate import estimate, total
-    from stlib.study.queue import missing, wanted
-
-    cells = missing(records, grid=grid)
-    costs = estimate(cells, records)
-    table = Table("method", "runs", "on", "seconds a run", "hours", "from")
-    for cost in costs:
-        numbers = ("unknown" if n is None else f"{n:,.1f}" for n in (cost.seconds, cost.hours))
-        table.add_row(cost.method, str(cost.runs), cost.processor, *numbers, cost.source)
-    console = Console()
-    console.print(f"{len(cells)} of {len(wanted(grid))} runs are missing. On GPUs, or on CPUs:")
-    console.print(table)
-    for processor in ("GPU", "CPU"):
-        hours, unknown = total(costs, processor)
-        known = f"{hours:,.1f} for {len(cells) - unknown} runs" if unknown < len(cells) else "unknown"
-        rest = f"; no record yet for the method of {unknown}" if unknown else ""
-        console.print(f"{processor} hours: {known}{rest}", highlight=False)
-
-
-@app.command()
-def readme(
-    records: Annotated[Path, typer.Option(help="Folder of records.")] = paths.RECORDS,
-    file: Annotated[Path, typer.Option(help="The file with the two markers.")] = paths.ROOT / "README.md",
-) -> None:
-    """Renew the table of results in README.md."""
-    from stlib.files import write_atomic
-    from stlib.study.readme import with_results
-    from stlib.study.summaries import load_summaries
-    from stlib.study.tables import METHODS
-
-    try:
-        text = with_results(file.read_text(), load_summaries(records, rows=METHODS))
-    except (OSError, ValueError) as error:
-        raise _refusal(error) from error
-    write_atomic(file, text.encode())
-
-
-def _refusal(error: Exception) -> typer.Exit:
+def refusal(error: Exception) -> typer.Exit:
     """Say what is wrong on standard error; the exit status is 2."""
     typer.echo(f"error: {error}", err=True)
     return typer.Exit(2)

@@ -1,4 +1,4 @@
-"""A trained detector as it is deployed: one file with weights and card, images in, anomaly maps out."""
+"""A trained detector as it is deployed: one file of weights and description, images in, anomaly maps out."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,17 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from stlib.files import write_atomic
-from stlib.methods import entry
+from stlib.methods import get_method
 from stlib.methods.execution import Execution
 from stlib.nn.maps import Maps, in_batches
-from stlib.protocol import Precision, Profile, TeacherInfo
+from stlib.protocol import Precision, Profile
+from stlib.records.schema import TeacherInfo
 
 _KEY = "stlib"
-"""Under which a file's metadata holds the card."""
+"""Under which a file's metadata holds the description."""
 
 
-class Card(BaseModel):
+class DetectorInfo(BaseModel):
     """What a saved detector is; its record in `results/records` says how good it is."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -39,20 +40,20 @@ class Card(BaseModel):
 
 @dataclass(frozen=True)
 class Detector:
-    """A card and the network it describes.
+    """What a detector is, and its network.
 
     Scores have no unit and no threshold: what counts as anomalous is the user's choice, made on images of
     their own, not on the benchmark's test set.
     """
 
-    card: Card
+    info: DetectorInfo
     network: nn.Module
     """(B, 3, S, S) uint8 images -> `Maps`."""
 
     @property
     def image_size(self) -> int:
         """Side of the input in pixels."""
-        size = self.card.config["image_size"]
+        size = self.info.config["image_size"]
         assert isinstance(size, int)
         return size
 
@@ -78,14 +79,14 @@ class Detector:
     @classmethod
     def untrained(cls, method: str, profile: Profile) -> "Detector":
         """The networks of a recipe with random weights: costs as much as a trained one, and knows nothing."""
-        config = entry(method).recipe(profile)
+        config = get_method(method).recipe(profile)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = entry(method).empty_network(config)
+            network = get_method(method).empty_network(config)
             for name, buffer in network.named_buffers():
                 if name.endswith("running_mean"):
                     buffer.normal_(0, 0.1)  # trivial statistics would hide a mistake in folding them
-        card = Card(
+        info = DetectorInfo(
             method=method,
             variant="",
             category="none",
@@ -94,14 +95,14 @@ class Detector:
             config=config.model_dump(mode="json"),
             teacher=TeacherInfo(source="random", file_sha256=None, pyramid_sha256="", missing=[]),
         )
-        return cls(card, network.eval().requires_grad_(False))
+        return cls(info, network.eval().requires_grad_(False))
 
     def save(self, path: Path) -> None:
-        """Write weights and card as one safetensors file. Raises OSError when it cannot be written."""
+        """Write weights and description as one safetensors file. Raises OSError when it cannot be written."""
         state = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()
         }
-        write_atomic(path, save(state, metadata={_KEY: self.card.model_dump_json()}))
+        write_atomic(path, save(state, metadata={_KEY: self.info.model_dump_json()}))
 
     @classmethod
     def load(cls, path: Path) -> "Detector":
@@ -112,14 +113,14 @@ class Detector:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            card = Card.model_validate_json(metadata[_KEY])
-            line = entry(card.method)
-            config = type(line.profiles[card.profile]).model_validate(card.config)
-            network = line.empty_network(config)
+            info = DetectorInfo.model_validate_json(metadata[_KEY])
+            entry = get_method(info.method)
+            config = type(entry.profiles[info.profile]).model_validate(info.config)
+            network = entry.empty_network(config)
             network.load_state_dict(state)
         except (SafetensorError, KeyError, ValidationError, RuntimeError) as error:
             raise ValueError(f"{path} is not a detector of this version ({error}): make it again") from error
-        return cls(card, network.eval().requires_grad_(False))
+        return cls(info, network.eval().requires_grad_(False))
 
     def export_onnx(self, path: Path) -> None:
         """Write an ONNX model: `images` (B, 3, S, S) uint8 -> `anomaly_map` (B, S, S), `image_score` (B,).

@@ -30,7 +30,7 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
 
 
 @contextmanager
-def sole(path: Path, *, wait: bool = False) -> Iterator[None]:
+def file_lock(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock file `path`; the system lets go of it however this process ends, SIGKILL included.
 
     Raises BlockingIOError while another process holds it, unless told to `wait`.

@@ -58,7 +58,7 @@ class PixelRanking:
         """(P,) falling scores of the defective pixels."""
         self.region = self.regions[defective][order]
         """(P,) region of each ranked pixel, 1..K."""
-        self.normal = rising(scores[~defective])
+        self.normal = sort_ascending(scores[~defective])
         """(N,) rising scores of the normal pixels."""
         self.thresholds: Tensor
         """(T,) distinct scores, falling."""
@@ -184,7 +184,7 @@ class PixelRanking:
         return fp, curve
 
 
-def rising(scores: Tensor) -> Tensor:
+def sort_ascending(scores: Tensor) -> Tensor:
     """Sorted along the last axis. On the CPU by NumPy, whose vectorised sort is many times faster."""
     if scores.device.type == "cpu":
         return torch.from_numpy(np.sort(scores.numpy()))

@@ -1,4 +1,4 @@
-"""What every method shares: dataset facts, the input format, the metrics and the profiles.
+"""What every method shares: dataset facts, the input format, the metrics and the profiles; constants only.
 
 Sources: MVTec AD (Bergmann et al., CVPR 2019, Table 1) for the counts; the official STPM and DeSTSeg
 code for the 256x256 whole-image resize and the ImageNet normalisation.
@@ -7,14 +7,15 @@ code for the 256x256 whole-image resize and the ImageNet normalisation.
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
-
 IMAGE_SIZE = 256
 """Side of the square network input in pixels; the whole image is resized, nothing is cropped."""
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 """ImageNet normalisation of RGB values in [0, 1]."""
+
+LAYERS = ("layer1", "layer2", "layer3")
+"""The three levels of the feature pyramid, by ResNet-18's names."""
 
 
 @dataclass(frozen=True)
@@ -78,78 +79,23 @@ TUNING_EPOCHS = (0, 1, 2, 3, 5, 10)
 """Full epochs of the teacher's fine-tuning in the epoch study: 0 is STPM, 2 the paper's choice."""
 
 
-class TuningInfo(BaseModel):
-    """How a fine-tuned teacher (ET-STPM) was made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    """Of its record, `results/teachers/<profile>/<name>.json`."""
-    epochs: int
-    """Full epochs, after the one that trained only the head."""
-    data: Literal["A", "B", "C"]
-    """A: train/good. B: and half of the anomalous test images. C: and all of them."""
-    categories: list[str]
-    """The classes."""
-    source_sha256: str
-    """Hash of the pyramid before fine-tuning."""
-
-
-class TeacherInfo(BaseModel):
-    """What the teacher's weights are; goes into every record."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: str
-    """'torchvision IMAGENET1K_V1', 'demo', 'random' or the file's name."""
-    file_sha256: str | None
-    """Hash of the weight file, where there is one."""
-    pyramid_sha256: str
-    """Hash of the tensors actually used (conv1 to layer3); equal weights from different files agree."""
-    missing: list[str]
-    """Tensors of the full ResNet-18 that the source lacks: irrelevant unless layer4 is trained."""
-    tuned: TuningInfo | None = None
-    """None for a teacher that is used as it comes."""
-
-
-class TextureInfo(BaseModel):
-    """Where the foreign textures of synthetic anomalies come from; goes into the records that used them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: Literal["DTD", "demo"]
-    fingerprint: str
-    """SHA-256 over names and contents of the files, or over the drawn pixels."""
-    images: int
-
+ABLATION_ROWS: dict[str, str] = {
+    "none": "none",
+    "RCM": "RCM",
+    "AFF": "AFF",
+    "PCAR": "PCAR",
+    "RCM+PCAR": "RCM+PCAR",
+    "AFF+PCAR": "AFF+PCAR",
+    "RCM+AFF+PCAR": "",
+    "RCM+AFF": "RCM+AFF",
+    "control": "control",
+}
+"""Label of a row -> variant of PFADSeg, in the order of the paper's Table 4; the row with all three modules
+is PFADSeg itself. The last two are this study's: the combination that the paper leaves out, and PCAR's three
+convolutions summed without recalibration (the capacity control)."""
 
 DTD_IMAGES = 5640
 """Images of the complete Describable Textures Dataset."""
-
-
-class Training(BaseModel):
-    """What was trained and tested."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    steps: int
-    """Optimiser steps taken."""
-    images_seen: int
-    """Training images shown, repeats counted."""
-    selected: dict[str, float]
-    """Which checkpoint is tested and why, e.g. {'epoch': 87, 'val_score': 0.0012}."""
-
-
-class History(Training):
-    """What a training left to look at; goes into every record."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    curves: dict[str, list[float]]
-    """Named series, one value per epoch or per logging interval."""
-    learning_curve: dict[int, dict[Metric, float]] = {}
-    """Metrics on the test set after so many steps of the last stage (DeSTSeg, PFADSeg), only to be looked at:
-    nothing is selected by them. At 0 the map is the student's distances alone."""
 
 
 TOLERANCES: dict[Metric, float] = {

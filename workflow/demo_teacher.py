@@ -1,4 +1,4 @@
-"""Make the demo teacher, `stlib/nn/demo_teacher.safetensors`, from drawn textures and shipped photographs.
+"""Make the demo teacher, `stlib/demo/teacher.safetensors`, from drawn textures and shipped photographs.
 
     python workflow/demo_teacher.py             # train on one core and write the file
     python workflow/demo_teacher.py --evaluate  # STPM on the demo with this teacher and with a random one
@@ -18,9 +18,9 @@ from safetensors.torch import save as serialise
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from stlib.data.demo import DEMO_CATEGORIES, make_demo
 from stlib.data.mvtec import load_category
-from stlib.data.procedural import SIDE
+from stlib.demo.dataset import DEMO_CATEGORIES, make_demo
+from stlib.demo.textures import SIDE
 from stlib.files import sha256, write_atomic
 from stlib.methods.execution import Execution
 from stlib.methods.stpm import PROFILES, STPM

@@ -6,7 +6,7 @@ from PIL import Image
 from skimage import data
 from torch import Tensor
 
-from stlib.data.procedural import SIDE, Picture, Rng, kinds, texture
+from stlib.demo.textures import SIDE, Picture, Rng, kinds, texture
 
 PHOTOGRAPHS = (
     "astronaut", "camera", "chelsea", "coffee", "coins", "hubble_deep_field", "immunohistochemistry",

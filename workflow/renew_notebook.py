@@ -9,10 +9,10 @@ from pathlib import Path
 import nbformat
 import papermill
 
-from stlib.data.demo import DEMO_CATEGORIES
+from stlib.demo.dataset import DEMO_CATEGORIES
 from stlib.paths import BUILD, RECORDS, ROOT
-from stlib.study.records import load_records, write_record
-from stlib.study.teacher_records import load_teacher_records, write_teacher_record
+from stlib.records.store import load_records, write_record
+from stlib.records.teacher import load_teacher_records, write_teacher_record
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 RUN = ROOT / "notebooks" / "run.ipynb"

@@ -17,7 +17,7 @@ from zmq.error import ZMQError
 
 from stlib.files import write_atomic
 from stlib.paths import ROOT
-from stlib.study.grid import Cell, state
+from study.plan.grid import Cell, state
 
 ATTEMPTS = 3
 """Kernels started side by side now and then take the same port, and a kernel may be killed: the next one goes

@@ -21,12 +21,12 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from stlib.data.demo import MARKER, make_demo
-from stlib.files import sole
+from stlib.demo.dataset import MARKER, make_demo
+from stlib.files import file_lock
 from stlib.methods.checkpoint import Checkpoint
 from stlib.nn.backbone import load_state
 from stlib.paths import BUILD, ROOT
-from stlib.study.records import load_records
+from stlib.records.store import load_records
 
 CATEGORIES = ["brick", "washer"]
 PARTS = {"train/good": 6, "test/good": 3, "test/scratch": 3, "ground_truth/scratch": 3}
@@ -80,7 +80,7 @@ class Study:
                 expect(time.monotonic() < deadline, "it did not begin to train")
                 time.sleep(0.05)
             yield process
-        with sole(lock, wait=True):  # an orphaned kernel ends a few seconds after its parent
+        with file_lock(lock, wait=True):  # an orphaned kernel ends a few seconds after its parent
             pass
 
 

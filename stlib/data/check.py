@@ -42,7 +42,7 @@ def check_category(root: Path, category: str) -> CategoryReport:
     except DatasetError as error:
         missing = Finding("missing category", None, str(error))
         return CategoryReport(category, 0, 0, 0, [missing], ["nothing can be run on it"])
-    findings = [Finding("count", None, gap) for gap in layout.gaps()]
+    findings = [Finding("count", None, gap) for gap in layout.missing_images()]
     findings += [*_image_faults(layout), *_mask_faults(layout), *_stray_masks(layout), *_duplicates(layout)]
     good = sum(item.defect == "good" for item in layout.test)
     defect = len(layout.test) - good

@@ -69,7 +69,7 @@ class Layout:
         masks = [item.mask for item in self.test if item.mask is not None]
         return [*self.train, *(item.image for item in self.test), *masks]
 
-    def gaps(self) -> list[str]:
+    def missing_images(self) -> list[str]:
         """Differences from the official counts, in words; empty for a complete or an unofficial category."""
         if self.category not in CATEGORIES:
             return []

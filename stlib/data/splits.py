@@ -20,7 +20,7 @@ def split_train(count: int, *, fraction: float = 0.2, seed: int = 0) -> tuple[li
     return list(train), list(validation)
 
 
-def leaked(layout: Layout, data: Literal["A", "B", "C"]) -> list[TestItem]:
+def seen_anomalies(layout: Layout, data: Literal["A", "B", "C"]) -> list[TestItem]:
     """The anomalous test images that fine-tuning sees: none (A), a fixed random half (B), all (C)."""
     anomalous = [item for item in layout.test if item.defect != "good"]
     if data == "A":
@@ -31,7 +31,7 @@ def leaked(layout: Layout, data: Literal["A", "B", "C"]) -> list[TestItem]:
     return [anomalous[i] for i in sorted(order[: (len(anomalous) + 1) // 2])]
 
 
-def untouched(layout: Layout) -> list[int]:
+def unseen_indices(layout: Layout) -> list[int]:
     """Indices of the test images that variant B does not see: all good ones and the other half."""
-    seen = {item.image for item in leaked(layout, "B")}
+    seen = {item.image for item in seen_anomalies(layout, "B")}
     return [index for index, item in enumerate(layout.test) if item.image not in seen]

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stlib.data.mvtec import DatasetError, read_images
-from stlib.data.procedural import kinds, texture
-from stlib.protocol import TextureInfo
+from stlib.demo.textures import kinds, texture
+from stlib.records.schema import TextureInfo
 
 DRAWN = 138
 """Number of drawn textures: two of every kind."""

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from stlib.methods import destseg, et_stpm, pfadseg, stpm
 from stlib.methods.recipe import Recipe
 from stlib.nn.maps import Maps
-from stlib.protocol import PRECISIONS, History, Profile
+from stlib.protocol import PRECISIONS, Profile
+from stlib.records.schema import History
 
 
 class Method(Protocol):
-    """What `study.experiment` needs of a detector."""
+    """What `stlib.run.experiment` needs of a detector."""
 
     snapshots: dict[str, dict[str, Tensor]]
     """Trained weights by name; the first is the one that the recipe tests."""
@@ -41,20 +42,20 @@ class Method(Protocol):
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One line of the registry."""
+class MethodEntry:
+    """What the registry holds of one method."""
 
     title: str
     """The name shown to readers."""
     profiles: Mapping[Profile, Recipe]
     """The recipe under each profile."""
     build: Callable[..., Method]
-    """Called with (config, teacher, execution), and `synthesis` where `corrupts`."""
+    """Called with (config, teacher, execution), and `synthesis` where `needs_textures`."""
     empty_network: Callable[[Recipe], nn.Module]
     """What a recipe deploys, waiting for trained weights."""
     variants: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Named deviations from the recipe: the fields that they change."""
-    corrupts: bool = False
+    needs_textures: bool = False
     """True for a method that learns from synthetic anomalies, and so needs textures."""
 
     def recipe(self, profile: Profile, variant: str = "") -> Recipe:
@@ -81,18 +82,25 @@ def _changed(fields: Mapping[str, object], change: Mapping[str, object]) -> dict
     return merged
 
 
-METHODS: dict[str, Entry] = {
-    "stpm": Entry("STPM", stpm.PROFILES, stpm.STPM, stpm.empty_network),
-    "et_stpm": Entry("ET-STPM", et_stpm.PROFILES, et_stpm.ETSTPM, stpm.empty_network, et_stpm.VARIANTS),
-    "destseg": Entry("DeSTSeg", destseg.PROFILES, destseg.DeSTSeg, destseg.empty_network, corrupts=True),
-    "pfadseg": Entry(
-        "PFADSeg", pfadseg.PROFILES, destseg.DeSTSeg, destseg.empty_network, pfadseg.VARIANTS, corrupts=True
+METHODS: dict[str, MethodEntry] = {
+    "stpm": MethodEntry("STPM", stpm.PROFILES, stpm.STPM, stpm.empty_network),
+    "et_stpm": MethodEntry("ET-STPM", et_stpm.PROFILES, et_stpm.ETSTPM, stpm.empty_network, et_stpm.VARIANTS),
+    "destseg": MethodEntry(
+        "DeSTSeg", destseg.PROFILES, destseg.DeSTSeg, destseg.empty_network, needs_textures=True
+    ),
+    "pfadseg": MethodEntry(
+        "PFADSeg",
+        pfadseg.PROFILES,
+        destseg.DeSTSeg,
+        destseg.empty_network,
+        pfadseg.VARIANTS,
+        needs_textures=True,
     ),
 }
 
 
-def entry(method: str) -> Entry:
-    """The registry's line for `method`. Raises ValueError for an unknown name."""
+def get_method(method: str) -> MethodEntry:
+    """The registry's entry for `method`. Raises ValueError for an unknown name."""
     if method not in METHODS:
         raise ValueError(f"unknown method '{method}': choose one of {', '.join(METHODS)}")
     return METHODS[method]

@@ -17,7 +17,8 @@ from stlib.nn.blocks import Design, Recalibration
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet, similarity_features
 from stlib.nn.losses import cosine_distances
 from stlib.nn.maps import Maps, fuse, in_batches, max_score, resize, stack_levels, top_score
-from stlib.protocol import History, Profile
+from stlib.protocol import Profile
+from stlib.records.schema import History
 
 
 class Config(Recipe):

@@ -24,7 +24,7 @@ Observe = Callable[[int], Mapping[Metric, float]]
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def quiet(done: int, total: int, state: str) -> None:
+def no_progress(done: int, total: int, state: str) -> None:
     """No progress report."""
 
 
@@ -43,7 +43,7 @@ class Execution:
 
     device: torch.device
     precision: Precision = "fp32"
-    progress: Progress = quiet
+    progress: Progress = no_progress
     checkpoint: Checkpoint | None = None
     compiled: bool = False
     """DeSTSeg's and PFADSeg's networks train through `torch.compile`: minutes once, then faster steps."""

@@ -18,7 +18,7 @@ from torchvision.models import ResNet
 from stlib.methods.execution import Execution, generator
 from stlib.nn.backbone import ResNet18Pyramid, prepare
 from stlib.nn.classifier import feature_cosine, freeze_backbone, pyramid_of, unfreeze, weight_change
-from stlib.protocol import IMAGE_SIZE
+from stlib.protocol import IMAGE_SIZE, LAYERS
 
 
 class Tuning(BaseModel):
@@ -42,7 +42,7 @@ class Tuning(BaseModel):
 
 
 @dataclass(frozen=True)
-class Lessons:
+class ClassifierData:
     """What the classifier learns from and is tested on."""
 
     images: Tensor
@@ -70,7 +70,7 @@ class FineTuning:
 
     tuning: Tuning
     network: ResNet
-    lessons: Lessons
+    data: ClassifierData
     execution: Execution
     curves: dict[str, list[float]] = field(default_factory=dict)
     """Per epoch, the head's first: train_loss, accuracy on held-out normal images, and for every level the
@@ -110,15 +110,15 @@ class FineTuning:
         return torch.optim.Adam(self.network.parameters(), lr=self.tuning.full_rate)
 
     def _run_epoch(self) -> float:
-        """One pass over the lessons; the mean cross-entropy per image."""
+        """One pass over the images; the mean cross-entropy per image."""
         if self.epoch >= self.tuning.head_epochs:
             self.network.train()  # the examination has switched BatchNorm to its stored statistics
-        order = torch.randperm(len(self.lessons.images), generator=generator(self.tuning.seed, self.epoch))
+        order = torch.randperm(len(self.data.images), generator=generator(self.tuning.seed, self.epoch))
         total = 0.0
         for index in torch.split(order, self.tuning.batch_size):
-            labels = self.lessons.labels[index].to(self.execution.device)
+            labels = self.data.labels[index].to(self.execution.device)
             with self.execution.autocast():
-                logits = self.network(self._input(self.lessons.images[index]))
+                logits = self.network(self._input(self.data.images[index]))
             loss = F.cross_entropy(logits.float(), labels)
             self.optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
@@ -133,10 +133,10 @@ class FineTuning:
         teacher = pyramid_of(self.network).to(self.execution.device)
         original = self.original.to(self.execution.device)
         self.network.eval()
-        right, cosine, batches = 0, dict.fromkeys(("layer1", "layer2", "layer3"), 0.0), 0
+        right, cosine, batches = 0, dict.fromkeys(LAYERS, 0.0), 0
         held = zip(
-            torch.split(self.lessons.held_images, self.tuning.batch_size),
-            torch.split(self.lessons.held_labels, self.tuning.batch_size),
+            torch.split(self.data.held_images, self.tuning.batch_size),
+            torch.split(self.data.held_labels, self.tuning.batch_size),
             strict=True,
         )
         for images, labels in held:
@@ -146,7 +146,7 @@ class FineTuning:
             for level, value in feature_cosine(original, teacher, x).items():
                 cosine[level] += value
             batches += 1
-        self._log("accuracy", right / len(self.lessons.held_labels))
+        self._log("accuracy", right / len(self.data.held_labels))
         for level, value in weight_change(self.original, teacher).items():
             self._log(f"weight_change_{level}", value)
             self._log(f"feature_cosine_{level}", cosine[level] / batches)

@@ -16,9 +16,10 @@ from stlib.data.splits import split_train
 from stlib.methods.execution import Execution, generator
 from stlib.methods.recipe import Recipe
 from stlib.nn.backbone import ResNet18Pyramid, prepare
-from stlib.nn.losses import feature_distances, feature_pyramid_loss, unit
+from stlib.nn.losses import feature_distances, feature_pyramid_loss, l2_normalize
 from stlib.nn.maps import Maps, fuse, in_batches, max_score, stack_levels, top_score
-from stlib.protocol import History, Profile
+from stlib.protocol import Profile
+from stlib.records.schema import History
 
 Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 """(normalised teacher features, raw student features), one (B, C, H, W) tensor per level -> scalar."""
@@ -60,7 +61,7 @@ class Network(nn.Module):
     def forward(self, images: Tensor) -> Maps:
         """(B, 3, S, S) uint8 -> `Maps`, in fp32."""
         x = prepare(images)
-        distances = feature_distances([unit(level) for level in self.teacher(x)], self.student(x))
+        distances = feature_distances([l2_normalize(level) for level in self.teacher(x)], self.student(x))
         layers = stack_levels(distances)
         pixel = fuse(layers, images.shape[-1])
         return Maps(layers, pixel, max_score(pixel))
@@ -93,7 +94,7 @@ class STPM:
         )
         images = train.to(self.execution.device)
         # Nothing is augmented, so the teacher sees every image once, not once per epoch.
-        targets = [unit(level) for level in self._teach(images)]
+        targets = [l2_normalize(level) for level in self._teach(images)]
         training = _Training(self, seed)
         for epoch in range(training.epoch, self.config.epochs):
             order = _shuffled(learn, seed, epoch)

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 
+from stlib.demo import DEMO_TEACHER
 from stlib.files import sha256
-from stlib.protocol import MEAN, STD, TeacherInfo
+from stlib.protocol import MEAN, STD
+from stlib.records.schema import TeacherInfo
 
-DEMO_TEACHER = Path(__file__).with_name("demo_teacher.safetensors")
-"""conv1 to layer3 in float16, trained on images of the project's own making (`stlib/nn/demo_teacher.md`)."""
 CHANNELS = (64, 128, 256)
 """Channels of the three pyramid levels; at 256x256 input their sides are 64, 32 and 16."""
 

@@ -5,8 +5,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet, resnet18
 
 from stlib.nn.backbone import ResNet18Pyramid, load_state, load_teacher
-
-LEVELS = ("layer1", "layer2", "layer3")
+from stlib.protocol import LAYERS
 
 
 def load_classifier(source: str, classes: int, *, seed: int) -> ResNet:
@@ -48,7 +47,7 @@ def weight_change(before: nn.Module, after: nn.Module) -> dict[str, float]:
     """Per level ||after - before|| / ||before|| over all convolution weights (Frobenius norm)."""
     old, new = before.state_dict(), after.state_dict()
     found = {}
-    for level in LEVELS:
+    for level in LAYERS:
         names = [n for n in old if n.startswith(level) and old[n].dim() == 4]
         moved = sum(float((new[n].cpu() - old[n].cpu()).double().square().sum()) for n in names)
         size = sum(float(old[n].double().square().sum()) for n in names)
@@ -62,5 +61,5 @@ def feature_cosine(before: nn.Module, after: nn.Module, images: Tensor) -> dict[
     `images`: (N, 3, S, S), normalised, on the device of both networks.
     """
     with torch.no_grad():
-        pairs = zip(LEVELS, before(images), after(images), strict=True)
+        pairs = zip(LAYERS, before(images), after(images), strict=True)
         return {level: float(torch.cosine_similarity(a, b, dim=1).mean()) for level, a, b in pairs}

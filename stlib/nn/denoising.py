@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stlib.nn.blocks import ASPP, RCM, Design, ResidualBlock, conv3x3, stage
-from stlib.nn.losses import unit
+from stlib.nn.losses import l2_normalize
 
 Features = tuple[Tensor, Tensor, Tensor]
 
@@ -90,7 +90,7 @@ def similarity_features(teacher: Sequence[Tensor], student: Sequence[Tensor]) ->
     PFADSeg, eq. 2, before the sum over channels. DeSTSeg's code feeds the negative product; a sign is free.
     """
     size = teacher[0].shape[-2:]
-    products = [unit(t) * unit(s) for t, s in zip(teacher, student, strict=True)]
+    products = [l2_normalize(t) * l2_normalize(s) for t, s in zip(teacher, student, strict=True)]
     return torch.cat([F.interpolate(p, size, mode="bilinear", align_corners=False) for p in products], dim=1)
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def unit(features: Tensor) -> Tensor:
+def l2_normalize(features: Tensor) -> Tensor:
     """(B, C, H, W) in any float dtype -> float32, L2-normalised over channels (STPM, eq. 1)."""
     return F.normalize(features.float(), dim=1)
 
@@ -15,10 +15,10 @@ def unit(features: Tensor) -> Tensor:
 def feature_distances(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Squared L2 distance of the normalised features per position and level: (B, H, W) each, in [0, 4].
 
-    `teacher` holds features already normalised by `unit` (they are computed once per image), `student` raw
+    `teacher` holds features that `l2_normalize` has seen already (once per image), `student` raw
     ones. For unit vectors this is 2 (1 - cosine); the STPM paper's eq. 1 halves it, its code does not.
     """
-    return tuple((t - unit(s)).square().sum(1) for t, s in zip(teacher, student, strict=True))
+    return tuple((t - l2_normalize(s)).square().sum(1) for t, s in zip(teacher, student, strict=True))
 
 
 def feature_pyramid_loss(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
@@ -38,14 +38,16 @@ def l1_cosine_loss(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tens
     normalised features; `teacher` is normalised already, as in `feature_pyramid_loss`.
     """
     total = torch.zeros((), device=teacher[0].device)
-    for t, s in zip(teacher, map(unit, student), strict=True):
+    for t, s in zip(teacher, map(l2_normalize, student), strict=True):
         total = total + (t - s).abs().mean() + (1 - (t * s).sum(1)).mean()
     return total
 
 
 def cosine_distances(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """1 - cosine similarity per position and level: (B, H, W) each, in [0, 2] (DeSTSeg, eqs. 2-3)."""
-    return tuple(1 - (unit(t) * unit(s)).sum(1) for t, s in zip(teacher, student, strict=True))
+    return tuple(
+        1 - (l2_normalize(t) * l2_normalize(s)).sum(1) for t, s in zip(teacher, student, strict=True)
+    )
 
 
 def denoising_loss(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:

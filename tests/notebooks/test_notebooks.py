@@ -7,12 +7,11 @@ import nbformat
 import pytest
 
 from stlib.paths import ROOT
-from stlib.study import curves, figures
-from stlib.study.parameters import AblationParameters, EpochParameters, ParameterError, Parameters
+from study import figures
+from study.parameters import AblationParameters, EpochParameters, ParameterError, Parameters
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODELS = {"run": Parameters, "ablation": AblationParameters, "teacher_epochs": EpochParameters}
-ALT = figures.ALT | curves.ALT
 PLOTS = re.compile(r"^(figures|curves)\.|notebook\.(samples|gallery|teacher_features)\(", re.MULTILINE)
 ABSOLUTE = re.compile(r"""(?:^|["'\s>=(])(?:/[\w.-]+){2,}|\b[A-Z]:\\\\""")
 
@@ -97,7 +96,7 @@ def test_every_plot_has_the_text_for_those_who_cannot_see_it(code):
     plots = [cell for cell in code if PLOTS.search(cell.source)]
     assert plots
     for cell in plots:
-        assert cell.metadata["mystnb"]["image"]["alt"] in ALT.values(), cell.source
+        assert cell.metadata["mystnb"]["image"]["alt"] in figures.ALT.values(), cell.source
         assert "hide-input" in tags(cell)
 
 

@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 from stlib.paths import ROOT
-from stlib.study import gains, landing
-from stlib.study.summaries import load_summaries
+from stlib.records.index import load_summaries
+from study.analysis import claims
+from study.pages import landing
 
 SCRIPT = ROOT / "workflow" / "second_opinion.py"
 
@@ -32,9 +33,9 @@ def test_a_changed_number_is_noticed(tmp_path):
 
 
 def test_the_landing_page_says_what_the_raw_records_say(tmp_path):
-    records = load_summaries(rows=gains.ROWS)
+    records = load_summaries(rows=claims.CLAIM_ROWS)
     page = tmp_path / "intro.html"
-    page.write_text(landing.claims_html(records, gains.found(records)))
+    page.write_text(landing.headlines_html(records, claims.claim_results(records)))
     found = run(ROOT / "README.md", page)
     assert found.returncode == 0, found.stderr
     text = page.read_text()

@@ -1,8 +1,8 @@
 # From the records to the pages. Cheap and always done: what they show may have come by another way.
 
-STLIB = f"{quote(sys.executable)} -m stlib.cli"
+STUDY = f"{quote(sys.executable)} -m study.cli"
 RECORDED = f"--records {quote(str(RECORD_ROOT))}"
-RENEW_TABLES = f"{STLIB} readme {RECORDED} && {STLIB} queue {RECORDED} --data {quote(str(DATA_ROOT))}"
+RENEW_TABLES = f"{STUDY} readme {RECORDED} && {STUDY} queue {RECORDED} --data {quote(str(DATA_ROOT))}"
 if RECORD_ROOT.resolve() != RECORDS.resolve():
     RENEW_TABLES = "true"  # the demo's and a trial's runs are not the study's: README and QUEUE.md stay
 

@@ -1,0 +1,203 @@
+"""Does one method beat another on the same images and seeds? Paired differences. Imports no torch.
+
+The rule was fixed before the first pair of runs was finished: a gain counts when its interval lies above
+zero, a loss when it lies below, and otherwise nothing can be told apart. The interval covers chance in the
+test images (paired bootstrap replicates) and, from two seeds on, in the training (seeds are drawn again in
+every replicate). Made stricter since, twice: one seed is no gain and no loss, because it leaves out chance in
+the training (`sensitivity.seed_couples` shows it), and the part of few seeds is widened (`_replicates`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from statistics import fmean
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+from scipy.stats import t as student_t
+
+from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, Metric, Profile
+from stlib.records.schema import Summary
+from study.analysis.comparison import INTERVAL, select
+from study.tables import NOT_RUN, Markup, Text, interval, plain, score, signed, to_html
+
+Decision = Literal["gain", "loss", "higher on one seed", "lower on one seed", "no difference to be seen"]
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """Which runs: a method, one of its variants, and a profile."""
+
+    method: str
+    variant: str = ""
+    profile: Profile = "paper"
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """The difference of two methods in one metric: second minus first."""
+
+    category: str
+    """Or 'mean of K'."""
+    seeds: tuple[int, ...]
+    """Seeds that both have; of a mean those of the category with the fewest."""
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    """95 % interval of the difference."""
+    labels: tuple[str, ...] = ()
+    """Labels of the runs on either side, and conditions in which the sides differ."""
+    counts: tuple[int, ...] = ()
+    """Of a mean: how many seeds each category has."""
+
+    @property
+    def told_seeds(self) -> str:
+        """Which seeds, or how many each category of a mean has."""
+        if not self.counts:
+            return ", ".join(map(str, self.seeds))
+        low, high = min(self.counts), max(self.counts)
+        return f"{low} each" if low == high else f"{low} to {high} each"
+
+    @property
+    def decision(self) -> Decision:
+        """The rule above, applied to the interval."""
+        if self.low <= 0 <= self.high:
+            return "no difference to be seen"
+        if len(self.seeds) == 1:
+            return "higher on one seed" if self.low > 0 else "lower on one seed"
+        return "gain" if self.low > 0 else "loss"
+
+    @property
+    def provisional(self) -> bool:
+        """True when fewer seeds stand behind it than a verdict needs."""
+        return len(self.seeds) < SEEDS_FOR_A_VERDICT
+
+
+def pairs(
+    records: Iterable[Summary], first: RunGroup, second: RunGroup, metric: Metric
+) -> list[PairedDifference]:
+    """A pair per category in which both methods have a finished run with the same seed, on the same data.
+
+    The last one is the mean over these categories; empty when there is no pair. Runs may carry labels: both
+    sides ran under the same conditions, and the labels come along.
+    """
+    everything = list(records)
+    sides = [by_category_and_seed(everything, group, metric) for group in (first, second)]
+    places = [place for place in sides[0] if place in sides[1]]
+    return compare([(sides[0][place], sides[1][place]) for place in sorted(places)], metric)
+
+
+def compare(couples: Iterable[tuple[Summary, Summary]], metric: Metric) -> list[PairedDifference]:
+    """Second minus first of runs that belong together, by category, and the mean over the categories last.
+
+    Couples on different images or textures are left out; empty when none remains.
+    """
+    by_category: dict[str, list[tuple[Summary, Summary]]] = {}
+    for a, b in on_equal_data(couples):
+        by_category.setdefault(a.category, []).append((a, b))
+    if not by_category:
+        return []
+    names = [*CATEGORIES, *sorted(by_category.keys() - set(CATEGORIES))]
+    groups = [by_category[name] for name in names if name in by_category]
+    draws = np.array([_replicates(group, metric) for group in groups])
+    bounds = np.percentile(draws, INTERVAL, axis=1).T.tolist()
+    found = [_pair(group, metric, low, high) for group, (low, high) in zip(groups, bounds, strict=True)]
+    return [*found, _mean(found, draws.mean(axis=0))]
+
+
+def on_equal_data(couples: Iterable[tuple[Summary, Summary]]) -> Iterator[tuple[Summary, Summary]]:
+    """The couples whose runs saw the same images and, where both used some, the same textures."""
+    for a, b in couples:
+        textures = {run.textures.fingerprint for run in (a, b) if run.textures}
+        if a.dataset.fingerprint == b.dataset.fingerprint and len(textures) < 2:
+            yield a, b
+
+
+def by_category_and_seed(
+    records: Iterable[Summary], group: RunGroup, metric: Metric
+) -> dict[tuple[str, int], Summary]:
+    """The finished runs that have replicates of `metric`, by category and seed."""
+    runs = select(records, group.method, profile=group.profile, variant=group.variant)
+    return {(r.category, r.seed): r for r in runs if r.status == "finished" and r.bootstrap.get(metric)}
+
+
+def _replicates(matched: Sequence[tuple[Summary, Summary]], metric: Metric) -> NDArray[np.float64]:
+    """(R,) differences of the mean over seeds, for test images and seeds drawn with replacement.
+
+    The seeds' part is widened to what their number can tell.
+    """
+    differences = np.array([np.subtract(b.bootstrap[metric], a.bootstrap[metric]) for a, b in matched])
+    seeds, count = differences.shape
+    mean = np.asarray(differences.mean(axis=0))
+    if seeds == 1:
+        return mean
+    drawn = np.random.default_rng(0).integers(seeds, size=(seeds, count))
+    resampled = np.take_along_axis(differences, drawn, axis=0).mean(axis=0)
+    # Two or three seeds drawn again spread too little: Bessel's correction, and Student's t for the normal.
+    wider = np.sqrt(seeds / (seeds - 1)) * student_t.ppf(0.975, seeds - 1) / norm.ppf(0.975)
+    return np.asarray(mean + wider * (resampled - mean))
+
+
+def _pair(
+    matched: Sequence[tuple[Summary, Summary]], metric: Metric, low: float, high: float
+) -> PairedDifference:
+    first = fmean(a.metrics[metric] for a, _ in matched)
+    second = fmean(b.metrics[metric] for _, b in matched)
+    labels = dict.fromkeys(label for pair in matched for run in pair for label in run.labels())
+    labels |= dict.fromkeys(told for a, b in matched for told in _unlike(a, b))
+    seeds = tuple(a.seed for a, _ in matched)
+    return PairedDifference(
+        matched[0][0].category, seeds, first, second, second - first, low, high, tuple(labels)
+    )
+
+
+def _unlike(a: Summary, b: Summary) -> Iterator[str]:
+    """Conditions that two runs do not share, beside their methods."""
+    if a.precision != b.precision:
+        yield "the sides trained in different precisions"
+    if a.teacher.source != b.teacher.source:
+        yield "the sides had different teachers' files"
+    if a.runtime.device.startswith("CPU") != b.runtime.device.startswith("CPU"):
+        yield "the sides ran on a CPU and a GPU"
+
+
+def _mean(found: Sequence[PairedDifference], replicates: NDArray[np.float64]) -> PairedDifference:
+    first, second = (float(np.mean([getattr(p, side) for p in found])) for side in ("first", "second"))
+    low, high = np.percentile(replicates, INTERVAL)
+    fewest = min((p.seeds for p in found), key=len)
+    labels = tuple(dict.fromkeys(label for p in found for label in p.labels))
+    name = f"mean of {len(found)}"
+    counts = tuple(len(p.seeds) for p in found)
+    return PairedDifference(
+        name, fewest, first, second, second - first, float(low), float(high), labels, counts
+    )
+
+
+def pairs_html(found: Mapping[str, Sequence[PairedDifference]], caption: str) -> Markup:
+    """Paired comparisons: a line per pair and category; what has no pair of runs says so."""
+    if not any(found.values()):
+        return Text(f"{escape(caption)}: {NOT_RUN}")
+    rows: list[dict[str, object]] = []
+    labels: dict[str, None] = {}
+    for name, group in found.items():
+        if not group:
+            rows.append({"Comparison": name, "Difference": NOT_RUN})
+        # with one category the mean repeats it
+        for pair in group if len(group) > 2 else group[:1]:
+            labels |= dict.fromkeys(pair.labels)
+            rows.append(
+                {
+                    "Comparison": name,
+                    "Difference": signed(pair.difference),
+                    "95 % interval": interval(pair.low, pair.high),
+                    "Answer": pair.decision + (", provisional" if pair.provisional else ""),
+                    "Category, seeds": f"{pair.category}, {pair.told_seeds}",
+                    "First, second": f"{score(pair.first)}, {score(pair.second)}",
+                }
+            )
+    caption += f". Labels of the runs: {'; '.join(labels)}" if labels else ""
+    return to_html(plain(rows), caption)

@@ -1,0 +1,81 @@
+"""The `study` command: the list of missing runs, what they will cost, and the README's table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stlib import paths
+from stlib.cli import refusal
+from stlib.files import write_atomic
+from stlib.protocol import CATEGORIES
+from stlib.records.index import load_summaries
+from stlib.records.schema import Summary
+from study.analysis.comparison import METHODS
+from study.plan.estimate import estimate as estimate_costs
+from study.plan.estimate import total
+from study.plan.queue import missing, queue_text, wanted
+from study.readme import with_results
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="The study: what is missing, what is told."
+)
+
+
+@app.command()
+def queue(
+    data_root: Annotated[Path, typer.Option("--data", help="Dataset root.")] = paths.DATA / "mvtec_ad",
+    records: Annotated[Path, typer.Option(help="Folder of records.")] = paths.RECORDS,
+    output: Annotated[Path, typer.Option(help="File to write.")] = paths.RESULTS / "QUEUE.md",
+    estimate: Annotated[bool, typer.Option("--estimate", help="Print what they cost instead.")] = False,
+    grid: Annotated[str, typer.Option(help="Which grid of workflow/grid.toml.")] = "paper",
+) -> None:
+    """Write the list of runs that the book still needs, or say what they will cost."""
+    at_hand = [name for name in CATEGORIES if (data_root / name).is_dir()]
+    try:
+        recorded = load_summaries(records)
+        if estimate:
+            _print_estimate(recorded, grid)
+            return
+        text = queue_text(recorded, at_hand, grid)
+    except (ValueError, OSError) as error:
+        raise refusal(error) from error
+    write_atomic(output, text.encode())
+    typer.echo(output)
+
+
+def _print_estimate(records: Sequence[Summary], grid: str) -> None:
+    cells = missing(records, grid=grid)
+    costs = estimate_costs(cells, records)
+    table = Table("method", "runs", "on", "seconds a run", "hours", "from")
+    for cost in costs:
+        numbers = ("unknown" if n is None else f"{n:,.1f}" for n in (cost.seconds, cost.hours))
+        table.add_row(cost.method, str(cost.runs), cost.processor, *numbers, cost.source)
+    console = Console()
+    console.print(f"{len(cells)} of {len(wanted(grid))} runs are missing. On GPUs, or on CPUs:")
+    console.print(table)
+    for processor in ("GPU", "CPU"):
+        hours, unknown = total(costs, processor)
+        known = f"{hours:,.1f} for {len(cells) - unknown} runs" if unknown < len(cells) else "unknown"
+        rest = f"; no record yet for the method of {unknown}" if unknown else ""
+        console.print(f"{processor} hours: {known}{rest}", highlight=False)
+
+
+@app.command()
+def readme(
+    records: Annotated[Path, typer.Option(help="Folder of records.")] = paths.RECORDS,
+    file: Annotated[Path, typer.Option(help="The file with the two markers.")] = paths.ROOT / "README.md",
+) -> None:
+    """Renew the table of results in README.md."""
+    try:
+        text = with_results(file.read_text(), load_summaries(records, rows=METHODS))
+    except (OSError, ValueError) as error:
+        raise refusal(error) from error
+    write_atomic(file, text.encode())
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,56 @@
+"""The study's pictures: numpy arrays, records and tables in, matplotlib figures out. Imports no torch.
+
+Every figure is white, uses seaborn's colour-blind-safe palette with a second cue beside colour (line style,
+marker, hatch or word), and has its text for readers who cannot see it in `ALT`.
+"""
+
+from study.figures import comparisons, images, runs
+from study.figures.comparisons import (
+    accuracy_against_cost,
+    across_works,
+    against_epochs,
+    choice_effects,
+    critical_difference,
+    forest,
+    progress_grid,
+    reported_vs_reproduced,
+    scores_by_method,
+)
+from study.figures.images import feature_maps, gallery, gallery_rows, samples, side_by_side
+from study.figures.runs import (
+    image_curves,
+    pixel_curves,
+    roc_pr,
+    score_histogram,
+    teacher_curves,
+    training_curve,
+    training_curves,
+)
+
+ALT = comparisons.ALT | images.ALT | runs.ALT
+"""What each figure plots, for the `alt` attribute; never what came out."""
+
+__all__ = [
+    "ALT",
+    "accuracy_against_cost",
+    "across_works",
+    "against_epochs",
+    "choice_effects",
+    "critical_difference",
+    "feature_maps",
+    "forest",
+    "gallery",
+    "gallery_rows",
+    "image_curves",
+    "pixel_curves",
+    "progress_grid",
+    "reported_vs_reproduced",
+    "roc_pr",
+    "samples",
+    "score_histogram",
+    "scores_by_method",
+    "side_by_side",
+    "teacher_curves",
+    "training_curve",
+    "training_curves",
+]  # fmt: skip

@@ -1,0 +1,298 @@
+"""Pictures of comparisons: reproduced beside reported, paired differences, ranks, what is measured."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+from stlib.protocol import METRICS, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
+from stlib.records.reported import METHOD_NAMES
+from stlib.records.schema import Summary
+from study.analysis import sensitivity
+from study.analysis.comparison import rows_of
+from study.analysis.paired import PairedDifference
+from study.analysis.ranks import Ranking
+from study.analysis.sensitivity import Effect, Effects
+from study.figures.style import BLUE, GREEN, ORANGE, RED, canvas
+from study.plan.estimate import held_seconds, processor
+
+ALT = {
+    "progress_grid": "A grid with one row per method and one column per category; every measured cell holds "
+    "its number of seeds, cells without a run are empty. The same content is in the table.",
+    "across_works": "Dot plot, one line per category: the score of one method as printed in several works, "
+    "one marker per work. The same numbers are in the table.",
+    "reported_vs_reproduced": "Dot plot, one line per category: a bar for the reported value and its "
+    "tolerance, a dot for the reproduced mean and its interval. The same numbers are in the table.",
+    "against_epochs": "Line charts, a panel per category: the change of the score against STPM over the "
+    "number of fine-tuning epochs, a line per seed with its intervals; 0 epochs is STPM.",
+    "forest": "Dot plot of paired differences with their 95 % intervals and a line at zero; hollow marks are "
+    "the differences that the papers report. The same numbers are beside it.",
+    "critical_difference": "Lines of ranks: every method at its average rank over the categories, 1 being "
+    "best; a bar joins methods whose ranks lie closer together than the critical difference. The ranks are "
+    "written beside the names.",
+    "choice_effects": "Dot plots, one panel per metric and one line per choice: the mean change of the score "
+    "when that choice alone is changed; hollow marks are the gains that papers claim, and a band spans the "
+    "smallest of them in both directions. The same numbers are in the table.",
+    "accuracy_against_cost": "Scatter plots, one per metric: the score of each run against the minutes of "
+    "one processor core that it took. Filled marks are runs in the paper's setting, hollow ones carry a "
+    "label such as a shortened schedule. The same numbers are in the records.",
+    "scores_by_method": "Dot plot: one line per category, one mark per method, reproduced scores. The same "
+    "numbers are in the tables.",
+}
+"""What each figure plots, for the `alt` attribute; never what came out."""
+
+MARKS = {"stpm": ("o", BLUE), "et_stpm": ("s", ORANGE), "destseg": ("^", GREEN), "pfadseg": ("D", RED)}
+"""By method."""
+
+
+def against_epochs(frame: pd.DataFrame, metric: Metric) -> Figure:
+    """`teacher_epochs.against_epochs`: a panel per category, a line per seed with its intervals."""
+    names = list(dict.fromkeys(frame["category"])) or [""]
+    figure, axes = canvas(1, len(names), 2.8, share="y")
+    colours = dict(zip(sorted(set(frame["seed"])), cycle(sns.color_palette("colorblind")), strict=False))
+    for axis, name in zip(axes[0], names, strict=True):
+        runs = frame[frame["category"] == name].sort_values("epochs")
+        seeds = {seed: group[["epochs", "difference"]].to_numpy() for seed, group in runs.groupby("seed")}
+        own = [colours[seed] for seed in runs["seed"]]
+        axis.axhline(0, color="black", linewidth=1)
+        axis.add_collection(LineCollection(list(seeds.values()), colors=[colours[seed] for seed in seeds]))
+        axis.vlines(runs["epochs"], runs["low"], runs["high"], own)
+        axis.scatter(runs["epochs"], runs["difference"], c=own, zorder=3)
+        axis.set(title=name, xlabel="full epochs")
+    axes[0, 0].set_ylabel(f"{METRICS[metric]},\nminus STPM's")
+    marks = [Line2D([], [], color=colour, marker="o") for colour in colours.values()]
+    figure.legend(
+        marks, [f"seed {seed}" for seed in colours], loc="outside lower center", ncols=6, fontsize=9
+    )
+    return figure
+
+
+def forest(found: Mapping[str, Sequence[PairedDifference]], reported: Mapping[str, float | None]) -> Figure:
+    """The last pair (the mean) of every comparison with its interval; `reported` differences hollow.
+
+    A comparison with neither is left out.
+    """
+    names = [name for name, group in found.items() if group or reported.get(name) is not None]
+    figure, axes = canvas(1, 1, 1.2 + 0.45 * max(len(names), 1))
+    axis = axes[0, 0]
+    for y, name in enumerate(names):
+        for pair in found[name][-1:]:
+            axis.plot([pair.low, pair.high], [y, y], color=BLUE, linewidth=2)
+            axis.plot(pair.difference, y, "o", color=BLUE)
+        value = reported.get(name)
+        if value is not None:
+            axis.plot(value, y, "D", color=ORANGE, markerfacecolor="white", markersize=8)
+    axis.axvline(0, color="black", linewidth=1)
+    axis.set_yticks(range(len(names)), names)
+    axis.invert_yaxis()
+    axis.set_xlabel("difference (dot: reproduced; hollow: reported)")
+    return figure
+
+
+def scores_by_method(frames: Mapping[str, pd.DataFrame], metric: Metric) -> Figure:
+    """One line per category with a run, a mark per method: `frames` holds `comparison.comparison` by name."""
+    markers = dict(zip(frames, "os^Dv", strict=False))
+    shown = [c for c in next(iter(frames.values()))["category"][:-1] if _any_score(frames, c)]
+    figure, axes = canvas(1, 1, 1.2 + 0.4 * max(len(shown), 1))
+    axis = axes[0, 0]
+    for (name, frame), colour in zip(frames.items(), sns.color_palette("colorblind"), strict=False):
+        scores = frame.set_index("category")["reproduced"]
+        axis.plot([scores[c] for c in shown], range(len(shown)), markers[name], color=colour, label=name)
+    axis.set_yticks(range(len(shown)), shown)
+    axis.invert_yaxis()
+    axis.set_xlabel(METRICS[metric])
+    axis.legend()
+    return figure
+
+
+def _any_score(frames: Mapping[str, pd.DataFrame], category: str) -> bool:
+    found = [frame.set_index("category")["reproduced"].get(category) for frame in frames.values()]
+    return any(value is not None and not pd.isna(value) for value in found)
+
+
+def choice_effects(found: Mapping[Metric, Effects], claims: Mapping[Metric, Mapping[str, float]]) -> Figure:
+    """`sensitivity.effects` by metric: mean effects with their spread, and the claimed gains (hollow)."""
+    choices = [
+        c for c in sensitivity.choices(found.values()) if any(group.get(c) for group in found.values())
+    ]
+    claimed = dict.fromkeys(sides for metric in found for sides in claims[metric])
+    rows = [*choices, *claimed]
+    lines = (len(found) + 1) // 2
+    figure, axes = canvas(lines, 2, lines * (0.9 + 0.21 * len(rows)), share="y")
+    panels: list[Axes] = axes.ravel().tolist()
+    for axis, (metric, group) in zip(panels, found.items(), strict=False):
+        axis.axvline(0, color="black", linewidth=1)
+        if claims[metric]:
+            width = min(map(abs, claims[metric].values()))
+            axis.axvspan(-width, width, color="#e8e8e8", zorder=0, label="the smallest claimed gain")
+        for name in choices:
+            _effect(axis, rows.index(name), group.get(name, []))
+        for sides, gain in claims[metric].items():
+            label = "claimed gain"
+            axis.plot(gain, rows.index(sides), "D", color=ORANGE, markerfacecolor="white", label=label)
+        axis.set_title(METRICS[metric])
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+    for axis in panels[len(found) :]:
+        axis.set_axis_off()
+    named = {text: mark for axis in panels for mark, text in zip(*axis.get_legend_handles_labels())}
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=2, fontsize=9)
+    return figure
+
+
+def _effect(axis: Axes, y: int, found: Sequence[Effect]) -> None:
+    if not found:
+        return
+    mean = found[-1]
+    label = "trained again: mean, 95 % interval" if mean.paired else "read again: mean, range of categories"
+    axis.plot(mean.change, y, "o" if mean.paired else "s", color=BLUE, markersize=5)
+    if mean.low is not None and mean.high is not None:
+        style = "-" if mean.paired else ":"
+        axis.plot([mean.low, mean.high], [y, y], style, marker="|", color=BLUE, linewidth=2, label=label)
+
+
+def critical_difference(found: Mapping[str, Ranking]) -> Figure:
+    """A line of ranks per ranking: methods with their average rank, bars over those not told apart."""
+    figure, axes = canvas(len(found), 1, 2.1 * len(found), share="")
+    for axis, (title, ranking) in zip(axes[:, 0], found.items(), strict=True):
+        _ranks(axis, ranking)
+        axis.set_title(title, loc="left")
+    return figure
+
+
+def _ranks(axis: Axes, ranking: Ranking) -> None:
+    """The better half of the names stands on the left, the other on the right: no lines cross."""
+    count, cliques = len(ranking.ranks), ranking.cliques()
+    edges = 1 - 0.3 * (count - 1), count + 0.3 * (count - 1)
+    top = 0.4 * len(cliques) + 1
+    axis.set(xlim=edges, ylim=(-(count + 1) // 2 - 0.3, top + 0.4), yticks=[])
+    axis.grid(visible=False)
+    axis.spines[["left", "right", "bottom"]].set_visible(False)
+    axis.xaxis.tick_top()
+    axis.set_xticks(range(1, count + 1))
+    end = min(1 + ranking.critical_difference, count)
+    axis.plot([1, end], [top, top], "-", marker="|", color="black")
+    axis.text(end, top, f"  critical difference {ranking.critical_difference:.2f}", fontsize=9, va="center")
+    for place, (name, rank) in enumerate(ranking.ranks.items()):
+        left = place < (count + 1) // 2
+        y, edge = (-place - 1, edges[0]) if left else (place - count, edges[1])
+        axis.plot([rank, rank, edge], [0, y, y], color="#999999", linewidth=1)
+        axis.plot(rank, 0, "o", color=BLUE)
+        axis.text(edge, y, f"{name} {rank:.2f}", ha="left" if left else "right", va="bottom", fontsize=10)
+    for line, (best, worst) in enumerate(cliques):
+        ends = [ranking.ranks[best] - 0.04, ranking.ranks[worst] + 0.04]
+        axis.plot(ends, [0.4 * (line + 1)] * 2, color=ORANGE, linewidth=4, solid_capstyle="butt")
+
+
+def accuracy_against_cost(records: Iterable[Summary], metrics: Sequence[Metric]) -> Figure:
+    """Score over core minutes, a point per run of a method as published, on a CPU.
+
+    Filled: the paper's schedule and setting. Hollow: with a label, such as a shortened schedule.
+    """
+    runs = [
+        r
+        for r in records
+        if r.profile != "demo" and r.status == "finished" and not r.variant and processor(r) == "CPU"
+    ]
+    figure, axes = canvas(1, len(metrics), 3.2, share="")
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        for (method, full), group in _groups(runs).items():
+            marker, colour = MARKS[method]
+            points = [(held_seconds(r) / 60, r.metrics[metric]) for r in group if metric in r.metrics]
+            if points:
+                axis.plot(
+                    *zip(*points),
+                    marker,
+                    color=colour,
+                    markerfacecolor=colour if full else "white",
+                    label=METHOD_NAMES[method] + ("" if full else ", labelled"),
+                )
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_xlabel("core minutes of a run")
+        axis.set_title(METRICS[metric])
+    marks, names = axes[0][0].get_legend_handles_labels()
+    figure.legend(marks, names, loc="outside lower center", ncols=4, fontsize=9)
+    return figure
+
+
+def _groups(runs: Iterable[Summary]) -> dict[tuple[str, bool], list[Summary]]:
+    groups: dict[tuple[str, bool], list[Summary]] = {}
+    for run in runs:
+        groups.setdefault((run.method, not run.labels()), []).append(run)
+    return groups
+
+
+def reported_vs_reproduced(frame: pd.DataFrame) -> Figure:
+    """`comparison.comparison` as a dot plot: reported value and tolerance, reproduced mean and interval.
+
+    Filled dots are comparable runs, hollow ones are not; a category without a run has no dot.
+    """
+    metric = frame.attrs["metric"]
+    tolerance = TOLERANCES[metric]
+    rows = rows_of(frame)[:-1]
+    figure, axes = canvas(1, 1, 4.8)
+    axis: Axes = axes[0, 0]
+    for y, row in enumerate(rows):
+        if row.reported_number is not None:
+            axis.barh(y, 2 * tolerance, left=row.reported_number - tolerance, color="#dddddd")
+            axis.plot(row.reported_number, y, "|", color="black", markersize=12)
+        if row.reproduced is not None:
+            if row.low is not None and row.high is not None:
+                axis.plot([row.low, row.high], [y, y], color=BLUE)
+            face = "white" if row.verdict == "not comparable" else BLUE
+            axis.plot(row.reproduced, y, "o", color=BLUE, markerfacecolor=face)
+    axis.set_yticks(range(len(rows)), [row.category for row in rows])
+    axis.invert_yaxis()
+    axis.set_xlim(right=min(axis.get_xlim()[1], 1.005))
+    axis.set_xlabel(f"{METRICS[metric]} (bar: reported with tolerance; dot: reproduced with 95 % interval)")
+    return figure
+
+
+def across_works(printed: pd.DataFrame, metric: str) -> Figure:
+    """`paper_tables.across_works` as a dot plot: a line per category, a marker and colour per work."""
+    scores = printed.astype(float)
+    figure, axes = canvas(1, 1, 5.2)
+    axis: Axes = axes[0, 0]
+    lines = range(len(scores))
+    axis.hlines(lines, scores.min(axis=1), scores.max(axis=1), color="#bbbbbb")
+    for name, marker, colour in zip(scores, cycle("osD^v"), cycle(sns.color_palette("colorblind"))):
+        axis.plot(scores[name], lines, marker, color=colour, fillstyle="none", markeredgewidth=2, label=name)
+    axis.set_yticks(lines, list(scores.index))
+    axis.invert_yaxis()
+    axis.set_xlabel(metric)
+    axis.legend(loc="best", framealpha=1)
+    return figure
+
+
+def progress_grid(state: pd.DataFrame) -> Figure:
+    """`comparison.state_of_study` as a grid: the number of seeds as a figure and a shade in every cell."""
+    methods, categories = state["method"].unique(), state["category"].unique()
+    marks = [_mark(*row) for row in state[["seeds", "labelled", "failed"]].to_numpy()]
+    grid = state.assign(mark=marks).set_index(["method", "category"])
+    seeds = grid["seeds"].unstack().loc[methods, categories]
+    figure, axes = canvas(1, 1, 1.2 + 0.4 * len(seeds))
+    shades = ListedColormap(["#f2f2f2", *sns.light_palette(BLUE, SEEDS_FOR_A_VERDICT + 1)[1:]])
+    numbers = grid["mark"].unstack().loc[methods, categories]
+    cells = {"annot": numbers, "fmt": "", "linewidths": 1, "linecolor": "white", "cbar": False}
+    shown = seeds.clip(upper=SEEDS_FOR_A_VERDICT)
+    sns.heatmap(shown, ax=axes[0, 0], cmap=shades, vmin=0, vmax=SEEDS_FOR_A_VERDICT, **cells)
+    axes[0, 0].set(
+        ylabel="", xlabel="number: seeds;  empty: not run;  p: incomplete data or other labels;  x: failed"
+    )
+    axes[0, 0].tick_params("x", rotation=60)
+    axes[0, 0].tick_params("y", rotation=0)
+    return figure
+
+
+def _mark(seeds: int, labelled: int, failed: int) -> str:
+    return str(seeds) if seeds else "p" if labelled else "x" if failed else ""

@@ -1,0 +1,156 @@
+"""Pictures of runs and of fine-tuned teachers: trainings, scores, ROC and precision-recall curves."""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from stlib.protocol import LAYERS
+from stlib.records.schema import History, Record
+from stlib.records.teacher import TeacherRecord
+from study.figures.style import BLUE, RED, Values, canvas
+
+PANELS = 3
+"""Charts side by side."""
+STYLES = ("-", "--", ":")
+FPR_SHOWN = 0.3
+"""Where the drawn ROC curves end: beyond it every pixel detector is of no use, and AUPRO stops there too."""
+ALT = {
+    "training_curves": "Line charts, one per recorded series such as loss and validation score, over the "
+    "epochs; one line per run, and a dashed line at the epoch whose student is tested.",
+    "score_histogram": "Two overlaid histograms of image scores, of good and of defective test images.",
+    "roc_pr": "Two line charts: ROC curves and precision-recall curves, of pixels and of images.",
+    "pixel_curves": "Two line charts of pixels: ROC curves up to a false positive rate of 0.3 and "
+    "precision-recall curves; a colour and line style per category, a line per run.",
+    "teacher_curves": "Three line charts over the epochs of the fine-tuning: held-out accuracy, relative "
+    "weight change and feature cosine to the original teacher, the last two with a line per level.",
+}
+"""What each figure plots, for the `alt` attribute; never what came out."""
+
+
+def training_curve(history: History, name: str = "") -> Figure:
+    """Every curve of one training over the epochs, with the tested epoch marked."""
+    return training_curves({name: [history]})
+
+
+def training_curves(histories: Mapping[str, Sequence[History]], legend: Sequence[str] = ()) -> Figure:
+    """A row per name with a panel per curve; the trainings of a name, such as seeds, share the panels.
+
+    `legend` names the trainings of a row. Raises ValueError without a training.
+    """
+    if not any(histories.values()):
+        raise ValueError("no training to draw: pass at least one history")
+    names = list(dict.fromkeys(curve for group in histories.values() for h in group for curve in h.curves))
+    lines = [names[i : i + PANELS] for i in range(0, len(names), PANELS)]
+    rows = [(label, line) for label in histories for line in lines]
+    figure, axes = canvas(len(rows), len(lines[0]), 2.1 * len(rows) + 0.6)
+    for drawn, (label, line) in zip(axes, rows, strict=True):
+        for axis, name in zip(drawn, line, strict=False):
+            _curves(axis, histories[label], name)
+            axis.set_title(f"{label} {name.replace('_', ' ')}".strip())
+        for axis in drawn[len(line) :]:
+            axis.set_axis_off()
+    by_epoch = any("epoch" in h.selected for group in histories.values() for h in group)
+    for axis in axes[-1]:
+        axis.set_xlabel("epoch (dashed: tested)" if by_epoch else "logged means")
+    if legend:
+        marks = [Line2D([], [], color=colour) for colour in _colours(len(legend))]
+        figure.legend(marks, legend, loc="outside lower center", ncols=2, fontsize=9)
+    return figure
+
+
+def _colours(count: int) -> list[tuple[float, float, float]]:
+    return list(islice(cycle(sns.color_palette("colorblind")), count))
+
+
+def _curves(axis: Axes, histories: Sequence[History], name: str) -> None:
+    """One collection for all trainings: an artist for each is slow where there are hundreds."""
+    shown = [(h, c) for h, c in zip(histories, _colours(len(histories)), strict=True) if h.curves.get(name)]
+    colours = [colour for _, colour in shown]
+    lines = [list(enumerate(history.curves[name], 1)) for history, _ in shown]
+    axis.add_collection(LineCollection(lines, colors=colours, linewidths=1.5))
+    if min((value for line in lines for _, value in line), default=0) > 0:
+        axis.set_yscale("log")
+    axis.autoscale_view()
+    tested = [[(e, 0), (e, 1)] for h, _ in shown for e in [h.selected.get("epoch", np.nan)]]
+    upright = axis.get_xaxis_transform()
+    dashed = LineCollection(tested, colors=colours, linestyles="--", linewidths=1.5, transform=upright)
+    axis.add_collection(dashed, autolim=False)
+
+
+def score_histogram(good: Values, defective: Values) -> Figure:
+    """Distribution of (G,) and (D,) image scores over common bins."""
+    figure, axes = canvas(1, 1, 2.8)
+    axis = axes[0, 0]
+    bins = np.histogram_bin_edges(np.concatenate([good, defective]), bins=30)
+    axis.hist(good, bins, color=BLUE, alpha=0.6, label="good")
+    axis.hist(defective, bins, histtype="step", color=RED, linewidth=2, hatch="//", label="defective")
+    axis.set(xlabel="image score", ylabel="test images")
+    axis.legend()
+    return figure
+
+
+def roc_pr(pixel_curves: Mapping[str, Sequence[float]], good: Values, defective: Values) -> Figure:
+    """ROC and precision-recall: of pixels from a record's thinned curves, of images from their scores."""
+    figure, axes = canvas(1, 2, 3.4)
+    image = image_curves(good, defective)
+    for curves, label, style, colour in ((pixel_curves, "pixels", "-", BLUE), (image, "images", "--", RED)):
+        if curves:
+            axes[0, 0].plot([0, *curves["fpr"]], [0, *curves["recall"]], style, color=colour, label=label)
+            axes[0, 1].plot(curves["recall"], curves["precision"], style, color=colour, label=label)
+    axes[0, 0].set(xlabel="false positive rate", ylabel="recall")
+    axes[0, 1].set(xlabel="recall", ylabel="precision", ylim=(-0.02, 1.02))
+    for axis in axes[0]:
+        axis.legend()
+    return figure
+
+
+def image_curves(good: Values, defective: Values) -> dict[str, list[float]]:
+    """'fpr', 'recall' and 'precision' at every distinct image score, falling; empty with one class only."""
+    if not (len(good) and len(defective)):
+        return {}
+    thresholds = np.unique(np.concatenate([good, defective]))[::-1]
+    tp = (defective[None] >= thresholds[:, None]).sum(1)
+    fp = (good[None] >= thresholds[:, None]).sum(1)
+    return {
+        "fpr": list(fp / len(good)),
+        "recall": list(tp / len(defective)),
+        "precision": list(tp / (tp + fp)),
+    }
+
+
+def pixel_curves(records: Sequence[Record]) -> Figure:
+    """ROC and precision-recall of pixels from the records' thinned curves: a colour per category."""
+    figure, axes = canvas(1, 2, 4.2, share="")
+    names = list(dict.fromkeys(r.category for r in records))
+    styles = dict(zip(names, cycle(STYLES), strict=False))
+    colours = dict(zip(names, cycle(sns.color_palette("colorblind")), strict=False))
+    for record in (r for r in records if r.pixel_curves):  # a test set of one class has none
+        name, curves = record.category, record.pixel_curves
+        look = {"color": colours[name], "linestyle": styles[name], "label": name}
+        axes[0, 0].plot([0, *curves["fpr"]], [0, *curves["recall"]], **look)
+        axes[0, 1].plot(curves["recall"], curves["precision"], **look)
+    axes[0, 0].set(xlabel="false positive rate", ylabel="recall", xlim=(-0.01, FPR_SHOWN))
+    axes[0, 1].set(xlabel="recall", ylabel="precision", ylim=(-0.02, 1.02))
+    named = dict(zip(*axes[0, 1].get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=5, fontsize=9)
+    return figure
+
+
+def teacher_curves(record: TeacherRecord) -> Figure:
+    """Held-out accuracy, weight change and feature cosine after the head (0) and every full epoch."""
+    figure, axes = canvas(1, 3, 2.8)
+    for axis, name in zip(axes[0], ("accuracy", "weight_change", "feature_cosine"), strict=True):
+        series = [name] if name == "accuracy" else [f"{name}_{level}" for level in LAYERS]
+        for one, style in zip(series, STYLES, strict=False):
+            values = record.curves[one]
+            axis.plot(range(len(values)), values, style, marker="o", label=one.rpartition("_")[2])
+        if name == "weight_change":  # the levels keep their lines in the next panel, which has no room
+            axis.legend()
+        axis.set(title=name.replace("_", " "), xlabel="full epochs")
+    return figure

@@ -1,0 +1,1 @@
+"""What single pages of the book show: tables and sentences. Imports no torch."""

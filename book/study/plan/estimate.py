@@ -1,0 +1,88 @@
+"""What the missing runs will cost, from the runs that are recorded. Imports no torch."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Literal
+
+from stlib.protocol import CATEGORIES
+from stlib.records.schema import Summary
+from study.plan.grid import Cell
+
+Processor = Literal["GPU", "CPU"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What `runs` missing runs of one method cost on one kind of processor."""
+
+    method: str
+    processor: Processor
+    runs: int
+    seconds: float | None
+    """Of one run, training and evaluation: the mean over the missing ones; None without a record."""
+    hours: float | None
+    """Of all of them: GPU hours, or hours of a CPU's core."""
+    source: str
+    """Which records the numbers come from."""
+
+
+def seconds(record: Summary) -> float:
+    """Of a whole run, training and evaluation."""
+    return record.runtime.train_seconds + record.runtime.evaluate_seconds
+
+
+def held_seconds(record: Summary) -> float:
+    """Seconds that a run held one GPU, or one core for each of its threads."""
+    return seconds(record) * (record.runtime.threads if processor(record) == "CPU" else 1)
+
+
+def processor(record: Summary) -> Processor:
+    """What the run was made on."""
+    return "CPU" if record.runtime.device.startswith("CPU") else "GPU"
+
+
+def estimate(missing: Iterable[Cell], records: Iterable[Summary]) -> list[Cost]:
+    """Two lines per method, GPU and CPU, from finished records of that method under the same profile.
+
+    Where a recipe counts epochs, a run takes the median time per training image, times the images of its
+    category. Variants count as their method. A teacher's fine-tuning, made once for many runs, is not in it.
+    """
+    finished = [record for record in records if record.status == "finished"]
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in missing:
+        groups.setdefault((cell.method, cell.profile), []).append(cell)
+    return [
+        _cost(cells, kind, [r for r in finished if (r.method, r.profile) == name])
+        for name, cells in groups.items()
+        for kind in ("GPU", "CPU")
+    ]
+
+
+def total(costs: Iterable[Cost], kind: Processor) -> tuple[float, int]:
+    """Hours of all methods that have a record, and the number of runs whose cost is unknown."""
+    lines = [cost for cost in costs if cost.processor == kind]
+    return sum(cost.hours or 0.0 for cost in lines), sum(cost.runs for cost in lines if cost.hours is None)
+
+
+def _cost(cells: Sequence[Cell], kind: Processor, records: Sequence[Summary]) -> Cost:
+    method, runs = cells[0].method, len(cells)
+    timed = [r for r in records if processor(r) == kind]
+    if not timed:
+        return Cost(method, kind, runs, None, None, "no record")
+    held, wall = (_expected(cells, timed, cost) for cost in (held_seconds, seconds))
+    where = ", ".join(sorted({f"{r.runtime.device}, {r.precision}" for r in timed}))
+    source = f"{len(timed)} record{'s' if len(timed) > 1 else ''} on {where}"
+    return Cost(method, kind, runs, fmean(wall), sum(held) / 3600, source)
+
+
+def _expected(
+    cells: Sequence[Cell], timed: Sequence[Summary], cost: Callable[[Summary], float]
+) -> list[float]:
+    """Seconds that every missing run will take, going by `cost` of the `timed` ones."""
+    typical = median(map(cost, timed))
+    if not all("epochs" in r.config for r in timed):
+        return [typical] * len(cells)
+    per_image = median(cost(r) / r.dataset.train_images for r in timed)
+    official = [CATEGORIES.get(cell.category) for cell in cells]
+    return [counts.train_good * per_image if counts else typical for counts in official]

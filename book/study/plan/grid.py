@@ -1,0 +1,164 @@
+"""The runs that the study consists of, from `workflow/grid.toml`, and which are done. Imports no torch."""
+
+import tomllib
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stlib.paths import RECORDS, ROOT
+from stlib.protocol import PRECISIONS, Profile
+from stlib.records.schema import record_path
+from stlib.records.store import RecordError, read_record
+
+GRIDS = ROOT / "workflow" / "grid.toml"
+"""The grids by name: 'paper' is the study, 'demo' shows that the workflow works."""
+
+State = Literal["finished", "failed", "damaged", "missing"]
+"""What stands in a cell's place. Only 'finished' is done."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One wanted run."""
+
+    method: str
+    category: str
+    seed: int
+    variant: str = ""
+    tier: int = 1
+    """What is worth more has a smaller one."""
+    profile: Profile = "paper"
+
+    @property
+    def path(self) -> Path:
+        """Where its record belongs, relative to the folder of records."""
+        return record_path(self.method, self.category, self.seed, self.profile, self.variant)
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic that the variant names; '' where it names none."""
+        return PRECISIONS.get(self.variant, "")
+
+    def command(self) -> str:
+        """What to type."""
+        variant = f" --variant {self.variant}" if self.variant else ""
+        variant += f" --precision {self.precision}" if self.precision else ""
+        return f"stlib run {self.method} {self.category} --seed {self.seed} --profile {self.profile}{variant}"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Block(_Table):
+    """The product of some rows and some categories."""
+
+    words: str
+    order: tuple[int, int]
+    """Tier of the first seed and of the other seeds."""
+    categories: str
+    """A name in the grid's `categories`."""
+    rows: dict[str, list[str]]
+    """Variants by method."""
+
+
+class Grid(_Table):
+    """Everything that is to be run under one profile."""
+
+    profile: Profile
+    seeds: Annotated[list[int], Field(min_length=1)]
+    categories: dict[str, list[str]]
+    block: list[Block]
+
+    def cells(self) -> list[Cell]:
+        """The whole grid, best first."""
+        cells = [
+            Cell(method, category, seed, variant, block.order[seed != self.seeds[0]], self.profile)
+            for seed in self.seeds
+            for block in self.block
+            for method, variants in block.rows.items()
+            for variant in variants
+            for category in self.categories[block.categories]
+        ]
+        # stable: seeds, rows and categories keep their order
+        return sorted(cells, key=lambda cell: cell.tier)
+
+    def headings(self) -> dict[int, str]:
+        """What each tier holds, in words, best first."""
+        first = {block.order[0]: f"{block.words}, first seed" for block in self.block}
+        later = {block.order[1]: f"{block.words}, other seeds" for block in self.block if len(self.seeds) > 1}
+        return dict(sorted((later | first).items()))
+
+
+def read_grid(name: str = "paper", file: Path = GRIDS) -> Grid:
+    """The grid called `name`. Raises ValueError for one that is not there or not well-formed, and OSError."""
+    grids = tomllib.loads(file.read_text())
+    if name not in grids:
+        raise ValueError(f"no grid '{name}' in {file}: there are {', '.join(grids)}")
+    try:
+        return Grid.model_validate(grids[name])
+    except ValidationError as error:
+        raise ValueError(f"grid '{name}' in {file}: {error}") from error
+
+
+def select_cells(
+    cells: Iterable[Cell],
+    methods: Collection[str] = (),
+    categories: Collection[str] = (),
+    seeds: Collection[int] = (),
+) -> list[Cell]:
+    """The cells of these methods, categories and seeds; an empty collection stands for all."""
+    return [
+        cell
+        for cell in cells
+        if (not methods or cell.method in methods)
+        and (not categories or cell.category in categories)
+        and (not seeds or cell.seed in seeds)
+    ]
+
+
+def state(cell: Cell, records: Path = RECORDS) -> State:
+    """What the file in the cell's place is: a whole record of this very run, or something less."""
+    try:
+        record = read_record(records / cell.path)
+    except FileNotFoundError:
+        return "missing"
+    except RecordError:
+        return "damaged"
+    return record.status if record.path == cell.path else "damaged"
+
+
+def tuned_variant(epochs: int, rest: str = "") -> str:
+    """The variant of ET-STPM with `epochs` full epochs of fine-tuning and another deviation.
+
+    >>> [tuned_variant(*place) for place in ((2,), (5,), (2, "data=B"), (5, "data=B"))]
+    ['', 'e=5', 'data=B', 'e=5,data=B']
+    """
+    return ",".join(part for part in (f"e={epochs}" if epochs != 2 else "", rest) if part)
+
+
+def teacher_of(cell: Cell) -> str:
+    """The fine-tuning that an ET-STPM cell needs, whatever the number of epochs; '' for the recipe's.
+
+    >>> teacher_of(Cell("et_stpm", "pill", 0, "e=5,data=B")), teacher_of(Cell("et_stpm", "pill", 0, "e=5"))
+    ('data=B', '')
+    """
+    return ",".join(part for part in cell.variant.split(",") if not part.startswith("e="))
+
+
+def teachers(cells: Iterable[Cell]) -> dict[str, str]:
+    """For each fine-tuning among `cells` the variant with the most epochs: its pass makes all the others.
+
+    >>> teachers([Cell("et_stpm", "pill", 0, variant) for variant in ("", "e=5", "e=10", "data=B")])
+    {'': 'e=10', 'data=B': 'data=B'}
+    """
+    most: dict[str, tuple[int, str]] = {}
+    for cell in cells:
+        if cell.method == "et_stpm":
+            epochs = next((int(p[2:]) for p in cell.variant.split(",") if p.startswith("e=")), 2)
+            name = teacher_of(cell)
+            most[name] = max(most.get(name, (-1, "")), (epochs, cell.variant))
+    return {name: variant for name, (_, variant) in most.items()}

@@ -1,0 +1,53 @@
+"""Does the demo still give what it gave? A run's record against the committed one. Imports no torch."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stlib.paths import RECORDS
+from stlib.protocol import METRICS
+from stlib.records.schema import Record
+from stlib.records.store import read_record
+from study.tables import Html, to_html
+
+DRIFT = 0.05
+"""Largest difference of a pixel metric from the committed demo record on another processor."""
+IMAGE_DRIFT = 0.10
+"""Of an image metric: it rests on 32 images, and AVX2 for AVX-512 moves one by .038."""
+
+
+def regression(record: Record, committed: Path = RECORDS) -> Html:
+    """A line per metric: as committed (within the drift) or CHANGED; recipe, teacher, counts must be equal.
+
+    The text holds no number that rounding can move, so that nbval can compare it. Raises RecordError when
+    the committed record is damaged.
+    """
+    path = committed / record.path
+    if record.profile != "demo" or not path.is_file():
+        return Html("<p>There is no committed demo record to compare this run with.</p>")
+    before = read_record(path)
+    # Not the fingerprint: the demo's sines round differently on other processors.
+    counts = [(r.dataset.train_images, r.dataset.test_good, r.dataset.test_defect) for r in (record, before)]
+    same = {
+        "recipe": (record.config, record.precision) == (before.config, before.precision),
+        "teacher": _teacher(record) == _teacher(before),
+        "number of images": counts[0] == counts[1],
+    }
+    for name, words in METRICS.items():
+        now, then = record.metrics.get(name), before.metrics.get(name)
+        limit = IMAGE_DRIFT if name.startswith("image") else DRIFT
+        same[words] = now == then if now is None or then is None else abs(now - then) <= limit
+    rows = [(part, "as committed" if held else "CHANGED") for part, held in same.items()]
+    caption = (
+        "This run and the committed demo record; metrics of pixels may differ by "
+        f"{DRIFT:.2f}, of images by {IMAGE_DRIFT:.2f}"
+    )
+    return to_html(pd.DataFrame(rows, columns=["Part", "State"]), caption)
+
+
+def _teacher(record: Record) -> object:
+    """What the teacher is; of a fine-tuned one how it was made, since its weights round differently too."""
+    tuned = record.teacher.tuned
+    if tuned is None:
+        return record.teacher
+    return record.teacher.source, tuned.source_sha256, tuned.data, tuned.epochs, tuned.categories

@@ -1,0 +1,1 @@
+"""What a run leaves for good, as validated JSON, and what the papers print. Imports no torch."""

@@ -1,0 +1,1 @@
+"""One run of one method on one category, from images to record."""

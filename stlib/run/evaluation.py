@@ -1,0 +1,124 @@
+"""What a trained detector's maps are worth: metrics, their spread, and how far each choice moves them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from stlib.bootstrap import replicates
+from stlib.data.mvtec import Category, with_mask_rule
+from stlib.data.splits import unseen_indices
+from stlib.methods import Method
+from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
+from stlib.nn.maps import Maps
+from stlib.protocol import METRICS, Metric
+from stlib.records.schema import ImageScore
+
+Name = TypeVar("Name", bound=str)
+
+
+def results(
+    category: Category, detector: Method, maps: Maps, device: torch.device | None = None
+) -> dict[str, object]:
+    """The measured part of a record: the fields from `metrics` to `bootstrap`, computed on `device`."""
+    maps = maps.to(device)
+    measured = measure(category, maps)
+    defined = {name: value for name, value in measured.metrics.items() if not math.isnan(value)}
+    draws = replicates(measured.ranking, maps.image, category.labels)
+    # A metric that some draw leaves undefined has no interval: dropping the draw would break the pairing.
+    whole = [name for name in defined if not any(map(math.isnan, draws[name]))]
+    return {
+        "metrics": defined,
+        "undefined": {name: _reason(category) for name in METRICS if name not in defined},
+        "sensitivity": _sensitivity(category, detector, maps, device),
+        "image_scores": _image_scores(category, maps.image),
+        "pixel_curves": rounded(measured.ranking.curves()),
+        "bootstrap": rounded({name: draws[name] for name in whole}),
+    }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All metrics of one set of maps, and the ranking they were read from."""
+
+    metrics: dict[Metric, float]
+    ranking: PixelRanking
+
+
+def measure(category: Category, maps: Maps, masks: Tensor | None = None) -> Measured:
+    """Exact metrics of `maps` against the category's masks, or against other `masks` (M, S, S) bool."""
+    regions = label_regions(category.masks if masks is None else masks)
+    ranking = PixelRanking(maps.pixel, regions)
+    values = image_metrics(maps.image, category.labels) | pixel_metrics(ranking)
+    return Measured({name: values[name] for name in METRICS}, ranking)
+
+
+def observed(
+    category: Category, detector: Method, steps: int, device: torch.device | None = None
+) -> dict[Metric, float]:
+    """A point of the learning curve: the test set's metrics after so many `steps` of the last stage.
+
+    Before the first step the map is the student's distances alone, as that net has learnt nothing yet.
+    """
+    maps = detector.maps(category.test)
+    if steps == 0:
+        maps = detector.alternatives(maps)["maps=distances"]
+    values = measure(category, maps.to(device)).metrics
+    return {name: _round(value) for name, value in values.items() if not math.isnan(value)}
+
+
+def _sensitivity(
+    category: Category, detector: Method, maps: Maps, device: torch.device | None
+) -> dict[str, dict[Metric, float]]:
+    """The trained model measured again with one choice changed at a time."""
+    found = {name: measure(category, other) for name, other in detector.alternatives(maps).items()}
+    for rule in ("any", "full"):
+        found[f"masks={rule}"] = measure(category, maps, with_mask_rule(category, rule))
+    if half := unseen_indices(category.layout):
+        found["test=untouched"] = measure(_part(category, half), Maps(*(part[half] for part in maps)))
+    tested, *others = detector.snapshots
+    for other in others:
+        detector.use(other)
+        found[f"checkpoint={other}"] = measure(category, detector.maps(category.test).to(device))
+    detector.use(tested)
+    return {
+        name: {metric: value for metric, value in measured.metrics.items() if not math.isnan(value)}
+        for name, measured in found.items()
+    }
+
+
+def _part(category: Category, indices: list[int]) -> Category:
+    """The category with some of its test images only."""
+    layout = replace(category.layout, test=[category.layout.test[i] for i in indices])
+    return replace(category, test=category.test[indices], masks=category.masks[indices], layout=layout)
+
+
+def _reason(category: Category) -> str:
+    """Why a metric of this category has no value."""
+    if category.labels.all():
+        return "the test set holds no normal image"
+    return (
+        "the test set holds no defective image"
+        if not category.labels.any()
+        else "no mask marks a defective pixel"
+    )
+
+
+def _image_scores(category: Category, scores: Tensor) -> list[ImageScore]:
+    items = zip(category.layout.test, scores.tolist(), strict=True)
+    return [
+        ImageScore(image=f"{item.defect}/{item.image.name}", score=_round(score)) for item, score in items
+    ]
+
+
+def _round(value: float) -> float:
+    """Six significant digits: what float32 scores carry, and files that diff well."""
+    return float(f"{value:.6g}")
+
+
+def rounded(series: Mapping[Name, list[float]]) -> dict[Name, list[float]]:
+    """Series as they go into a record: six significant digits."""
+    return {name: [_round(value) for value in values] for name, values in series.items()}

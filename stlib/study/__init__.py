@@ -1,1 +1,0 @@
-"""The study itself: running experiments, keeping records, comparing with the papers."""

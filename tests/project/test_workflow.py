@@ -1,0 +1,104 @@
+"""The workflow plans the cells that lack a finished record, all of them and no others.
+
+Planning is a dry run of Snakemake: one call for all tests, on a folder with one finished, one failed and one
+truncated record. A cell's record decides; markers that an earlier workflow left do not.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stlib.paths import RECORDS, ROOT
+from stlib.records.schema import Record
+from stlib.records.store import read_record, write_record
+from study.plan.grid import Cell, read_grid
+
+pytest.importorskip("snakemake", reason="the extra 'workflow' is not installed")
+
+BRICK, GRASS, GRAVEL, WASHER = (cell for cell in read_grid("demo").cells() if cell.method == "stpm")
+
+
+def dry_run(folder: Path, *settings: str, target: str = "runs") -> str:
+    """What Snakemake prints when it plans the demo grid in `folder`."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile")]
+    command += ["--workflow-profile", str(ROOT / "workflow/profiles/local"), "--dry-run", "-p", "--config"]
+    command += ["grid=demo", f"records={folder}/records", f"runs={folder}/runs", *settings, "--", target]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def marker(folder: Path, cell: Cell) -> Path:
+    return folder / "runs" / ".done" / "demo" / "runs" / cell.path.relative_to("demo").with_suffix("")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("workflow")
+    records = folder / "records"
+    finished = read_record(RECORDS / BRICK.path)
+    write_record(finished, records)
+    failed = finished.model_dump() | {"category": "grass", "status": "failed", "error": "diverged"}
+    write_record(Record.model_validate(failed | {"metrics": {}, "undefined": {}}), records)
+    (records / GRAVEL.path).write_bytes((RECORDS / GRAVEL.path).read_bytes()[:1000])
+    for cell in (GRASS, WASHER):
+        marker(folder, cell).parent.mkdir(parents=True, exist_ok=True)
+        marker(folder, cell).touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plan(folder: Path) -> str:
+    return dry_run(folder)
+
+
+def test_exactly_the_cells_without_a_finished_record_are_planned(plan: str):
+    planned = re.findall(r"wildcards: row=(\S+), image=(\S+)", plan)
+    wanted = {(cell.path.parent.name, cell.path.stem) for cell in read_grid("demo").cells()}
+    assert len(planned) == len(set(planned))
+    assert set(planned) == wanted - {("stpm", "brick-s0")}
+    assert "7 runs, 1 finished, 1 failed, 1 damaged, 4 missing; 6 to run" in plan
+
+
+def test_a_marker_without_its_record_is_removed(plan: str, folder: Path):
+    assert plan
+    assert not marker(folder, GRASS).exists()
+    assert not marker(folder, WASHER).exists()
+
+
+def test_planning_leaves_the_records_alone(plan: str, folder: Path):
+    assert plan
+    kept = sorted(path.name for path in (folder / "records").rglob("*.json"))
+    assert kept == ["brick-s0.json", "grass-s0.json", "gravel-s0.json"]
+
+
+def test_one_fine_tuned_teacher_comes_before_the_runs_that_need_it(plan: str):
+    assert re.findall(r"wildcards: name=(\S+)", plan) == ["recipe"]
+    (needed,) = re.findall(r"input: (.*)\n\s+output: .*/runs/et_stpm/washer-s0", plan)
+    assert "/tuning/recipe" in needed
+
+
+def test_only_the_studys_own_records_renew_its_tables(folder: Path):
+    assert "study.cli readme" not in dry_run(folder, target="tables")
+    study = dry_run(folder, "grid=paper", f"records={RECORDS}", f"runs={folder}/others", target="tables")
+    assert f"study.cli readme --records {RECORDS}" in study
+
+
+def test_every_method_says_what_a_run_may_take():
+    needs = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text())["needs"]
+    methods = {cell.method for name in ("paper", "demo") for cell in read_grid(name).cells()}
+    assert set(needs) == methods | {"tuning"}
+    for need in needs.values():
+        assert set(need) == {"threads", "mem_mb", "runtime", "gpu_share"}
+        assert 0 < need["gpu_share"] <= 100
+
+
+def test_the_profiles_never_let_one_failure_stop_the_others():
+    for name in ("local", "slurm"):
+        profile = yaml.safe_load((ROOT / "workflow" / "profiles" / name / "config.yaml").read_text())
+        assert profile["keep-going"]
+        assert profile["rerun-incomplete"]

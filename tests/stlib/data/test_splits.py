@@ -1,0 +1,75 @@
+"""Which test images a fine-tuning sees, and which stay untouched."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from stlib.data import mvtec
+from stlib.data.mvtec import Layout
+from stlib.data.splits import seen_anomalies, split_train, unseen_indices
+
+
+def layout(good: int, cracked: int, dented: int = 0) -> Layout:
+    """Files that need not exist: only their names are read."""
+
+    def items(defect: str, count: int) -> list[mvtec.TestItem]:
+        return [mvtec.TestItem(Path(f"test/{defect}/{i:03}.png"), defect, None) for i in range(count)]
+
+    test = [*items("cracked", cracked), *items("dented", dented), *items("good", good)]
+    return Layout("plate", Path(), [Path("train/good/000.png")], test)
+
+
+ANOMALIES = [(0, 0, 0), (1, 0, 1), (2, 0, 1), (2, 1, 2), (5, 3, 4), (40, 33, 37)]
+
+
+@pytest.mark.parametrize(("cracked", "dented", "half"), ANOMALIES)
+def test_a_sees_no_test_image_b_half_of_the_anomalous_ones_rounded_up_and_c_all(
+    cracked: int, dented: int, half: int
+):
+    where = layout(9, cracked, dented)
+    assert seen_anomalies(where, "A") == []
+    assert len(seen_anomalies(where, "B")) == half
+    assert seen_anomalies(where, "C") == [item for item in where.test if item.defect != "good"]
+
+
+@pytest.mark.parametrize(("cracked", "dented", "half"), ANOMALIES)
+@pytest.mark.parametrize("data", ["A", "B", "C"])
+def test_no_variant_sees_a_good_test_image(data: str, cracked: int, dented: int, half: int):
+    seen = seen_anomalies(layout(9, cracked, dented), data)
+    assert "good" not in {item.defect for item in seen}
+    assert len({item.image for item in seen}) == len(seen)
+    assert len(seen) == {"A": 0, "B": half, "C": cracked + dented}[data]
+
+
+@pytest.mark.parametrize(("cracked", "dented", "half"), ANOMALIES)
+def test_untouched_is_what_b_does_not_see_every_good_image_included(cracked: int, dented: int, half: int):
+    where = layout(9, cracked, dented)
+    left = [where.test[i] for i in unseen_indices(where)]
+    seen = seen_anomalies(where, "B")
+    assert sorted(unseen_indices(where)) == unseen_indices(where)
+    assert {item.image for item in left} | {item.image for item in seen} == {i.image for i in where.test}
+    assert len(left) == len(where.test) - half
+    assert sum(item.defect == "good" for item in left) == 9
+
+
+def test_the_half_is_random_but_always_the_same():
+    torch.manual_seed(99)  # the caller's random state must not matter
+    names = [item.image.stem for item in seen_anomalies(layout(2, 12), "B")]
+    assert names == ["000", "004", "005", "007", "008", "009"]
+    assert {item.defect for item in seen_anomalies(layout(2, 20, 20), "B")} == {"cracked", "dented"}
+
+
+def test_held_out_training_images_are_fixed_by_the_seed():
+    learn, hold = split_train(20, fraction=0.1, seed=0)
+    assert sorted(learn + hold) == list(range(20))
+    assert split_train(20, fraction=0.1, seed=0) == (learn, hold)
+    assert split_train(20, fraction=0.1, seed=1) != (learn, hold)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_images_to_hold_one_out_are_refused(count: int):
+    with pytest.raises(
+        ValueError, match=f"train/good holds {count} image: one to learn from and one to hold"
+    ):
+        split_train(count)

@@ -1,0 +1,127 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stlib.data.mvtec import load_category
+from stlib.demo import dataset
+from stlib.demo.dataset import DEFECTS, DEMO_CATEGORIES, DEMO_TEXTURES, MARKER, content_hash, make_demo
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return make_demo(tmp_path_factory.mktemp("data") / "demo")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Few images, for tests that make the set again."""
+    monkeypatch.setattr(dataset, "DEMO_CATEGORIES", ("brick", "washer"))
+    for count in ("TRAIN_GOOD", "TEST_GOOD", "TEST_PER_DEFECT"):
+        monkeypatch.setattr(dataset, count, 1)
+
+
+def read(file):
+    with Image.open(file) as image:
+        return np.asarray(image)
+
+
+@pytest.mark.parametrize("category", DEMO_CATEGORIES)
+def test_the_reader_finds_the_official_layout(root, category):
+    loaded = load_category(root, category, image_size=64)
+    assert len(loaded.train) == dataset.TRAIN_GOOD
+    assert len(loaded.test) == dataset.TEST_GOOD + dataset.TEST_PER_DEFECT * len(DEFECTS)
+    assert (loaded.masks.flatten(1).any(1) == loaded.labels).all()
+    assert {item.defect for item in loaded.layout.test} == {"good", *DEFECTS}
+
+
+def test_textures_are_grey_and_the_object_is_colour(root):
+    modes = {}
+    for name in DEMO_CATEGORIES:
+        with Image.open(root / name / "train" / "good" / "000.png") as image:
+            modes[name] = image.mode
+    assert modes == {name: "L" if name in DEMO_TEXTURES else "RGB" for name in DEMO_CATEGORIES}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_masks_are_binary_and_leave_most_of_the_image(root, defect):
+    for mask in root.glob(f"*/ground_truth/{defect}/*_mask.png"):
+        pixels = read(mask)
+        assert set(np.unique(pixels)) == {0, 255}
+        assert 0 < (pixels > 0).mean() < 0.15
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+@pytest.mark.parametrize("category", DEMO_CATEGORIES)
+def test_a_defect_changes_the_image_where_its_mask_says(category, defect):
+    photograph = dataset._photograph(category) if category in DEMO_TEXTURES else None
+    rng = np.random.default_rng(5)
+    sample = dataset._crop(photograph, dataset.TEST_COLUMNS, rng) if photograph else dataset._washer(rng)
+    spoiled, mask = dataset._spoil(sample, DEFECTS[defect], rng)
+    change = np.abs(spoiled - sample.image).mean(axis=-1)
+    assert change[mask > 0].mean() > 20 * change[mask == 0].mean()
+    assert change[mask > 0].mean() > 0.005
+    assert not change[sample.body == 0].any()
+
+
+def test_train_and_test_crops_come_from_disjoint_columns():
+    left = Image.new("L", (512, 512), 0)
+    left.paste(255, (sum(dataset.TRAIN_COLUMNS[1:] + dataset.TEST_COLUMNS[:1]) // 2, 0, 512, 512))
+    for draw in range(50):
+        rng = np.random.default_rng(draw)
+        train = dataset._crop(left, dataset.TRAIN_COLUMNS, rng).image
+        test = dataset._crop(left, dataset.TEST_COLUMNS, rng).image
+        assert np.ptp(train) == np.ptp(test) == 0  # no pixel of the other half bleeds in
+        assert train.max() < test.min()
+
+
+def test_no_two_images_are_equal(root):
+    images = [read(file).tobytes() for file in root.rglob("*/good/*.png")]
+    assert len(set(images)) == len(images)
+
+
+def test_same_seed_same_pixels_other_seed_other_pixels(tmp_path, small):
+    first, again = (make_demo(tmp_path / name, seed=3) for name in ("first", "again"))
+    other = make_demo(tmp_path / "other", seed=4)
+    assert content_hash(first) == content_hash(again) != content_hash(other)
+    assert json.loads((first / MARKER).read_text())["content_sha256"] == content_hash(first)
+
+
+def test_a_current_set_is_not_touched(tmp_path, small):
+    root = make_demo(tmp_path / "demo")
+    (root / "trace").touch()
+    assert make_demo(root) == root
+    assert (root / "trace").exists()
+
+
+def test_another_seed_replaces_the_set_and_leaves_nothing_behind(tmp_path, small):
+    root = make_demo(tmp_path / "demo")
+    before = content_hash(root)
+    make_demo(root, seed=1)
+    assert content_hash(root) != before
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+def test_a_foreign_folder_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="choose another folder"):
+        make_demo(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_an_interrupted_run_leaves_no_set(tmp_path, small, monkeypatch):
+    def broken(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(dataset, "_save", broken)
+    with pytest.raises(OSError, match="no space"):
+        make_demo(tmp_path / "demo")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_scikit_image_the_error_names_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    with pytest.raises(ImportError, match="pip install scikit-image"):
+        make_demo(tmp_path / "demo")

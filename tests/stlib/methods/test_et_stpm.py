@@ -1,0 +1,128 @@
+"""ET-STPM is STPM with another teacher, and with none when the teacher was not trained."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from stlib.data.mvtec import Category
+from stlib.methods import METHODS, MethodEntry, et_stpm, stpm
+from stlib.methods.et_stpm import ETSTPM, Config
+from stlib.methods.execution import Execution
+from stlib.methods.finetuning import Tuning
+from stlib.nn.backbone import ResNet18Pyramid
+from stlib.nn.losses import feature_pyramid_loss, l1_cosine_loss
+from stlib.records.teacher import load_teacher_records
+from stlib.run.experiment import RunFailed, RunResult, RunSpec, run
+
+SMALL = {"image_size": 32, "epochs": 2, "batch_size": 4}
+TINY = Config(**SMALL, tuning=Tuning(image_size=32, batch_size=8))
+RESULTS = ("metrics", "undefined", "sensitivity", "image_scores", "pixel_curves", "bootstrap", "history")
+
+
+@pytest.fixture(scope="module")
+def finish(make_category, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunResult]:
+    """`finish(method, variant)`: a finished run on one of two categories with MVTec AD's names."""
+    data, runs = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("runs")
+    for seed, category in enumerate(("tile", "bottle")):
+        make_category(data, category, train=10, good=3, defects={"turned": 4}, seed=seed)
+    entries = {
+        "stpm": MethodEntry("STPM", {"demo": stpm.Config(**SMALL)}, stpm.STPM, stpm.empty_network),
+        "et_stpm": MethodEntry("ET-STPM", {"demo": TINY}, ETSTPM, stpm.empty_network, et_stpm.VARIANTS),
+    }
+
+    def made(method: str, variant: str = "") -> RunResult:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(METHODS, method, entries[method])
+            return run(RunSpec(method, "bottle", data=data, teacher="random", variant=variant), runs=runs)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def plain(finish: Callable[..., RunResult]) -> RunResult:
+    return finish("stpm")
+
+
+@pytest.fixture(scope="module")
+def tuned(finish: Callable[..., RunResult]) -> RunResult:
+    return finish("et_stpm", "e=1")
+
+
+def test_without_a_full_epoch_it_is_stpm_bit_for_bit(finish: Callable[..., RunResult], plain: RunResult):
+    untuned = finish("et_stpm", "e=0")
+    assert untuned.record.teacher.pyramid_sha256 == plain.record.teacher.pyramid_sha256
+    for part in RESULTS:
+        assert getattr(untuned.record, part) == getattr(plain.record, part), part
+    for one, other in zip(untuned.maps, plain.maps, strict=True):
+        assert torch.equal(one, other)
+    assert untuned.record.labels() == plain.record.labels()  # nothing fell short of a paper's fine-tuning
+
+
+def test_one_full_epoch_gives_another_teacher_and_another_result(tuned: RunResult, plain: RunResult):
+    assert tuned.record.teacher.pyramid_sha256 != plain.record.teacher.pyramid_sha256
+    assert not torch.equal(tuned.maps.pixel, plain.maps.pixel)
+    assert tuned.record.history != plain.record.history
+
+
+def test_the_record_says_how_its_teacher_was_made(tuned: RunResult, plain: RunResult):
+    record, lesson = tuned.record, tuned.teacher_record
+    assert (record.method, record.variant) == ("et_stpm", "e=1")
+    assert record.config["teacher_epochs"] == 1
+    assert record.teacher.source == "random"
+    told = record.teacher.tuned
+    assert told is not None
+    assert (told.epochs, told.data, told.categories) == (1, "A", ["tile", "bottle"])
+    assert told.source_sha256 == plain.record.teacher.pyramid_sha256
+    assert lesson is not None
+    assert lesson.name == told.name
+    assert lesson.pyramids[1] == record.teacher.pyramid_sha256
+    assert "teacher fine-tuned on 2 of 15 categories" in record.labels()
+    assert plain.record.teacher.tuned is None
+    assert plain.teacher_record is None
+
+
+def test_keeping_a_run_keeps_its_teachers_record_beside_the_records(tuned: RunResult, tmp_path: Path):
+    tuned.save(tmp_path / "records")
+    assert (tmp_path / "records/demo/et_stpm-e=1/bottle-s0.json").is_file()
+    assert load_teacher_records(tmp_path / "teachers") == [tuned.teacher_record]
+
+
+def test_the_loss_is_stpms_unless_the_papers_sentence_is_asked_for(
+    plate: Category, random_teacher: ResNet18Pyramid
+):
+    config = Config(image_size=64, epochs=1, batch_size=4)
+    cpu = Execution(torch.device("cpu"))
+    assert ETSTPM(config, random_teacher, cpu).loss is feature_pyramid_loss
+    worded = ETSTPM(config.model_copy(update={"loss": "l1+cosine"}), random_teacher, cpu)
+    assert worded.loss is l1_cosine_loss
+    few = plate.train[:10]
+    losses = [
+        method.fit(few, seed=0).curves["train_loss"][0]
+        for method in (worded, ETSTPM(config, random_teacher, cpu))
+    ]
+    assert 0 < losses[0] != losses[1]
+
+
+def test_a_variant_that_does_not_exist_is_refused_before_any_work(tmp_path: Path):
+    spec = RunSpec("et_stpm", "bottle", data=tmp_path, variant="e=4")
+    with pytest.raises(ValueError, match="ET-STPM has no variant 'e=4'"):
+        run(spec, runs=tmp_path)
+    replace(spec, variant="e=3").check()
+
+
+def test_a_fine_tuning_that_diverges_leaves_a_failed_record(
+    make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    make_category(tmp_path, "bottle", train=10)
+    make_category(tmp_path, "tile", train=10)
+    wild = TINY.model_copy(update={"tuning": TINY.tuning.model_copy(update={"full_rate": 1e30})})
+    monkeypatch.setitem(
+        METHODS, "et_stpm", MethodEntry("ET-STPM", {"demo": wild}, ETSTPM, stpm.empty_network)
+    )
+    with pytest.raises(RunFailed, match="fine-tuning, epoch 2: loss nan") as failure:
+        run(RunSpec("et_stpm", "bottle", data=tmp_path, teacher="random"), runs=tmp_path / "runs")
+    record = failure.value.record
+    assert (record.status, record.method, record.metrics) == ("failed", "et_stpm", {})

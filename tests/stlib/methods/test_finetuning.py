@@ -1,0 +1,163 @@
+"""Fine-tuning: what moves in which stage, that it learns, and that a killed one goes on unharmed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from stlib.methods.checkpoint import Checkpoint
+from stlib.methods.execution import Execution, Progress, no_progress
+from stlib.methods.finetuning import ClassifierData, FineTuning, Tuning
+from stlib.nn.backbone import ResNet18Pyramid, pyramid_hash
+from stlib.nn.classifier import load_classifier
+from stlib.protocol import LAYERS
+
+SIDE = 32
+CPU = torch.device("cpu")
+TUNING = Tuning(image_size=SIDE, batch_size=4)
+
+
+def striped(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Three categories of grey images: stripes across, stripes along, and noise; all equally bright."""
+    generator = torch.Generator().manual_seed(seed)
+    phase = 6.3 * torch.rand(count, 1, 1, generator=generator)
+    wave = torch.sin(torch.arange(SIDE) * 6.3 / 8 + phase).expand(count, SIDE, SIDE)
+    noise = torch.randn(count, SIDE, SIDE, generator=generator)
+    kinds = [wave, wave.transpose(1, 2), noise * wave.std()]
+    values = 120 + 40 * torch.cat(kinds) + 4 * torch.randn(3 * count, SIDE, SIDE, generator=generator)
+    pixels = values.clamp(0, 255).byte()[:, None].expand(-1, 3, -1, -1).contiguous()
+    return pixels, torch.arange(3).repeat_interleave(count)
+
+
+@pytest.fixture(scope="module")
+def data() -> ClassifierData:
+    """Four images of each category to learn from, two held out."""
+    return ClassifierData(*striped(4, seed=0), *striped(2, seed=1))
+
+
+def begin(
+    data: ClassifierData,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = no_progress,
+    source: str = "random",
+) -> FineTuning:
+    execution = Execution(CPU, progress=progress, checkpoint=checkpoint)
+    return FineTuning(TUNING, load_classifier(source, 3, seed=0), data, execution)
+
+
+class Kept(dict[int, str]):
+    """Hash of every teacher that was handed over, by epoch."""
+
+    def __call__(self, epoch: int, teacher: ResNet18Pyramid) -> None:
+        assert not teacher.training
+        assert epoch not in self
+        self[epoch] = pyramid_hash(teacher)
+
+
+def snapshot(work: FineTuning) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in work.network.state_dict().items()}
+
+
+def moved(before: dict[str, Tensor], work: FineTuning) -> set[str]:
+    return {name for name, now in work.network.state_dict().items() if not torch.equal(now, before[name])}
+
+
+def test_the_heads_epoch_moves_neither_weights_nor_statistics_of_the_backbone(data: ClassifierData):
+    work, kept = begin(data), Kept()
+    before, original = snapshot(work), pyramid_hash(work.original)
+    work.run(0, kept)
+    assert moved(before, work) == {"fc.weight", "fc.bias"}
+    assert kept == {0: original}
+    for level in LAYERS:
+        assert work.curves[f"weight_change_{level}"] == [0.0]
+        assert work.curves[f"feature_cosine_{level}"] == [pytest.approx(1.0, abs=1e-5)]
+
+
+def test_a_full_epoch_moves_every_weight_and_every_statistic(data: ClassifierData):
+    work, kept = begin(data), Kept()
+    before = snapshot(work)
+    work.run(1, kept)
+    assert moved(before, work) == set(before)
+    assert list(kept) == [0, 1]
+    assert kept[0] == pyramid_hash(work.original) != kept[1]
+    for level in LAYERS:
+        assert work.curves[f"weight_change_{level}"][1] > 1e-4
+        assert work.curves[f"feature_cosine_{level}"][1] < 1 - 1e-4
+
+
+def test_batch_statistics_are_used_in_every_full_epoch(data: ClassifierData):
+    work = begin(data)
+    counts = []
+    work.run(2, lambda *_: counts.append(int(work.network.bn1.num_batches_tracked)))
+    assert counts == [0, 3, 6]  # the examination after an epoch must not leave eval mode behind
+
+
+@pytest.fixture(scope="module")
+def unbroken(data: ClassifierData) -> tuple[FineTuning, Kept]:
+    """The reference: two full epochs in one go."""
+    work, kept = begin(data), Kept()
+    work.run(2, kept)
+    assert len(set(kept.values())) == 3
+    return work, kept
+
+
+def test_the_curves_have_one_value_per_epoch_the_heads_first(unbroken: tuple[FineTuning, Kept]):
+    work, _ = unbroken
+    names = ["train_loss", "accuracy"]
+    names += [f"{kind}_{level}" for level in LAYERS for kind in ("weight_change", "feature_cosine")]
+    assert list(work.curves) == names
+    assert {len(values) for values in work.curves.values()} == {3}
+    assert work.curves["train_loss"][0] == pytest.approx(1.1, abs=0.6)  # mean per image; ln 3 at chance
+
+
+def test_more_epochs_continue_where_fewer_ended(data: ClassifierData, unbroken: tuple[FineTuning, Kept]):
+    calls: list[tuple[int, int]] = []
+    work, kept = begin(data, progress=lambda done, total, _: calls.append((done, total))), Kept()
+    for epochs in (0, 1, 1, 2):
+        work.run(epochs, kept)
+    assert calls == [(1, 1), (2, 2), (3, 3)]
+    assert kept == unbroken[1]
+    assert work.curves == unbroken[0].curves
+
+
+@pytest.mark.parametrize("killed_after", [1, 2])
+def test_a_killed_fine_tuning_goes_on_as_if_it_had_not_been(
+    data: ClassifierData, unbroken: tuple[FineTuning, Kept], tmp_path: Path, killed_after: int
+):
+    def kill(done: int, *_: object) -> None:
+        if done == killed_after:
+            raise KeyboardInterrupt
+
+    path, seen, kept = tmp_path / "state.ckpt", [], Kept()
+    with pytest.raises(KeyboardInterrupt):
+        begin(data, Checkpoint(path, "same"), kill).run(2, kept)
+    resumed = begin(data, Checkpoint(path, "same"), lambda done, *_: seen.append(done))
+    resumed.run(2, kept)
+    assert seen == list(range(killed_after + 1, 4))  # no epoch is repeated
+    assert kept == unbroken[1]
+    assert resumed.curves == unbroken[0].curves
+    expected = unbroken[0].network.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.network.state_dict().items())
+
+
+def test_it_learns_to_tell_held_out_images_apart():
+    # 3 x 8 images, three full epochs; chance is 1/3 and the held-out phases and noise are new.
+    data = ClassifierData(*striped(8, seed=0), *striped(8, seed=1))
+    work = begin(data, source="demo")
+    work.run(3, Kept())
+    assert work.curves["accuracy"][-1] >= 0.75
+    assert work.curves["train_loss"][-1] < work.curves["train_loss"][0] / 2
+
+
+def test_a_loss_that_is_not_finite_stops_it_and_names_the_epoch(data: ClassifierData):
+    work = begin(data)
+    torch.nn.init.constant_(work.network.fc.weight, float("nan"))
+    with pytest.raises(FloatingPointError, match="fine-tuning, epoch 1: loss nan"):
+        work.run(1, Kept())
+
+
+@pytest.mark.parametrize("field", [{"head_epochs": 0}, {"full_rate": 0}, {"data": "D"}, {"seed": -1}])
+def test_a_recipe_that_cannot_work_is_refused(field: dict[str, object]):
+    with pytest.raises(ValueError, match=next(iter(field))):
+        Tuning(**field)

@@ -1,0 +1,127 @@
+"""The registry: every recipe that can be named can be built, and nothing else."""
+
+import pytest
+import torch
+
+from stlib.methods import METHODS, et_stpm, get_method
+from stlib.nn.blocks import ASPP, PCAR, RCM, ResidualBlock
+from stlib.nn.denoising import DenoisingStudent, SegmentationNet
+from stlib.protocol import PRECISIONS, PROFILES
+
+VARIANTS = [(method, name) for method, line in METHODS.items() for name in line.variants]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_variant_of_every_method_is_a_recipe_of_its_own_under_every_profile(method: str, profile: str):
+    recipes = [get_method(method).recipe(profile, name) for name in ("", *get_method(method).variants)]
+    texts = [recipe.model_dump_json() for recipe in recipes]
+    assert len(set(texts)) == len(texts)
+    for recipe in recipes:
+        assert type(recipe).model_validate_json(recipe.model_dump_json()) == recipe
+
+
+@pytest.mark.parametrize(("method", "variant"), VARIANTS)
+def test_a_variant_changes_the_fields_that_it_names_and_no_other(method: str, variant: str):
+    line = get_method(method)
+    for profile in PROFILES:
+        base, other = (line.recipe(profile, name).model_dump() for name in ("", variant))
+        assert {field for field in base if base[field] != other[field]} <= set(line.variants[variant])
+
+
+def test_unknown_names_are_refused_with_those_that_exist():
+    with pytest.raises(ValueError, match="unknown method 'spam': choose one of stpm, et_stpm, destseg, pfad"):
+        get_method("spam")
+    with pytest.raises(ValueError, match="DeSTSeg has no profile 'long': choose one of paper, short, demo"):
+        get_method("destseg").recipe("long")
+    with pytest.raises(ValueError, match="STPM has no variant 'e=1': there are precision=fp32"):
+        get_method("stpm").recipe("paper", "e=1")
+    with pytest.raises(ValueError, match="ET-STPM has no variant 'e=4': there are data=B, data=C, rate=1e-5"):
+        get_method("et_stpm").recipe("paper", "e=4")
+
+
+def test_a_precision_is_a_variant_that_leaves_the_recipe_alone():
+    for method in METHODS:
+        assert get_method(method).recipe("paper", "precision=fp32") == get_method(method).recipe("paper")
+    assert list(PRECISIONS.values()) == ["fp32", "bf16"]
+
+
+def test_a_variant_of_the_tuning_keeps_its_other_fields():
+    base, leaking = (get_method("et_stpm").recipe("demo", name) for name in ("", "data=B"))
+    assert (leaking.tuning.data, base.tuning.data) == ("B", "A")
+    assert leaking.tuning.image_size == base.tuning.image_size == base.image_size != 256
+    assert leaking.tuning.batch_size == base.tuning.batch_size == 8
+    assert leaking == base.model_copy(update={"tuning": base.tuning.model_copy(update={"data": "B"})})
+
+
+def test_two_deviations_at_once():
+    recipe = get_method("et_stpm").recipe("paper", "e=5,rate=1e-3")
+    assert (recipe.teacher_epochs, recipe.tuning.full_rate, recipe.tuning.head_rate) == (5, 1e-3, 1e-3)
+    assert get_method("et_stpm").recipe("short", "e=3,loss=l1+cosine").loss == "l1+cosine"
+    assert "e=0,data=B" not in et_stpm.VARIANTS  # without a full epoch there is nothing to leak into
+
+
+def test_the_paper_recipes():
+    paper = get_method("et_stpm").recipe("paper")
+    assert (paper.teacher_epochs, paper.loss, paper.tuning.data) == (2, "squared", "A")
+    assert (paper.tuning.head_epochs, paper.tuning.head_rate, paper.tuning.full_rate) == (1, 1e-3, 1e-4)
+    student = paper.model_dump(exclude={"teacher_epochs", "tuning", "loss"})
+    assert student == get_method("stpm").recipe("paper").model_dump()
+    plain = get_method("pfadseg").recipe("paper", "none")
+    assert (plain.rcm, plain.aff, plain.pcar, plain.zero_init) == (False, False, "none", False)
+    assert (plain.student_steps, plain.student_rate) == (3000, 0.5)  # its schedule stays PFADSeg's
+
+
+def networks(variant: str) -> tuple[DenoisingStudent, SegmentationNet]:
+    config = get_method("pfadseg").recipe("paper", variant)
+    return DenoisingStudent(config.design(), zero_init=config.zero_init), SegmentationNet(config.design())
+
+
+def blocks(network: torch.nn.Module) -> list[ResidualBlock]:
+    return [module for module in network.modules() if isinstance(module, ResidualBlock)]
+
+
+@pytest.mark.parametrize("variant", ["", *METHODS["pfadseg"].variants])
+def test_every_variant_of_pfadseg_builds_and_runs(variant: str):
+    config = get_method("pfadseg").recipe("paper", variant)
+    with torch.device("meta"):
+        student, segmentation = networks(variant)
+        features = student(torch.empty(2, 3, 64, 64))
+        logits = segmentation(torch.empty(2, 448, 16, 16))
+    assert [tuple(f.shape) for f in features] == [(2, 64, 16, 16), (2, 128, 8, 8), (2, 256, 4, 4)]
+    assert logits.shape == (2, 16, 16)
+    assert isinstance(segmentation.head[0], RCM if config.rcm else ASPP)
+    for block in blocks(student):
+        assert (block.fusion is not None) == config.aff
+        assert isinstance(block.conv2, PCAR) == (config.pcar != "none")
+        if isinstance(block.conv2, PCAR):
+            assert (block.conv2.spr is not None) == (config.pcar == "pcar")
+            assert tuple(branch[0].dilation[0] for branch in block.conv2.branches) == config.dilations
+
+
+def test_student_only_leaves_plain_blocks_in_the_segmentation_net_and_keeps_rcm():
+    with torch.device("meta"):
+        student, segmentation = networks("student-only")
+        _, everywhere = networks("")
+    assert all(block.fusion and isinstance(block.conv2, PCAR) for block in blocks(student))
+    assert [type(block.conv2) for block in blocks(segmentation)] == [torch.nn.Conv2d] * 2
+    assert [block.fusion for block in blocks(segmentation)] == [None] * 2
+    assert all(block.fusion and isinstance(block.conv2, PCAR) for block in blocks(everywhere))
+    assert isinstance(segmentation.head[0], RCM)
+
+
+def test_no_factor_2_reaches_every_block_of_both_networks():
+    for variant, factor in (("", 2.0), ("no-factor-2", 1.0)):
+        with torch.device("meta"):
+            made = [block for network in networks(variant) for block in blocks(network)]
+        assert len(made) == 18
+        assert {block.fusion.factor for block in made if block.fusion} == {factor}
+
+
+def test_gamma_and_zero_init_reach_the_networks():
+    student, segmentation = networks("gamma=1")
+    assert segmentation.head[0].gamma.unique().tolist() == [1.0]
+    assert all((block.bn2.weight == 1).all() for block in blocks(student))
+    student, segmentation = networks("zero-init")
+    assert segmentation.head[0].gamma.max().item() == pytest.approx(1e-6)
+    assert all((block.bn2.weight == 0).all() for block in blocks(student.encoder))

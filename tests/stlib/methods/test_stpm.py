@@ -1,0 +1,303 @@
+"""STPM on a handful of small striped images: it learns, repeats itself exactly, and survives being killed."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor, nn
+
+from stlib.data.mvtec import Category
+from stlib.data.splits import split_train
+from stlib.methods.checkpoint import Checkpoint, State
+from stlib.methods.execution import Execution
+from stlib.methods.stpm import PROFILES, STPM, Config
+from stlib.metrics import PixelRanking, image_metrics, label_regions
+from stlib.nn.backbone import ResNet18Pyramid, load_teacher, prepare
+from stlib.nn.losses import l2_normalize
+from stlib.protocol import CATEGORIES, Precision
+from stlib.records.schema import History
+
+SMALL = Config(image_size=64, epochs=4, batch_size=4)
+CPU = torch.device("cpu")
+
+
+def trained(
+    images: Tensor,
+    teacher: nn.Module,
+    config: Config = SMALL,
+    *,
+    seed: int = 0,
+    execution: Execution | None = None,
+) -> tuple[STPM, History]:
+    method = STPM(config, teacher, execution or Execution(CPU))
+    return method, method.fit(images, seed=seed)
+
+
+def weights(state: dict[str, Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten().double() for tensor in state.values()])
+
+
+@pytest.fixture
+def few(plate: Category) -> Tensor:
+    """Ten training images: eight to learn from, two to validate on."""
+    return plate.train[:10]
+
+
+@pytest.fixture(scope="module")
+def run(plate: Category, random_teacher: ResNet18Pyramid) -> tuple[STPM, History]:
+    """The reference: seed 0 on ten images."""
+    return trained(plate.train[:10], random_teacher)
+
+
+def test_the_default_recipe_is_the_papers():
+    assert PROFILES["paper"].model_dump() == {
+        "image_size": 256,
+        "epochs": 100,
+        "batch_size": 32,
+        "learning_rate": 0.4,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "validation_fraction": 0.2,
+        "split_seed": 0,
+    }
+
+
+SPLITS = {
+    "carpet": (224, 56), "grid": (211, 53), "leather": (196, 49), "tile": (184, 46), "wood": (197, 50),
+    "bottle": (167, 42), "cable": (179, 45), "capsule": (175, 44), "hazelnut": (312, 79),
+    "metal_nut": (176, 44), "pill": (213, 54), "screw": (256, 64), "toothbrush": (48, 12),
+    "transistor": (170, 43), "zipper": (192, 48),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_the_split_is_scikit_learns_of_the_sorted_files(category: str):
+    count = CATEGORIES[category].train_good
+    files = [f"train/good/{i:03}.png" for i in range(count)]
+    learn, hold = split_train(count)
+    assert (len(learn), len(hold)) == SPLITS[category]
+    expected = train_test_split(files, test_size=0.2, random_state=0)
+    assert [[files[i] for i in part] for part in (learn, hold)] == expected
+
+
+def test_it_learns_to_find_defects(plate: Category, random_teacher: ResNet18Pyramid):
+    # Untrained teacher, 16 images, 40 steps. Chance is .5 for both.
+    config = Config(image_size=64, epochs=10, batch_size=4, learning_rate=0.1)
+    method, history = trained(plate.train, random_teacher, config)
+    maps = method.maps(plate.test)
+    pixel = PixelRanking(maps.pixel, label_regions(plate.masks)).auroc()
+    assert pixel > 0.85
+    assert image_metrics(maps.image, plate.labels)["image_auroc"] > 0.8
+    losses = history.curves["train_loss"]
+    assert losses[-1] < losses[0] / 3
+
+
+def test_a_student_equal_to_the_teacher_gives_a_map_of_zeros(
+    plate: Category, random_teacher: ResNet18Pyramid
+):
+    method = STPM(SMALL, random_teacher, Execution(CPU))
+    method.student.load_state_dict(random_teacher.state_dict())
+    maps = method.maps(plate.test[:2])
+    assert maps.layers.abs().max() < 1e-10
+    assert maps.pixel.abs().max() < 1e-10
+
+
+def test_maps_have_the_shapes_they_promise_and_do_not_depend_on_the_batch(
+    run: tuple[STPM, History], plate: Category
+):
+    method, _ = run
+    maps = method.maps(plate.test[:5])  # batches of 4 and 1
+    assert (maps.layers.shape, maps.pixel.shape, maps.image.shape) == ((5, 3, 16, 16), (5, 64, 64), (5,))
+    assert torch.equal(maps.image, maps.pixel.amax(dim=(1, 2)))
+    one_by_one = torch.cat([method.maps(image[None]).pixel for image in plate.test[:5]])
+    torch.testing.assert_close(maps.pixel, one_by_one, rtol=1e-3, atol=1e-7)
+
+
+def test_every_epoch_shows_each_training_image_once_the_last_small_batch_included(
+    plate: Category, random_teacher: ResNet18Pyramid, monkeypatch: pytest.MonkeyPatch
+):
+    taken = []
+    step = torch.optim.SGD.step
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *a: (taken.append(1), step(self, *a))[1])
+    config = SMALL.model_copy(update={"epochs": 2})
+    _, history = trained(
+        plate.train[:12], random_teacher, config
+    )  # 9 of 12 to learn from: batches of 4, 4, 1
+    assert len(taken) == history.steps == 2 * 3
+    assert history.images_seen == 2 * 9
+    assert {len(series) for series in history.curves.values()} == {2}
+
+
+def test_the_first_lowest_validation_score_is_selected(
+    few: Tensor, random_teacher: ResNet18Pyramid, monkeypatch: pytest.MonkeyPatch
+):
+    scores = iter([0.5, 0.2, 0.3, 0.2])
+    states = []
+
+    def score(method: STPM, *_: object) -> float:
+        states.append(weights(method.student.state_dict()))
+        return next(scores)
+
+    monkeypatch.setattr(STPM, "_mean_fused", score)
+    method, history = trained(few, random_teacher)
+    assert history.selected == {"epoch": 2, "val_score": 0.2}
+    assert history.curves["val_score"] == [0.5, 0.2, 0.3, 0.2]
+    assert torch.equal(weights(method.snapshots["best"]), states[1])
+    assert torch.equal(weights(method.snapshots["last"]), states[3])
+    assert torch.equal(weights(method.student.state_dict()), states[1])  # and it is the one in use
+    method.use("last")
+    assert torch.equal(weights(method.student.state_dict()), states[3])
+
+
+def test_the_selected_epoch_is_the_argmin(run: tuple[STPM, History]):
+    _, history = run
+    assert history.selected["epoch"] == int(np.argmin(history.curves["val_score"])) + 1
+    assert history.selected["val_score"] == min(history.curves["val_score"])
+
+
+def test_the_validation_score_is_the_mean_product_map_of_the_held_out_images(
+    few: Tensor, run: tuple[STPM, History]
+):
+    method, history = run
+    _, hold = split_train(len(few))
+    layers = method.maps(few[hold]).layers
+    assert layers.prod(1).mean().item() == pytest.approx(history.selected["val_score"], rel=1e-4)
+
+
+def test_batch_statistics_are_used_in_every_epochs_training(
+    few: Tensor, random_teacher: ResNet18Pyramid, monkeypatch: pytest.MonkeyPatch
+):
+    # Forgetting student.train() after validation silently trains with frozen BatchNorm statistics.
+    modes = []
+    forward = ResNet18Pyramid.forward
+
+    def spy(self: ResNet18Pyramid, images: Tensor) -> object:
+        if self is not random_teacher:
+            modes.append(self.training)
+            assert all(module.training == self.training for module in self.modules())
+        return forward(self, images)
+
+    monkeypatch.setattr(ResNet18Pyramid, "forward", spy)
+    trained(few, random_teacher)
+    assert modes == [True, True, False] * 4  # two steps, then one validation batch
+
+
+def test_the_teacher_stays_as_it_was(few: Tensor):
+    teacher = load_teacher("random")[0]
+    before = weights(teacher.state_dict())
+    trained(few, teacher)
+    assert torch.equal(weights(teacher.state_dict()), before)
+    assert not any(module.training for module in teacher.modules())
+
+
+def test_teacher_features_computed_once_equal_those_of_each_batch(
+    few: Tensor, random_teacher: ResNet18Pyramid
+):
+    method = STPM(SMALL, random_teacher, Execution(CPU))
+    order = torch.tensor([7, 1, 9, 3, 0])
+    cached = [l2_normalize(level)[order] for level in method._teach(few)]
+    with torch.no_grad():
+        fresh = [l2_normalize(level) for level in random_teacher(prepare(few[order]))]
+    for a, b in zip(cached, fresh, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(
+    few: Tensor, random_teacher: ResNet18Pyramid, run: tuple[STPM, History]
+):
+    method, history = run
+    torch.manual_seed(99)  # the caller's random state must not matter
+    again, history_again = trained(few, random_teacher)
+    assert history_again == history
+    assert torch.equal(weights(again.snapshots["last"]), weights(method.snapshots["last"]))
+    other, _ = trained(few, random_teacher, Config(image_size=64, epochs=1, batch_size=4), seed=1)
+    assert not torch.equal(weights(other.snapshots["last"]), weights(method.snapshots["last"]))
+
+
+class Every(Checkpoint):
+    """Saved at every `nth` offer, however fast they come."""
+
+    nth = 1
+    offers = 0
+
+    def offer(self, state: Callable[[], State]) -> None:
+        self.offers += 1
+        if self.offers % self.nth == 0:
+            super().offer(state)
+
+
+@pytest.mark.parametrize(("every", "killed_after"), [(1, 1), (2, 3), (1, 4)])
+def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
+    few: Tensor, random_teacher: ResNet18Pyramid, run: tuple[STPM, History], tmp_path: Path, every: int,
+    killed_after: int,
+):  # fmt: skip
+    def kill(done: int, *_: object) -> None:
+        if done == killed_after:
+            raise KeyboardInterrupt
+
+    checkpoint = Every(tmp_path / "s0.ckpt", "this run", seconds=0)
+    checkpoint.nth = every
+    doomed = Execution(CPU, progress=kill, checkpoint=checkpoint)
+    with pytest.raises(KeyboardInterrupt):
+        trained(few, random_teacher, execution=doomed)
+    epochs = []
+    second = Execution(CPU, progress=lambda done, *_: epochs.append(done), checkpoint=checkpoint)
+    resumed, history = trained(few, random_teacher, execution=second)
+    assert epochs == list(
+        range(killed_after - killed_after % every + 1, 5)
+    )  # no epoch is repeated needlessly
+    unbroken, expected = run
+    assert history == expected
+    for name in ("best", "last"):
+        assert torch.equal(weights(resumed.snapshots[name]), weights(unbroken.snapshots[name]))
+
+
+def test_progress_is_reported_per_epoch(few: Tensor, random_teacher: ResNet18Pyramid):
+    calls = []
+    execution = Execution(CPU, progress=lambda *call: calls.append(call))
+    trained(few, random_teacher, Config(image_size=64, epochs=2, batch_size=4), execution=execution)
+    assert [(done, total) for done, total, _ in calls] == [(1, 2), (2, 2)]
+    assert all("loss" in text and "validation" in text for _, _, text in calls)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_maps_are_computed_in_float32_whatever_trained(
+    few: Tensor, random_teacher: ResNet18Pyramid, run: tuple[STPM, History], precision: Precision
+):
+    method = STPM(SMALL, random_teacher, Execution(CPU, precision))
+    method.student.load_state_dict(run[0].snapshots["best"])
+    maps = method.maps(few[:4])
+    assert {part.dtype for part in maps} == {torch.float32}
+    torch.testing.assert_close(maps.pixel, run[0].maps(few[:4]).pixel, rtol=1e-4, atol=1e-8)
+
+
+def test_bf16_trains_almost_alike(few: Tensor, random_teacher: ResNet18Pyramid, run: tuple[STPM, History]):
+    config = Config(image_size=64, epochs=1, batch_size=4)
+    _, history = trained(few, random_teacher, config, execution=Execution(CPU, "bf16"))
+    first, reference = history.curves["train_loss"][0], run[1].curves["train_loss"][0]
+    assert first != reference
+    assert first == pytest.approx(reference, rel=0.02)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_epoch(
+    few: Tensor, random_teacher: ResNet18Pyramid
+):
+    config = Config(image_size=64, epochs=5, batch_size=4, learning_rate=1e30)
+    with pytest.raises(FloatingPointError, match=r"epoch [1-5]: training loss"):
+        trained(few, random_teacher, config)
+
+
+def test_the_loss_starts_at_the_official_scale(few: Tensor, run: tuple[STPM, History]):
+    # Three levels of 2 (1 - cosine) of features that are not negative: above 1, at most 6.
+    assert 1 < run[1].curves["train_loss"][0] <= 6
+    assert all(math.isfinite(loss) for loss in run[1].curves["train_loss"])
+
+
+@pytest.mark.parametrize("field", [{"epochs": 0}, {"learning_rate": -1}, {"batch_size": 0}, {"epoch": 3}])
+def test_a_recipe_that_cannot_work_is_refused(field: dict[str, float]):
+    with pytest.raises(ValueError, match=next(iter(field))):
+        Config(**field)

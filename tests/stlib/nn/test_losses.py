@@ -1,0 +1,105 @@
+"""STPM's and ET-STPM's losses: their values and above all their scale."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stlib.nn.losses import feature_distances, feature_pyramid_loss, l1_cosine_loss, l2_normalize
+
+
+def pyramid(seed: int, batch: int = 3) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(batch, c, s, s, generator=generator) for c, s in ((4, 8), (6, 4), (8, 2))]
+
+
+def loss(teacher: list[Tensor], student: list[Tensor]) -> float:
+    return feature_pyramid_loss([l2_normalize(level) for level in teacher], student).item()
+
+
+def test_the_loss_is_twice_the_mean_cosine_distance_summed_over_levels():
+    teacher, student = pyramid(0), pyramid(1)
+    expected = sum(
+        2 * (1 - F.cosine_similarity(t, s, dim=1)).mean() for t, s in zip(teacher, student, strict=True)
+    )
+    assert loss(teacher, student) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_orthogonal_features_cost_two_per_level_and_opposite_ones_four():
+    # With the paper's factor 1/2 these would be 3 and 6.
+    teacher = [torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(2, 2, s, s) for s in (8, 4, 2)]
+    assert loss(teacher, [t.flip(1) for t in teacher]) == pytest.approx(6)
+    assert loss(teacher, [-t for t in teacher]) == pytest.approx(12)
+
+
+def test_the_batch_is_averaged_not_summed():
+    teacher, student = pyramid(0), pyramid(1)
+    repeated = [[torch.cat([level] * 4) for level in levels] for levels in (teacher, student)]
+    assert loss(*repeated) == pytest.approx(loss(teacher, student), rel=1e-5)
+
+
+def test_every_level_weighs_the_same_whatever_its_size():
+    teacher = pyramid(0)
+    for wrong in range(3):
+        student = [-level if i == wrong else level for i, level in enumerate(teacher)]
+        assert loss(teacher, student) == pytest.approx(4, rel=1e-5)
+
+
+def test_equal_features_cost_nothing_and_their_length_does_not_count():
+    teacher = pyramid(0)
+    assert loss(teacher, teacher) == pytest.approx(0, abs=1e-6)
+    assert loss(teacher, [7 * level for level in teacher]) == pytest.approx(0, abs=1e-6)
+
+
+def test_distances_are_per_position():
+    teacher, student = pyramid(0), pyramid(0)
+    student[1][2, :, 3, 0] *= -1
+    distances = feature_distances([l2_normalize(level) for level in teacher], student)
+    assert [tuple(d.shape) for d in distances] == [(3, 8, 8), (3, 4, 4), (3, 2, 2)]
+    assert distances[1][2, 3, 0].item() == pytest.approx(4, rel=1e-5)
+    assert sum(d.sum() for d in distances).item() == pytest.approx(4, rel=1e-4)
+
+
+def test_features_in_bfloat16_are_normalised_in_float32():
+    half = pyramid(0)[0].bfloat16()
+    assert l2_normalize(half).dtype == torch.float32
+    assert l2_normalize(half).norm(dim=1).allclose(torch.ones(()), atol=1e-6)
+
+
+def test_a_zero_feature_vector_gives_no_nan_in_value_or_gradient():
+    teacher = [l2_normalize(level) for level in pyramid(0)]
+    student = [torch.zeros_like(level, requires_grad=True) for level in teacher]
+    value = feature_pyramid_loss(teacher, student)
+    torch.autograd.backward(value)
+    assert value.item() == pytest.approx(3)
+    assert all(level.grad is not None and level.grad.isfinite().all() for level in student)
+
+
+def test_levels_must_agree_in_number():
+    with pytest.raises(ValueError):
+        feature_distances(pyramid(0), pyramid(0)[:2])
+
+
+def test_l1_and_cosine_by_hand():
+    # one position: teacher (1, 0), student (3, 4) -> (.6, .8): L1 (.4 + .8) / 2, cosine .6
+    teacher, student = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1), torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)
+    assert l1_cosine_loss([teacher], [student]).item() == pytest.approx(0.6 + 0.4)
+    # levels are added, positions and images averaged: a second image that agrees halves the loss
+    both = torch.cat([teacher, teacher]), torch.cat([student, 5 * teacher])
+    assert l1_cosine_loss([both[0]] * 3, [both[1]] * 3).item() == pytest.approx(3 * (0.6 + 0.4) / 2)
+
+
+def test_l1_and_cosine_cost_nothing_for_equal_features_and_differ_from_stpms_loss():
+    levels, other = pyramid(0), pyramid(1)
+    normalised = [l2_normalize(level) for level in levels]
+    assert l1_cosine_loss(normalised, [7 * level for level in levels]).item() == pytest.approx(0, abs=1e-6)
+    halves = feature_pyramid_loss(normalised, other).item() / 2  # the cosine part alone
+    l1 = sum(float((t - l2_normalize(s)).abs().mean()) for t, s in zip(normalised, other, strict=True))
+    assert l1_cosine_loss(normalised, other).item() == pytest.approx(halves + l1, rel=1e-5)
+
+
+def test_l1_and_cosine_have_a_gradient_without_nan_at_zero_features():
+    student = torch.zeros(1, 4, 2, 2, requires_grad=True)
+    torch.autograd.backward(l1_cosine_loss([l2_normalize(torch.ones(1, 4, 2, 2))], [student]))
+    assert student.grad is not None
+    assert student.grad.isfinite().all()

@@ -1,0 +1,248 @@
+import csv
+from decimal import Decimal
+from fractions import Fraction
+
+import pandas as pd
+import pytest
+
+from stlib.protocol import CATEGORIES, TEXTURES
+from stlib.records.reported import MEANS, METHOD_NAMES, PAPERS, PREFERRED, Reported, load_reported, reported
+
+GROUPS = {
+    "mean": tuple(CATEGORIES),
+    "mean_texture": TEXTURES,
+    "mean_object": tuple(c for c in CATEGORIES if c not in TEXTURES),
+}
+
+# (paper, table) -> methods x (categories + printed means) x metrics, less the cells printed as "-"
+SHAPES = {
+    ("stpm", "README Results"): 1 * 16 * 3,
+    ("et_stpm", "Table II"): 6,
+    ("et_stpm", "Table III"): 5 * 16,
+    ("et_stpm", "abstract"): 2,
+    ("et_stpm", "text"): 2 + 2,  # the scores and the gains over STPM
+    ("pfadseg", "Table 2"): 7 * 18 * 2 - 2 * 18,  # CutPaste has no AP, DSR no AUC
+    ("pfadseg", "Table 3"): 5 * 18 * 2,
+    ("pfadseg", "Table 4"): 7 * 3,
+    ("pfadseg", "abstract"): 3,
+    ("destseg", "abstract"): 3,
+    ("destseg", "leaderboard"): 1,
+}
+
+# Printed averages that are not the mean of the printed rows, rounded to the printed decimals.
+UNROUNDED = {
+    ("et_stpm", "anogan", "pixel_auroc", "mean"),
+    ("et_stpm", "cnn_dict", "pixel_auroc", "mean"),
+    ("et_stpm", "spade", "pixel_auroc", "mean"),
+    ("et_stpm", "stpm", "pixel_auroc", "mean"),
+    ("pfadseg", "cutpaste", "pixel_auroc", "mean_object"),
+    ("pfadseg", "draem", "pixel_auroc", "mean_object"),
+    ("pfadseg", "draem", "pixel_ap", "mean"),
+    ("pfadseg", "draem", "pixel_ap", "mean_object"),
+    ("pfadseg", "patchcore", "pixel_ap", "mean_object"),
+    ("pfadseg", "stpm", "iap", "mean_object"),
+    ("pfadseg", "stpm", "iap90", "mean"),
+    ("pfadseg", "draem", "iap90", "mean_object"),
+}
+# Of these, the ones that rounding of the rows cannot explain either: the average or a row is wrong.
+WRONG = {("et_stpm", "spade", "pixel_auroc", "mean")}
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return load_reported()
+
+
+def audit(frame):
+    """Yield (paper, method, metric, average), distance of printed and recomputed average in printed units."""
+    tables = frame[frame["variant"] == ""].groupby(["paper", "table", "method", "metric"])
+    for (paper, _, method, metric), table in tables:
+        printed = dict(zip(table["category"], table["value"], strict=True))
+        for average, members in GROUPS.items():
+            if average in printed and set(members) <= set(printed):
+                # exact arithmetic: a distance of just half a unit must not depend on float rounding
+                recomputed = sum(Fraction(printed[c]) for c in members) / len(members)
+                unit = Fraction(10) ** Decimal(printed[members[0]]).as_tuple().exponent
+                yield (paper, method, metric, average), abs(Fraction(printed[average]) - recomputed) / unit
+
+
+def test_every_table_is_complete(frame):
+    assert frame.groupby(["paper", "table"]).size().to_dict() == SHAPES
+
+
+def test_a_method_with_categories_has_all_of_them(frame):
+    columns = frame[frame["variant"] == ""].groupby(["paper", "table", "method", "metric"])["category"]
+    with_categories = [list(c) for _, c in columns if not set(c) <= set(MEANS)]
+    assert len(with_categories) == 3 + 5 + (7 * 2 - 2) + 5 * 2
+    for categories in with_categories:
+        assert [c for c in categories if c in CATEGORIES] == list(CATEGORIES)
+        assert "mean" in categories
+
+
+def test_only_the_known_averages_differ_from_their_rows(frame):
+    distances = dict(audit(frame))
+    assert len(distances) == 3 + 5 + 3 * (7 * 2 - 2) + 3 * 5 * 2
+    assert {key for key, distance in distances.items() if distance > Fraction(1, 2)} == UNROUNDED
+    assert {key for key, distance in distances.items() if distance > 1} == WRONG
+
+
+def test_a_score_printed_twice_in_a_work_is_the_same_score(frame):
+    scores = frame[frame["variant"] == ""].groupby(["paper", "method", "category", "metric"])["number"]
+    assert (scores.nunique() == 1).all()
+    assert (scores.size() > 1).sum() == 2 + 2  # ET-STPM's two means; PFADSeg's AP and IAP
+
+
+def test_ablation_ends_are_the_rows_of_the_main_tables():
+    for metric in ("pixel_ap", "iap"):
+        first = reported("pfadseg", metric, variant="none")
+        last = reported("pfadseg", metric, variant="RCM+AFF+PCAR")
+        assert first.number == reported("destseg", metric, paper="pfadseg").number
+        assert last.number == reported("pfadseg", metric).number
+
+
+def test_claimed_gains_are_differences_of_the_printed_means():
+    for metric in ("image_auroc", "pixel_auroc"):
+        gain = reported("et_stpm", metric, variant="gain over STPM")
+        means = [reported(method, metric, paper="et_stpm").exact for method in ("et_stpm", "stpm")]
+        assert gain.exact == means[0] - means[1]
+
+
+def test_columns_and_types(frame):
+    assert list(frame.columns) == [*Reported.model_fields, "number", "decimals"]
+    assert frame["number"].between(0, 1).all()
+    assert pd.api.types.is_integer_dtype(frame["decimals"])
+    assert set(frame["paper"]) == set(PAPERS)
+    assert set(frame["method"]) == set(METHOD_NAMES)
+
+
+def test_both_sources_of_stpm_have_transistor_as_the_hardest_category(frame):
+    stpm = frame[
+        (frame["method"] == "stpm") & (frame["metric"] == "pixel_auroc") & (frame["paper"] != "pfadseg")
+    ]
+    assert set(stpm.loc[stpm.groupby("paper")["number"].idxmin(), "category"]) == {"transistor"}
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "number", "decimals"),
+    [
+        (".988", "fraction", 0.988, 3),
+        ("0.988", "fraction", 0.988, 3),
+        ("0.990", "fraction", 0.99, 3),
+        ("98.8", "percent", 0.988, 3),
+        ("0.54", "fraction", 0.54, 2),
+        ("1.000000", "fraction", 1.0, 6),
+        ("100", "percent", 1.0, 2),
+    ],
+)
+def test_printed_values_become_fractions(value, unit, number, decimals):
+    row = Reported.model_validate(GOOD | {"value": value, "unit": unit})
+    assert (row.value, row.number, row.decimals) == (value, number, decimals)
+
+
+def test_the_default_source_of_stpm():
+    papers = {metric: reported("stpm", metric, "carpet").paper for metric in ("pixel_auroc", "image_auroc")}
+    assert papers == {"pixel_auroc": "et_stpm", "image_auroc": "stpm"}
+    assert reported("stpm", "iap", "carpet").paper == "pfadseg"
+    assert reported("stpm", "pixel_auroc", "carpet", paper="stpm").decimals == 6
+
+
+def test_the_own_paper_comes_first_and_others_follow():
+    assert reported("destseg", "iap").paper == "destseg"
+    assert reported("destseg", "iap", "carpet").paper == "pfadseg"
+    assert reported("draem", "iap").paper == "pfadseg"
+
+
+def test_a_value_that_is_not_printed_is_none():
+    assert reported("et_stpm", "image_auroc", "carpet") is None
+    assert reported("cutpaste", "pixel_ap") is None
+    assert reported("stpm", "iap", paper="stpm") is None
+
+
+@pytest.mark.parametrize(
+    "changed", [{"method": "stfpm"}, {"metric": "auroc"}, {"category": "metal nut"}, {"paper": "et-stpm"}]
+)
+def test_a_misspelt_question_is_refused(changed):
+    (field, name) = next(iter(changed.items()))
+    with pytest.raises(ValueError, match=f"unknown {field} '{name}'; known: "):
+        reported(**({"method": "stpm", "metric": "image_auroc"} | changed))
+
+
+GOOD = {
+    "paper": "stpm",
+    "source": "somewhere",
+    "table": "Table 1",
+    "method": "stpm",
+    "variant": "",
+    "category": "carpet",
+    "metric": "image_auroc",
+    "value": "0.5",
+    "unit": "fraction",
+    "note": "",
+}
+
+
+def write(folder, *rows, columns=tuple(GOOD)):
+    path = folder / "stpm.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([columns, *(row.values() for row in rows)])
+    return path
+
+
+def test_a_good_file_is_read(tmp_path):
+    write(tmp_path, GOOD, GOOD | {"category": "mean", "note": "a, b"})
+    assert list(load_reported(tmp_path)["note"]) == ["", "a, b"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "problem"),
+    [
+        ({"metric": "auc"}, "unknown metric 'auc'"),
+        ({"category": "metal nut"}, "unknown category 'metal nut'"),
+        ({"method": "STPM"}, "unknown method 'STPM'"),
+        ({"paper": "stpm2"}, "unknown paper 'stpm2'"),
+        ({"paper": "destseg"}, r"paper 'destseg' belongs in destseg\.csv"),
+        ({"unit": "%"}, "unit: .*'percent'"),
+        ({"value": "-"}, "value: .* got '-'"),
+        ({"value": "nan"}, "value: .* got 'nan'"),
+        ({"value": ""}, "value: .* got ''"),
+        ({"value": "98.8"}, "98.8 fraction is more than 1"),
+        ({"source": ""}, "source: "),
+        ({"category": "carpet", "value": "0.6"}, "duplicate row"),
+        ({"one": "more"}, "too many cells"),
+    ],
+)
+def test_a_broken_row_names_file_and_line(tmp_path, broken, problem):
+    path = write(tmp_path, GOOD, GOOD | {"category": "grid"} | broken)
+    with pytest.raises(ValueError, match=problem) as error:
+        load_reported(tmp_path)
+    assert str(error.value).startswith(f"{path}, line 3: ")
+
+
+def test_a_short_row_names_file_and_line(tmp_path):
+    path = write(tmp_path, GOOD, {"paper": "stpm", "source": "somewhere"})
+    with pytest.raises(ValueError, match="table: ") as error:
+        load_reported(tmp_path)
+    assert str(error.value).startswith(f"{path}, line 3: ")
+
+
+def test_other_columns_are_refused(tmp_path):
+    path = write(tmp_path, columns=tuple(reversed(GOOD)))
+    with pytest.raises(ValueError, match="the columns must be paper, source") as error:
+        load_reported(tmp_path)
+    assert str(error.value).startswith(f"{path}, line 1: ")
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}; restore"):
+        load_reported(tmp_path)
+
+
+def test_the_frame_is_the_callers_own(frame):
+    mine = load_reported()
+    mine["number"] = 0.0
+    assert load_reported()["number"].equals(frame["number"])
+
+
+def test_preferences_name_known_things():
+    for (method, metric), paper in PREFERRED.items():
+        assert reported(method, metric, paper=paper) is not None

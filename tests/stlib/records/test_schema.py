@@ -1,0 +1,339 @@
+"""Records: what is refused, and that a file comes back as it was written."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from stlib.protocol import CATEGORIES, METRICS
+from stlib.records.schema import Record, TextureInfo, TuningInfo, record_path
+from stlib.records.store import RecordError, load_records, read_record, write_record
+from stlib.records.teacher import TeacherRecord, load_teacher_records, write_teacher_record
+
+
+def changed(record: Record, path: str, value: object) -> dict[str, object]:
+    """The record as JSON with the value at a dotted path replaced; `...` removes it."""
+    data = json.loads(record.model_dump_json())
+    *parents, last = path.split(".")
+    place = data
+    for name in parents:
+        place = place[name]
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    return data
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path: Path, make_record):
+    record = make_record(variant="lr", undefined={"iap90": "no instance"})
+    path = write_record(record, tmp_path)
+    assert path == tmp_path / "paper" / "stpm-lr" / "bottle-s0.json"
+    assert read_record(path) == record
+    assert load_records(tmp_path) == [record]
+
+
+def test_writing_twice_gives_the_same_bytes_and_leaves_one_file(tmp_path: Path, make_record):
+    record = make_record()
+    first = write_record(record, tmp_path).read_bytes()
+    assert write_record(record, tmp_path).read_bytes() == first
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / record.path]
+
+
+def test_a_series_is_one_line_of_the_file(tmp_path: Path, make_record):
+    lines = write_record(make_record(), tmp_path).read_text().splitlines()
+    assert sum('"train_loss": [ 3.5, 1.2, 0.5 ]' in line for line in lines) == 1
+    assert max(map(len, lines)) > 1000  # 200 replicates share a line
+
+
+def test_records_are_loaded_in_path_order(tmp_path: Path, make_record):
+    for category, seed in (("wood", 0), ("bottle", 1), ("bottle", 0)):
+        write_record(make_record(category, seed), tmp_path)
+    found = [(record.category, record.seed) for record in load_records(tmp_path)]
+    assert found == [("bottle", 0), ("bottle", 1), ("wood", 0)]
+    assert load_records(tmp_path / "nothing here") == []
+
+
+def test_profiles_and_variants_never_share_a_file():
+    paths = {
+        record_path("stpm", "bottle", 0, profile, variant)
+        for profile in ("paper", "short", "demo")
+        for variant in ("", "e=5")
+    }
+    assert len(paths) == 6
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "field"),
+    [
+        ("schema_version", 2, "schema_version"),
+        ("profile", "full", "profile"),
+        ("precision", "fp16", "precision"),
+        ("seed", "first", "seed"),
+        ("teacher", ..., "teacher"),
+        ("dataset.fingerprint", ..., "dataset.fingerprint"),
+        ("runtime", ..., "runtime"),
+        ("metrics.accuracy", 0.9, "metrics.accuracy"),
+        ("dataset.image_size", None, "dataset.image_size"),
+        ("comment", "nice", "comment"),
+        ("history.curves.train_loss", ["high"], "history.curves.train_loss.0"),
+        ("bootstrap.iap", [0.5, None], "bootstrap.iap.1"),
+        ("history", None, "a finished run has a history"),
+        ("image_scores", [], "a finished run has image scores"),
+        ("metrics.iap", ..., "each metric needs a value or a reason: iap"),
+        ("undefined", {"iap": "no instance"}, "each metric needs a value or a reason: iap"),
+        ("metrics.pixel_auroc", 97.0, r"pixel_auroc = 97\.0 is outside"),
+        ("metrics.aupro", -0.1, r"aupro = -0\.1 is outside"),
+        ("status", "failed", "a failed run has an error and no metrics"),
+    ],
+)
+def test_a_wrong_field_is_refused_with_file_and_field(
+    tmp_path: Path, make_record, place: str, value: object, field: str
+):
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(changed(make_record(), place, value)))
+    with pytest.raises(RecordError, match=rf"record\.json is not a valid record \(schema 1\): .*{field}"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"schema_version": 1'])
+def test_a_file_that_is_no_record_is_refused_by_name(tmp_path: Path, content: bytes):
+    path = tmp_path / "broken.json"
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match=r"broken\.json is not a valid record"):
+        read_record(path)
+
+
+def test_a_misplaced_file_is_refused(tmp_path: Path, make_record):
+    path = write_record(make_record(seed=0), tmp_path)
+    path.rename(path.with_name("bottle-s1.json"))
+    with pytest.raises(RecordError, match=r"bottle-s1\.json describes .*bottle-s0\.json"):
+        load_records(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_json_cannot_hold_are_refused(make_record, value: float):
+    with pytest.raises(ValidationError, match="finite"):
+        make_record(bootstrap={"iap": [0.5, value]})
+    with pytest.raises(ValidationError):
+        make_record(metrics={"iap": value})
+
+
+def test_failed_runs(tmp_path: Path, make_record):
+    failed = make_record(status="failed")
+    assert read_record(write_record(failed, tmp_path)) == failed
+    with pytest.raises(ValidationError, match="a failed run has an error"):
+        make_record(status="failed", error="")
+    with pytest.raises(ValidationError, match="a failed run has an error and no metrics"):
+        Record.model_validate(failed.model_dump() | {"metrics": {"iap": 0.5}})
+
+
+def test_a_failed_run_never_takes_the_place_of_a_finished_one(tmp_path: Path, make_record):
+    failed, finished = make_record(status="failed"), make_record()
+    path = write_record(failed, tmp_path)
+    again = make_record(status="failed", error="epoch 9: training loss inf")
+    assert read_record(write_record(again, tmp_path)) == again  # among failures the last one counts
+    assert read_record(write_record(finished, tmp_path)) == finished
+    before = path.read_bytes()
+    assert write_record(failed, tmp_path) == path
+    assert path.read_bytes() == before
+    better = make_record(value=0.98)
+    assert read_record(write_record(better, tmp_path)) == better
+
+
+@pytest.mark.parametrize("status", ["failed", "finished"])
+def test_a_damaged_file_is_replaced_whatever_the_run_came_to(tmp_path: Path, make_record, status: str):
+    record = make_record(status=status)
+    path = write_record(make_record(), tmp_path)
+    path.write_bytes(path.read_bytes()[:500])
+    assert read_record(write_record(record, tmp_path)) == record
+
+
+def test_only_the_rows_asked_for_are_read(tmp_path: Path, make_record):
+    names = [("stpm", ""), ("et_stpm", ""), ("et_stpm", "e=5")]
+    for method, variant in names:
+        write_record(make_record(method=method, variant=variant), tmp_path)
+    (tmp_path / "paper" / "pfadseg-RCM").mkdir()
+    (tmp_path / "paper" / "pfadseg-RCM" / "bottle-s0.json").write_text("damaged")
+    found = {
+        row: [(r.method, r.variant) for r in load_records(tmp_path, [row])] for row in ("stpm", "et_stpm*")
+    }
+    assert found == {"stpm": names[:1], "et_stpm*": names[1:]}
+    with pytest.raises(RecordError, match=r"bottle-s0\.json is not a valid record"):
+        load_records(tmp_path, ["stpm", "pfadseg-RCM"])
+
+
+def test_image_scores_are_checked_like_every_other_field(tmp_path: Path, make_record):
+    for wrong in (
+        {"image": "good/0.png"},
+        {"image": "a", "score": 0.5, "label": 1},
+        {"image": "a", "score": "x"},
+    ):
+        with pytest.raises(ValidationError, match="image_scores"):
+            make_record(image_scores=[wrong])
+
+
+def test_every_metric_may_be_undefined_with_a_reason(make_record):
+    record = make_record(metrics={}, undefined=dict.fromkeys(METRICS, "no mask"))
+    assert record.metrics == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ({}, []),
+        ({"profile": "short"}, ["short schedule"]),
+        (
+            {"dataset": "demo", "profile": "demo", "teacher": "demo"},
+            ["demo data", "demo schedule", "demo teacher"],
+        ),
+        ({"teacher": "random"}, ["random teacher"]),
+        ({"gaps": ("test/good: 1 of 20 images",)}, ["incomplete dataset: test/good: 1 of 20 images"]),
+    ],
+)
+def test_labels_say_what_a_reader_must_know(make_record, changes: dict[str, object], labels: list[str]):
+    assert make_record(**changes).labels() == labels
+
+
+def tuned(record: Record, *, epochs: int = 2, categories: int = 15, missing: tuple[str, ...] = ()) -> Record:
+    """The record with a teacher that was fine-tuned on so many categories."""
+    info = TuningInfo(
+        name="A", epochs=epochs, data="A", categories=list(CATEGORIES)[:categories], source_sha256="2" * 64
+    )
+    teacher = record.teacher.model_copy(update={"tuned": info, "missing": list(missing)})
+    return record.model_copy(update={"teacher": teacher})
+
+
+FEWER, HALF_MADE = "teacher fine-tuned on 4 of 15 categories", "its layer4 started from random weights"
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ({}, []),
+        ({"categories": 4}, [FEWER]),
+        ({"missing": ("layer4.0.conv1.weight", "fc.weight")}, [HALF_MADE]),
+        ({"missing": ("fc.weight", "fc.bias")}, []),
+        ({"categories": 4, "missing": ("layer4.0.conv1.weight",)}, [FEWER, HALF_MADE]),
+        ({"epochs": 0, "categories": 4, "missing": ("layer4.0.conv1.weight",)}, []),
+    ],
+)
+def test_labels_say_how_a_fine_tuning_fell_short(make_record, changes: dict[str, object], labels: list[str]):
+    assert tuned(make_record(), **changes).labels() == labels
+    assert tuned(make_record(dataset="demo"), **changes).labels() == ["demo data"]
+
+
+@pytest.mark.parametrize(
+    ("textures", "remarks"),
+    [
+        (None, []),
+        (TextureInfo(source="DTD", fingerprint="3" * 64, images=5640), []),
+        (TextureInfo(source="DTD", fingerprint="3" * 64, images=47), ["47 of DTD's 5640 textures"]),
+        (TextureInfo(source="demo", fingerprint="3" * 64, images=138), []),
+    ],
+)
+def test_remarks_name_missing_textures_and_are_no_labels(
+    tmp_path: Path, make_record, textures: TextureInfo | None, remarks: list[str]
+):
+    record = make_record(textures=textures)
+    assert (record.remarks(), record.labels()) == (remarks, [])
+    assert read_record(write_record(record, tmp_path)) == record
+
+
+def test_a_teacher_that_saw_no_abnormal_image_is_remarked(make_record):
+    (remark,) = tuned(make_record()).remarks()
+    assert "without abnormal images" in remark
+    assert tuned(make_record(), epochs=0).remarks() == []
+    assert tuned(make_record(dataset="demo")).remarks() == []
+
+
+def fine_tuning(make_record) -> TeacherRecord:
+    record = make_record()
+    return TeacherRecord(
+        name="A-rate0.0001-s0-12345678",
+        profile="paper",
+        tuning={"data": "A", "full_rate": 1e-4},
+        precision="fp32",
+        source=record.teacher,
+        categories={"bottle": "0" * 64, "tile": "1" * 64},
+        images=40,
+        held_out=4,
+        curves={"train_loss": [1.5, 0.5], "accuracy": [0.5, 1.0]},
+        pyramids=["1" * 64, "2" * 64],
+        runtime=record.runtime,
+    )
+
+
+def test_a_teacher_record_comes_back_as_it_was_written(tmp_path: Path, make_record):
+    record = fine_tuning(make_record)
+    path = write_teacher_record(record, tmp_path)
+    assert path == tmp_path / "paper" / "A-rate0.0001-s0-12345678.json"
+    assert load_teacher_records(tmp_path) == [record]
+    assert '"train_loss": [ 1.5, 0.5 ]' in path.read_text()
+
+
+def test_a_teacher_record_never_loses_epochs(tmp_path: Path, make_record):
+    longer = fine_tuning(make_record)
+    shorter = longer.model_copy(update={"pyramids": longer.pyramids[:1]})
+    for record in (longer, shorter):  # a run of few epochs may end after one of many
+        write_teacher_record(record, tmp_path)
+    assert load_teacher_records(tmp_path) == [longer]
+    other = shorter.model_copy(update={"pyramids": ["3" * 64]})
+    write_teacher_record(other, tmp_path)  # made anew: the earlier teachers are gone
+    assert load_teacher_records(tmp_path) == [other]
+
+
+def test_a_damaged_teacher_record_is_named(tmp_path: Path, make_record):
+    path = write_teacher_record(fine_tuning(make_record), tmp_path)
+    path.write_text(path.read_text().replace('"held_out": 4', '"held_out": "some"'))
+    with pytest.raises(RecordError, match=r"12345678\.json is not a valid teacher record: [^:]*held_out"):
+        load_teacher_records(tmp_path)
+
+
+def test_the_same_result_may_come_from_another_machine_at_another_speed(make_record):
+    record = make_record()
+    elsewhere = record.runtime.model_copy(update={"device": "another", "train_seconds": 1.0})
+    assert record.same_result(make_record(runtime=elsewhere))
+    assert record != make_record(runtime=elsewhere)
+    assert not record.same_result(make_record(value=0.9700001))
+    assert not record.same_result(make_record(teacher="random"))
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path: Path, make_record):
+    (tmp_path / "paper").write_text("a file where the folder should be")
+    with pytest.raises(OSError):
+        write_record(make_record(), tmp_path)
+    assert list(tmp_path.iterdir()) == [tmp_path / "paper"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_an_error(tmp_path: Path, make_record):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError):
+        write_record(make_record(), tmp_path)
+
+
+def test_a_write_that_breaks_off_keeps_the_old_record(
+    tmp_path: Path, make_record, monkeypatch: pytest.MonkeyPatch
+):
+    old = make_record(value=0.5)
+    path = write_record(old, tmp_path)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_record(make_record(value=0.9), tmp_path)
+    assert load_records(tmp_path) == [old]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_both_precisions_of_a_cell_have_a_place(make_record):
+    usual, other = make_record(precision="bf16"), make_record(precision="fp32", variant="precision=fp32")
+    assert usual.path.name == other.path.name
+    assert usual.path.parent != other.path.parent
+    with pytest.raises(ValidationError, match="variant 'precision=fp32' of a run in bf16"):
+        make_record(precision="bf16", variant="precision=fp32")

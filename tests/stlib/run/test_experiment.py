@@ -1,0 +1,368 @@
+"""The whole flow on a tiny dataset with an untrained teacher, and everything that must stop it early."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from stlib.data.mvtec import DatasetError, load_category
+from stlib.data.splits import unseen_indices
+from stlib.data.textures import load_textures
+from stlib.methods import METHODS, MethodEntry
+from stlib.methods.checkpoint import Checkpoint
+from stlib.methods.stpm import STPM, Config, empty_network
+from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
+from stlib.nn.maps import Maps
+from stlib.protocol import METRICS, Profile
+from stlib.records.store import read_record, write_record
+from stlib.run import experiment
+from stlib.run.evaluation import measure
+from stlib.run.experiment import RunFailed, RunResult, RunSpec, run
+from stlib.run.provenance import forget_peak, peak_memory
+
+TINY = Config(image_size=64, epochs=2, batch_size=4)
+
+
+def profiles(config: Config) -> MethodEntry:
+    known: dict[Profile, Config] = {"demo": config, "paper": config}
+    return MethodEntry("STPM", known, STPM, empty_network)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config], None]:
+    """Two epochs at side 64 instead of STPM's schedules; call it for another recipe."""
+
+    def use(config: Config) -> None:
+        monkeypatch.setitem(METHODS, "stpm", profiles(config))
+
+    use(TINY)
+    return use
+
+
+def spec(data: Path, category: str = "plate", **options: object) -> RunSpec:
+    return replace(RunSpec("stpm", category, data=data, teacher="random"), **options)
+
+
+@pytest.fixture(scope="module")
+def result(make_category, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """One finished run on 8 + (3 good, 4 turned) images."""
+    data, runs = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("runs")
+    make_category(data, train=8, good=3, defects={"turned": 4})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "stpm", profiles(TINY))
+        finished = run(spec(data, seed=3), runs=runs)
+    assert not list(runs.rglob("*.ckpt"))
+    return finished
+
+
+def test_the_record_is_complete(result: RunResult):
+    record = result.record
+    assert (record.method, record.category, record.seed, record.profile) == ("stpm", "plate", 3, "demo")
+    assert (record.status, record.error, record.precision) == ("finished", None, "fp32")
+    assert record.config == TINY.model_dump()
+    assert list(record.metrics) == list(METRICS)
+    assert record.undefined == {}
+    assert (record.dataset.name, record.dataset.gaps) == ("other", [])
+    assert (record.dataset.train_images, record.dataset.test_good, record.dataset.test_defect) == (8, 3, 4)
+    assert (record.dataset.image_size, record.dataset.mask_rule) == (64, "half")
+    assert record.dataset.fingerprint == result.category.fingerprint
+    assert record.teacher.source == "random"
+    assert record.history is not None
+    assert record.history.steps == 2 * 2
+    assert len(record.history.curves["train_loss"]) == 2
+    assert record.labels() == ["other data", "demo schedule", "random teacher"]
+
+
+def test_metrics_are_those_of_the_maps(result: RunResult):
+    category, maps = result.category, result.maps
+    expected = image_metrics(maps.image, category.labels) | pixel_metrics(
+        PixelRanking(maps.pixel, label_regions(category.masks))
+    )
+    assert result.record.metrics == pytest.approx(expected)
+
+
+def test_image_scores_name_their_files_and_reproduce_the_image_metrics(result: RunResult):
+    scores = result.record.image_scores
+    assert [score.image for score in scores][:4] == [
+        "good/000.png",
+        "good/001.png",
+        "good/002.png",
+        "turned/000.png",
+    ]
+    labels = torch.tensor([not score.image.startswith("good/") for score in scores])
+    values = image_metrics(torch.tensor([score.score for score in scores]), labels)
+    assert values["image_auroc"] == pytest.approx(result.record.metrics["image_auroc"])
+
+
+def test_sensitivity_changes_one_thing_at_a_time(result: RunResult):
+    record, sensitivity = result.record, result.record.sensitivity
+    assert list(sensitivity) == [
+        "maps=sum",
+        "score=top100",
+        "masks=any",
+        "masks=full",
+        "test=untouched",
+        "checkpoint=last",
+    ]
+    pixel = [name for name in METRICS if not name.startswith("image")]
+    assert all(sensitivity["score=top100"][name] == record.metrics[name] for name in pixel)
+    for rule in ("masks=any", "masks=full"):
+        assert sensitivity[rule]["image_auroc"] == record.metrics["image_auroc"]
+    assert sensitivity["maps=sum"]["pixel_auroc"] != record.metrics["pixel_auroc"]
+
+
+def test_bootstrap_and_curves_are_there_for_every_metric(result: RunResult):
+    record = result.record
+    assert set(record.bootstrap) == set(METRICS)
+    assert {len(values) for values in record.bootstrap.values()} == {200}
+    assert set(record.pixel_curves) == {"fpr", "recall", "precision"}
+
+
+def test_runtime_says_where_it_ran(result: RunResult):
+    runtime = result.record.runtime
+    assert runtime.device.startswith("CPU, ")
+    assert runtime.threads == 1
+    assert runtime.train_seconds > 0
+    assert runtime.peak_memory_mb > 50
+    assert torch.__version__.startswith(runtime.versions["torch"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can forget a peak")
+def test_memory_of_earlier_work_is_not_a_runs():
+    device = torch.device("cpu")
+    large = torch.ones(400, 2**20, dtype=torch.uint8)
+    with_it = peak_memory(device)
+    del large
+    forget_peak(device)
+    assert peak_memory(device) < with_it - 300 * 2**20
+
+
+def test_test_images_that_a_leaking_teacher_may_see_are_left_out_of_untouched(result: RunResult):
+    left = unseen_indices(result.category.layout)
+    assert len(left) == 3 + 2
+    scores, labels = result.maps.image[left], result.category.labels[left]
+    found = result.record.sensitivity["test=untouched"]
+    assert {name: found[name] for name in ("image_auroc", "image_ap")} == image_metrics(scores, labels)
+    masks = label_regions(result.category.masks[left])
+    assert found["pixel_ap"] == pixel_metrics(PixelRanking(result.maps.pixel[left], masks))["pixel_ap"]
+
+
+def test_the_record_survives_its_file(result: RunResult, tmp_path: Path):
+    assert read_record(write_record(result.record, tmp_path)) == result.record
+
+
+@pytest.mark.parametrize(("method", "variant"), [("destseg", ""), ("pfadseg", "RCM")])
+def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
+    result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, variant: str
+):
+    few = {"image_size": 32, "batch_size": 4, "student_steps": 2, "segmentation_steps": 2, "top": 10}
+    line = METHODS[method]
+    tiny = line.profiles["demo"].model_copy(update=few)
+    monkeypatch.setitem(METHODS, method, replace(line, profiles={"demo": tiny}))
+    wanted = spec(result.category.layout.folder.parent, method=method, variant=variant)
+    finished = run(wanted, runs=tmp_path / "runs")
+    record = finished.record
+    assert (record.method, record.variant, record.config["rcm"]) == (method, variant, variant == "RCM")
+    assert record.textures == load_textures("demo", 32)[1]
+    assert list(record.sensitivity) == [
+        "maps=distances",
+        "score=max",
+        "masks=any",
+        "masks=full",
+        "test=untouched",
+    ]
+    assert list(record.metrics) == list(METRICS)
+    assert record.history is not None
+    assert (record.history.steps, record.history.images_seen) == (4, 16)
+    assert set(record.history.curves) >= {"distillation_loss", "focal_loss", "l1_loss"}
+    assert record.history.selected == {"step": 4}
+    path = finished.save(tmp_path / "records")
+    folder = f"{method}-{variant}" if variant else method
+    assert path == tmp_path / "records" / "demo" / folder / "plate-s0.json"
+    assert read_record(path) == record
+    assert not list(tmp_path.rglob("*.ckpt"))
+    assert not (tmp_path / "teachers").exists()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_same_run_gives_the_same_result(result: RunResult, tmp_path: Path):
+    again = run(spec(result.category.layout.folder.parent, seed=3), runs=tmp_path)
+    assert again.record.same_result(result.record)
+
+
+def test_a_killed_run_continues_and_ends_alike(
+    result: RunResult, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def begun_long_ago(path: Path, identity: str) -> Checkpoint:
+        checkpoint = Checkpoint(path, identity, seconds=0)
+        checkpoint._begun -= 1000
+        return checkpoint
+
+    here = spec(result.category.layout.folder.parent, seed=3)
+
+    def kill(done: int, *_: object) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "Checkpoint", begun_long_ago)
+    with pytest.raises(KeyboardInterrupt):
+        run(here, progress=kill, runs=tmp_path)
+    monkeypatch.undo()
+    tiny(TINY)
+    assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["plate-s3.ckpt"]
+    epochs: list[int] = []
+    resumed = run(here, progress=lambda done, *_: epochs.append(done), runs=tmp_path).record
+    assert epochs == [2]
+    assert resumed.same_result(result.record)
+    assert resumed.runtime.train_seconds > 1000
+    assert resumed.runtime.evaluate_seconds < 1000
+
+
+@pytest.mark.usefixtures("tiny")
+def test_without_good_images_the_image_metrics_are_undefined_and_the_record_says_why(
+    make_category, tmp_path: Path
+):
+    make_category(tmp_path, train=6, good=0, defects={"turned": 3})
+    record = run(spec(tmp_path), runs=tmp_path / "runs").record
+    assert record.undefined == dict.fromkeys(
+        ["image_auroc", "image_ap"], "the test set holds no normal image"
+    )
+    assert "pixel_auroc" in record.metrics
+    assert "image_auroc" not in record.bootstrap
+    assert read_record(write_record(record, tmp_path / "records")) == record
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_single_test_image_leaves_nothing_untouched_and_the_run_still_ends(make_category, tmp_path: Path):
+    make_category(tmp_path, train=6, good=0, defects={"turned": 1})
+    record = run(spec(tmp_path), runs=tmp_path / "runs").record
+    assert "test=untouched" not in record.sensitivity
+    assert "pixel_auroc" in record.metrics
+
+
+@pytest.mark.usefixtures("tiny")
+def test_without_defective_images_every_metric_is_undefined_and_the_record_says_why(
+    make_category, tmp_path: Path
+):
+    make_category(tmp_path, train=6, good=3, defects={})
+    record = run(spec(tmp_path), runs=tmp_path / "runs").record
+    assert record.metrics == {}
+    assert record.undefined == dict.fromkeys(METRICS, "the test set holds no defective image")
+    assert (record.bootstrap, record.pixel_curves) == ({}, {})
+    assert read_record(write_record(record, tmp_path / "records")) == record
+
+
+@pytest.mark.usefixtures("tiny")
+def test_draws_that_hold_no_defective_pixel_leave_no_interval_rather_than_a_broken_file(
+    make_category, tmp_path: Path
+):
+    make_category(tmp_path, train=6, good=2, defects={"turned": 2})
+    mask = tmp_path / "plate/ground_truth/turned/001_mask.png"
+    Image.new("L", (64, 64)).save(mask)
+    record = run(spec(tmp_path), runs=tmp_path / "runs").record
+    assert set(record.metrics) == set(METRICS)
+    assert set(record.bootstrap) == {"image_auroc", "image_ap"}
+    assert read_record(write_record(record, tmp_path / "records")) == record
+
+
+def test_a_run_that_diverges_leaves_a_valid_failed_record(result: RunResult, tiny, tmp_path: Path):
+    tiny(TINY.model_copy(update={"learning_rate": 1e30, "epochs": 5}))
+    with pytest.raises(RunFailed, match=r"stpm on plate, seed 0: epoch \d: training loss") as caught:
+        run(spec(result.category.layout.folder.parent), runs=tmp_path)
+    record = caught.value.record
+    assert (record.status, record.metrics, record.history) == ("failed", {}, None)
+    assert read_record(write_record(record, tmp_path)) == record
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "spam"}, "unknown method 'spam': choose one of stpm"),
+        ({"profile": "long"}, "STPM has no profile 'long': choose one of demo, paper"),
+        ({"variant": "e=1"}, "STPM has no variant 'e=1': there are precision=fp32, precision=bf16"),
+        ({"variant": "precision=bf16"}, "variant 'precision=bf16' does not go with precision fp32"),
+        ({"precision": "fp16"}, "unknown precision 'fp16': choose fp32 or bf16"),
+        ({"profile": "paper"}, "'plate' is none of its categories: choose one of carpet, grid"),
+        ({"seed": -1}, "seed -1: choose a whole number from 0 to 4294967295"),
+        ({"device": "gpu"}, "unknown device 'gpu': choose cpu, cuda or cuda:N"),
+        ({"device": ""}, "unknown device ''"),
+    ],
+)
+@pytest.mark.usefixtures("tiny")
+def test_bad_input_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object], message: str
+):
+    monkeypatch.setattr(experiment, "load_teacher", lambda _: pytest.fail("work has begun"))
+    with pytest.raises(ValueError, match=message):
+        run(spec(tmp_path, **options), runs=tmp_path)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_full_disk_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(experiment, "load_teacher", lambda _: pytest.fail("work has begun"))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=experiment.SPACE - 1))
+    with pytest.raises(OSError, match=r"not enough space in .*runs to run: 1\.07 GB needed, 1\.07 GB free"):
+        run(spec(tmp_path), runs=tmp_path / "runs")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("tiny")
+def test_scores_that_are_not_finite_fail_the_run_and_leave_a_record(
+    result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(self: STPM, images: torch.Tensor) -> Maps:
+        return result.maps._replace(pixel=torch.full_like(result.maps.pixel, math.nan))
+
+    monkeypatch.setattr(STPM, "maps", broken)
+    with pytest.raises(RunFailed, match="scores are NaN or infinite") as caught:
+        run(spec(result.category.layout.folder.parent), runs=tmp_path)
+    assert (caught.value.record.status, caught.value.record.metrics) == ("failed", {})
+
+
+@pytest.mark.parametrize("method", ["destseg", "pfadseg"])
+@pytest.mark.parametrize("profile", ["paper", "short"])
+def test_drawn_textures_are_for_the_demo_only(tmp_path: Path, method: str, profile: Profile):
+    wanted = spec(tmp_path, "bottle", method=method, profile=profile)
+    with pytest.raises(ValueError, match=f"profile '{profile}' of .*Seg takes its textures from DTD"):
+        run(wanted, runs=tmp_path)
+    replace(wanted, textures=tmp_path / "dtd").check()
+    replace(wanted, method="stpm").check()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.usefixtures("tiny")
+def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="PyTorch sees no GPU: use device 'cpu'"):
+        spec(tmp_path, device="cuda").check()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_an_absent_dataset_or_teacher_is_refused(tmp_path: Path):
+    with pytest.raises(DatasetError, match="no category 'plate'"):
+        run(spec(tmp_path), runs=tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no teacher weights at .*w\.pth"):
+        run(spec(tmp_path, teacher=str(tmp_path / "w.pth")), runs=tmp_path)
+
+
+def test_scores_that_are_not_finite_are_no_result(result: RunResult):
+    maps = result.maps._replace(pixel=torch.full_like(result.maps.pixel, math.nan))
+    with pytest.raises(FloatingPointError):
+        measure(result.category, maps)
+
+
+def test_other_masks_can_be_measured(result: RunResult):
+    category = load_category(result.category.layout.folder.parent, "plate", image_size=64)
+    everywhere = torch.zeros_like(category.masks)
+    everywhere[:, 0, 0] = True
+    assert measure(category, result.maps, everywhere).ranking.positives == len(category.test)
+
+
+def test_the_detector_of_a_run_gives_the_maps_that_were_measured(result: RunResult):
+    maps = result.detector.maps(result.category.test)
+    assert torch.equal(maps.pixel, result.maps.pixel)
+    assert result.detector.info.seed == result.record.seed == 3

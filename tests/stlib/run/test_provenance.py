@@ -1,0 +1,32 @@
+"""The runtime block of a record."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from stlib.methods.checkpoint import Checkpoint
+from stlib.run import provenance
+from stlib.run.provenance import Clock
+
+
+def test_a_clock_set_back_by_days_changes_no_duration_and_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    days = iter(range(10**9, 0, -(10**6)))
+    monkeypatch.setattr("time.time", lambda: float(next(days)))
+    checkpoint = Checkpoint(tmp_path / "a.ckpt", "one", seconds=0)
+    clock = Clock(torch.device("cpu"), checkpoint)
+    checkpoint.offer(lambda: {"epoch": 1})
+    clock.trained()
+    runtime = clock.runtime()
+    assert checkpoint.path.is_file()
+    assert 0 <= runtime.train_seconds < 10**5
+    assert 0 <= runtime.evaluate_seconds < 10**5
+
+
+def test_the_commit_is_the_one_that_the_run_began_with(monkeypatch: pytest.MonkeyPatch):
+    states = iter([("a" * 40, False), ("b" * 40, True)])
+    monkeypatch.setattr(provenance, "checkout", lambda: next(states))
+    clock = Clock(torch.device("cpu"))
+    assert (clock.runtime().commit, clock.runtime().dirty) == ("a" * 40, False)

@@ -1,0 +1,86 @@
+"""Atomic writes, locks and hashes."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stlib.files import file_lock, require_space, sha256, write_atomic
+
+
+def test_folders_are_made_and_the_content_is_exact(tmp_path: Path):
+    path = tmp_path / "a" / "b" / "file.bin"
+    write_atomic(path, b"\x00one\n")
+    assert path.read_bytes() == b"\x00one\n"
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_an_old_file_is_replaced_and_nothing_else_stays(tmp_path: Path):
+    path = tmp_path / "file.txt"
+    write_atomic(path, b"old")
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_that_breaks_off_leaves_the_old_file_and_no_remains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "file.txt"
+    write_atomic(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_target_that_is_a_folder_is_refused_without_remains(tmp_path: Path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError):
+        write_atomic(tmp_path / "taken", b"x")
+    assert list(tmp_path.iterdir()) == [tmp_path / "taken"]
+
+
+def test_a_parent_that_is_a_file_is_refused(tmp_path: Path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError):
+        write_atomic(tmp_path / "file" / "below", b"x")
+
+
+def test_sha256_is_of_the_content(tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_bytes(b"abc" * 100_000)
+    assert sha256(path) == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_a_lock_is_one_process_s_until_it_ends_even_by_sigkill(tmp_path: Path):
+    path = tmp_path / "runs" / "lock"
+    code = (
+        f"from stlib.files import file_lock\nfrom pathlib import Path\nwith file_lock(Path({str(path)!r})):\n"
+    )
+    code += "    print('held', flush=True)\n    input()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError, match="another process"), file_lock(path):
+            pass
+        other.kill()
+        other.wait()
+    with file_lock(path):
+        pass
+
+
+def test_missing_space_is_told_for_a_folder_that_is_not_there_yet(tmp_path: Path):
+    require_space(tmp_path / "a" / "b", 1, "run")
+    with pytest.raises(OSError, match=r"not enough space in .*a/b to run: 1000000000000\.00 GB needed, "):
+        require_space(tmp_path / "a" / "b", 10**21, "run")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,51 @@
+"""bfloat16 against float32, on made records."""
+
+import pytest
+
+from study.analysis import precisions
+
+
+def made(make_record, changes):
+    """A bf16 run per seed, and beside it the variant in fp32 that differs by `changes`."""
+    runs = []
+    for seed, change in enumerate(changes):
+        own = 0.90 + 0.01 * seed
+        runs.append(make_record(seed=seed, value=own, spread=0.0))
+        runs.append(
+            make_record(seed=seed, value=own + change, spread=0.0, precision="fp32", variant="precision=fp32")
+        )
+    return runs
+
+
+def test_a_difference_is_held_against_the_smaller_spread(make_record):
+    # over seeds bf16 spreads by 0.010, fp32 (0.905, 0.905, 0.925) by 0.0115
+    couples = precisions.couples(made(make_record, (0.005, -0.005, 0.005)), "stpm", "paper")
+    found = precisions.rounding(couples, "iap")
+    assert found.spread == pytest.approx(0.010)
+    assert found.difference.difference == pytest.approx(0.005 / 3)
+    assert found.inside
+    moved = precisions.couples(made(make_record, (0.02, 0.02, 0.02)), "stpm", "paper")
+    assert not precisions.rounding(moved, "iap").inside
+
+
+def test_one_pair_says_nothing_about_the_spread(make_record):
+    runs = made(make_record, (0.001,))
+    found = precisions.rounding(precisions.couples(runs, "stpm", "paper"), "iap")
+    assert found.spread is None
+    assert not found.inside
+    assert "one seed" in precisions.precisions_html(runs, "stpm", "paper")
+
+
+def test_the_order_of_a_pair_follows_its_precision(make_record):
+    runs = [
+        make_record(value=0.92, precision="fp32", spread=0.0),
+        make_record(value=0.90, precision="bf16", variant="precision=bf16", spread=0.0),
+    ]
+    found = precisions.rounding(precisions.couples(runs, "stpm", "paper"), "iap")
+    assert found.difference.difference == pytest.approx(0.02)
+
+
+def test_without_a_pair_it_is_not_run(make_record):
+    same = [make_record(), make_record(variant="precision=bf16")]  # nothing differs
+    assert "not run" in precisions.precisions_html(same, "stpm", "paper")
+    assert precisions.rounding([], "iap") is None

@@ -1,0 +1,36 @@
+import re
+
+from typer.testing import CliRunner
+
+from stlib.cli import app
+from study.analysis.runs import caption, rerun_command, runtimes
+
+
+def test_the_command_of_a_record(make_record):
+    assert rerun_command(make_record("bottle", 2)) == (
+        "stlib run stpm bottle --seed 2 --profile paper "
+        "--data data/mvtec_ad --teacher torchvision --precision bf16"
+    )
+    assert "--teacher path/to/weights.pth" in rerun_command(make_record(teacher="weights.pth"))
+    demo = rerun_command(make_record("brick", dataset="demo", teacher="demo", profile="demo"))
+    assert "--profile demo --data build/demo --teacher demo" in demo
+
+
+def test_the_command_uses_options_that_exist(make_record):
+    text = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
+    assert set(re.findall(r"--\w+", rerun_command(make_record()))) <= set(re.findall(r"--\w+", text))
+
+
+def test_the_caption_tells_how_the_runs_were_made(make_record):
+    runs = [make_record(seed=0), make_record(seed=1, precision="fp32"), make_record(seed=2, status="failed")]
+    assert caption(runs) == (
+        "2 runs; seeds 0, 1; training in bf16, fp32; teacher torchvision IMAGENET1K_V1; on CPU, test."
+    )
+    assert caption([]) == "No run has finished yet."
+
+
+def test_runtimes_are_medians_of_minutes(make_record):
+    frame = runtimes([make_record(), make_record("grid"), make_record("pill", status="failed")])
+    assert frame[["Runs", "Training, min", "Evaluation, min", "Memory, GiB"]].to_numpy().tolist() == [
+        [2, "10.0", "0.5", "2.0"]
+    ]

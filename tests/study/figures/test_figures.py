@@ -1,0 +1,142 @@
+import re
+
+import numpy as np
+import pytest
+import yaml
+from matplotlib import pyplot as plt
+
+from stlib.paths import ROOT
+from stlib.protocol import CATEGORIES, TOLERANCES
+from study import figures
+from study.analysis import runs
+from study.analysis.comparison import comparison, state_of_study
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_open():
+    yield
+    assert plt.get_fignums() == []  # a notebook would show an open figure twice
+
+
+def drawn(figure):
+    """Render it, so that layout and fonts are exercised too."""
+    figure.set_dpi(40)
+    figure.canvas.draw()
+    assert figure.get_facecolor() == (1, 1, 1, 1)
+    return figure
+
+
+def segments(axis, number):
+    return [line.tolist() for line in axis.collections[number].get_segments()]
+
+
+def test_the_tested_epoch_is_marked_on_every_curve(make_record):
+    figure = drawn(figures.training_curve(make_record().history, "bottle"))
+    loss, score = figure.axes
+    assert [segments(axis, 0) for axis in (loss, score)] == [
+        [[[1, 3.5], [2, 1.2], [3, 0.5]]],
+        [[[1, 0.1], [2, 0.02], [3, 0.03]]],
+    ]
+    assert [segments(axis, 1) for axis in figure.axes] == [[[[2, 0], [2, 1]]]] * 2
+    assert {axis.get_yscale() for axis in figure.axes} == {"log"}
+    low, high = loss.get_ylim()
+    assert low < 0.5
+    assert high > 3.5
+
+
+def test_seeds_share_the_panels_of_a_category(make_record):
+    history = make_record().history
+    panels = drawn(figures.training_curves({"bottle": [history] * 2, "grid": [history]})).axes
+    assert [len(segments(panel, 0)) for panel in panels] == [2, 2, 1, 1]
+    other = history.model_copy(update={"curves": {"validation": [0.2, 0.1]}})
+    panels = drawn(figures.training_curves({"bottle": [history], "grid": [other]})).axes
+    assert [len(segments(panel, 0)) for panel in panels[:6]] == [1, 1, 0, 0, 0, 1]
+    with pytest.raises(ValueError, match="no training"):
+        figures.training_curves({})
+
+
+def test_scores_are_split_by_folder(make_record):
+    good, defective = runs.good_and_defective(make_record())
+    assert list(good) == [0.5, 0.1]
+    assert list(defective) == [0.9, 0.4]
+
+
+def test_the_histogram_counts_every_image():
+    axis = drawn(figures.score_histogram(np.array([0.1, 0.2, 0.3]), np.array([0.9, 0.8]))).axes[0]
+    bars = [patch for patch in axis.patches if hasattr(patch, "get_height")]
+    assert sum(bar.get_height() for bar in bars) == 3
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["good", "defective"]
+
+
+def test_image_curves_match_the_counts():
+    curves = figures.image_curves(np.array([0.5, 0.1]), np.array([0.9, 0.5]))
+    assert curves == {"fpr": [0, 0.5, 1], "recall": [0.5, 1, 1], "precision": [1, 2 / 3, 0.5]}
+    assert figures.image_curves(np.array([]), np.array([0.9])) == {}
+
+
+def test_roc_and_pr_show_pixels_and_images(make_record):
+    record = make_record()
+    figure = drawn(figures.roc_pr(record.pixel_curves, *runs.good_and_defective(record)))
+    assert [len(axis.lines) for axis in figure.axes] == [2, 2]
+    alone = figures.roc_pr(record.pixel_curves, np.array([]), np.array([0.4]))
+    assert [len(axis.lines) for axis in alone.axes] == [1, 1]
+
+
+def test_gallery_rows_follow_the_rank_of_the_scores():
+    scores = np.array([0.2, 0.9, 0.1, 0.5, 0.8])
+    defective = np.array([True, True, False, True, False])
+    assert figures.gallery_rows(scores, defective) == {
+        "highest score": 1, "median defect": 3, "lowest defect": 0, "highest good": 4
+    }  # fmt: skip
+    assert "highest good" not in figures.gallery_rows(scores[:2], defective[:2])
+    with pytest.raises(ValueError, match="no defective image"):
+        figures.gallery_rows(scores, np.zeros(5, dtype=bool))
+
+
+def test_the_gallery_draws_one_line_per_image_on_one_scale():
+    images = np.zeros((2, 16, 16, 3), np.uint8)
+    masks = np.zeros((2, 16, 16), bool)
+    masks[0, 4:8, 4:8] = True
+    maps = np.linspace(0, 3, 512).reshape(2, 16, 16)
+    figure = drawn(figures.gallery(images, masks, maps, ["a/0", "good/1"], rows=["highest", "good"]))
+    panels = [axis for axis in figure.axes if axis.get_label() != "<colorbar>"]
+    assert len(panels) == 6
+    assert len({axis.images[1].norm.vmax for axis in panels if len(axis.images) > 1}) == 1
+    with pytest.raises(ValueError, match="equally many"):
+        figures.gallery(images, masks, maps, ["a/0"], rows=["highest", "good"])
+
+
+def test_the_dot_plot_shows_tolerance_value_and_interval(make_record):
+    runs = [make_record("bottle", value=0.97), make_record("toothbrush", gaps=["x"], value=0.9)]
+    axis = drawn(figures.reported_vs_reproduced(comparison(runs, "stpm", "pixel_auroc"))).axes[0]
+    assert len(axis.patches) == len(CATEGORIES)
+    assert axis.patches[0].get_width() == pytest.approx(2 * TOLERANCES["pixel_auroc"])
+    dots = [line for line in axis.lines if line.get_marker() == "o"]
+    assert [float(dot.get_xdata()[0]) for dot in dots] == [0.97, 0.9]
+    assert dots[1].get_markerfacecolor() == "white"
+
+
+def test_the_grid_writes_numbers_not_colours_alone(make_record):
+    runs = [make_record("bottle", s) for s in range(2)]
+    runs += [make_record("pill", gaps=["x"]), make_record("wood", status="failed")]
+    axis = drawn(figures.progress_grid(state_of_study(runs, ["stpm", "pfadseg"]))).axes[0]
+    texts = [text.get_text() for text in axis.texts]
+    stpm = dict(zip(CATEGORIES, texts[: len(CATEGORIES)]))
+    assert {name: text for name, text in stpm.items() if text} == {"bottle": "2", "pill": "p", "wood": "x"}
+    assert set(texts[len(CATEGORIES) :]) == {""}
+
+
+def test_an_empty_study_can_be_drawn():
+    drawn(figures.progress_grid(state_of_study([])))
+    drawn(figures.reported_vs_reproduced(comparison([], "stpm", "iap")))
+    drawn(figures.reported_vs_reproduced(comparison([], "stpm", "aupro")))
+
+
+def test_pages_take_their_alt_texts_from_here():
+    pages = [path.read_text() for path in (ROOT / "book").glob("*.md")]
+    used = [
+        yaml.safe_load(text) for page in pages for text in re.findall(r"^ +alt: (.+)$", page, re.MULTILINE)
+    ]
+    assert used
+    assert set(used) <= set(figures.ALT.values())
+    assert all(callable(getattr(figures, name)) for name in figures.ALT)

@@ -1,0 +1,55 @@
+"""Maps that runs leave behind: which images, kept exactly, and never two kinds of data side by side."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from study.figures import images
+from study.figures.images import KeptMaps, first_of_each
+
+
+@pytest.fixture
+def kept():
+    """Two images of side 8, the first with a defect."""
+    masks = np.zeros((2, 8, 8), bool)
+    masks[0, 2:4, 2:4] = True
+    maps = np.linspace(0, 1e-9, 128, dtype=np.float32).reshape(2, 8, 8)  # products are tiny
+    images = np.full((2, 8, 8, 3), 120, np.uint8)
+    return KeptMaps("stpm", "f" * 64, ("bent/000.png", "good/000.png"), images, masks, maps)
+
+
+def test_the_first_of_every_kind_whatever_the_order():
+    names = ["good/001.png", "scratch/002.png", "bent/000.png", "good/000.png", "scratch/000.png"]
+    assert first_of_each(names) == [2, 4, 3]
+
+
+def test_what_is_kept_comes_back_bit_for_bit(kept, tmp_path, make_record):
+    path = images.path_of(make_record("bottle", 0), tmp_path)
+    images.write(kept, path)
+    again = images.read(path)
+    assert (again.method, again.fingerprint, again.names) == (kept.method, kept.fingerprint, kept.names)
+    for name in ("images", "masks", "maps"):
+        assert np.array_equal(getattr(again, name), getattr(kept, name))
+    found = images.load_maps(tmp_path, "bottle", profile="paper")
+    assert [one.method for one in found] == ["stpm"]  # the other methods left nothing
+    assert images.load_maps(tmp_path, "bottle", profile="demo") == []
+
+
+def test_methods_of_other_sides_share_a_picture_on_scales_of_their_own(kept):
+    coarse = replace(kept, method="destseg", images=kept.images[:, ::2, ::2], maps=kept.maps[:, ::2, ::2] * 5)
+    figure = images.side_by_side([coarse, kept])
+    panels = np.array(figure.axes).reshape(2, 4)
+    assert [axis.get_title() for axis in panels[0]] == ["image", "true defect", "DeSTSeg", "STPM"]
+    assert [axis.get_ylabel() for axis in panels[:, 0]] == ["bent/000", "good/000"]
+    scales = [axis.images[1].norm.vmax for axis in panels[0, 2:]]
+    assert scales == [coarse.maps.max(), kept.maps.max()]
+    assert panels[0, 0].images[0].get_array().shape == (8, 8, 3)  # the finest images are shown
+    assert [bool(axis.collections) for axis in panels[:, 1]] == [True, False]
+
+
+def test_other_data_or_nothing_is_refused(kept):
+    with pytest.raises(ValueError, match="same images"):
+        images.side_by_side([kept, replace(kept, fingerprint="0" * 64)])
+    with pytest.raises(ValueError, match="none were kept"):
+        images.side_by_side([])

@@ -1,0 +1,118 @@
+"""The grid is the product that its file says, and a cell is done only with its own whole, finished record."""
+
+from pathlib import Path
+
+import pytest
+
+from stlib.methods import METHODS
+from stlib.protocol import ABLATION_ROWS, CATEGORIES, SEEDS_FOR_A_VERDICT, TUNING_EPOCHS
+from stlib.records.store import write_record
+from study.analysis.ablation import CHOICES
+from study.plan.grid import Cell, read_grid, select_cells, state, teachers, tuned_variant
+
+GRID = """
+[small]
+profile = "demo"
+seeds = [4, 2]
+categories = { both = ["brick", "grass"], one = ["grass"] }
+
+[[small.block]]
+words = "all"
+order = [1, 2]
+categories = "both"
+rows.stpm = [""]
+
+[[small.block]]
+words = "rows"
+order = [3, 3]
+categories = "one"
+rows.pfadseg = ["", "RCM"]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "grid.toml"
+    path.write_text(GRID)
+    return path
+
+
+def test_a_grid_is_the_product_of_its_blocks_best_first(file: Path):
+    grid = read_grid("small", file)
+    assert [(c.tier, c.seed, c.method, c.variant, c.category) for c in grid.cells()] == [
+        (1, 4, "stpm", "", "brick"),
+        (1, 4, "stpm", "", "grass"),
+        (2, 2, "stpm", "", "brick"),
+        (2, 2, "stpm", "", "grass"),
+        (3, 4, "pfadseg", "", "grass"),
+        (3, 4, "pfadseg", "RCM", "grass"),
+        (3, 2, "pfadseg", "", "grass"),
+        (3, 2, "pfadseg", "RCM", "grass"),
+    ]
+    assert grid.headings() == {1: "all, first seed", 2: "all, other seeds", 3: "rows, first seed"}
+
+
+def test_a_selection_names_methods_categories_and_seeds(file: Path):
+    cells = read_grid("small", file).cells()
+    assert select_cells(cells) == cells
+    assert [c.path.name for c in select_cells(cells, ["stpm"], ["grass"], [2])] == ["grass-s2.json"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("small", "tiny", "no grid 'small'"),
+        ("seeds = [4, 2]", "seeds = []", "seeds"),
+        ("order", "rank", "rank"),
+    ],
+)
+def test_a_faulty_grid_is_refused(file: Path, old: str, new: str, message: str):
+    file.write_text(GRID.replace(old, new))
+    with pytest.raises(ValueError, match=message):
+        read_grid("small", file)
+
+
+def test_the_study_covers_what_its_pages_compare():
+    cells = {(c.method, c.variant, c.category, c.seed) for c in read_grid("paper").cells()}
+    plain = {cell for cell in cells if not cell[1]}
+    assert len(plain) == len(METHODS) * len(CATEGORIES) * SEEDS_FOR_A_VERDICT
+    rows = {(method, variant) for method, variant, *_ in cells}
+    assert {("pfadseg", variant) for variant in [*ABLATION_ROWS.values(), *CHOICES]} <= rows
+    assert {("et_stpm", tuned_variant(e)) for e in TUNING_EPOCHS if e} <= rows  # 0 epochs is STPM
+
+
+@pytest.mark.parametrize("name", ["paper", "demo"])
+def test_no_cell_is_wanted_twice_and_every_cell_can_be_run(name: str):
+    cells = read_grid(name).cells()
+    assert len({cell.path for cell in cells}) == len(cells)
+    for cell in cells:
+        METHODS[cell.method].recipe(cell.profile, cell.variant)  # raises for one that does not exist
+
+
+def test_a_variant_may_name_the_arithmetic():
+    cell = Cell("stpm", "bottle", 0, "precision=fp32")
+    assert cell.command().endswith("--variant precision=fp32 --precision fp32")
+    assert Cell("stpm", "bottle", 0).precision == Cell("pfadseg", "bottle", 0, "RCM").precision == ""
+
+
+def test_one_pass_makes_the_teachers_of_all_epochs():
+    made = teachers(read_grid("paper").cells())
+    assert made[""] == "e=10"
+    assert made["data=B"] == "data=B"
+    assert len(made) == 6
+
+
+def test_only_a_whole_finished_record_of_the_cell_is_done(make_record, tmp_path: Path):
+    record = make_record("pill")
+    cell = Cell("stpm", "pill", 0)
+    assert state(cell, tmp_path) == "missing"
+    path = write_record(record, tmp_path)
+    assert state(cell, tmp_path) == "finished"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert state(cell, tmp_path) == "damaged"
+    path.write_bytes(whole.replace(b'"seed": ', b'"seed": 1', 1))
+    assert state(cell, tmp_path) == "damaged"  # another run's record in the cell's place
+    path.unlink()
+    write_record(make_record("pill", status="failed"), tmp_path)
+    assert state(cell, tmp_path) == "failed"

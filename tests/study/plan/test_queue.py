@@ -1,0 +1,59 @@
+"""The queue lists what is missing, most useful first."""
+
+from stlib.methods import METHODS as REGISTRY
+from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT
+from stlib.records.schema import Record
+from study.analysis.comparison import METHODS
+from study.plan.grid import Cell, read_grid
+from study.plan.queue import missing, queue_text, wanted
+
+FOCUS = read_grid().categories["focus"]
+
+
+def record(category: str, seed: int, **changes: object) -> Record:
+    """The few fields that the queue reads."""
+    fields = {"method": "stpm", "variant": "", "category": category, "seed": seed, "profile": "paper"}
+    return Record.model_construct(**{**fields, "status": "finished", **changes})
+
+
+def test_the_grid_holds_every_method_on_every_category_with_every_seed():
+    plain = {(c.method, c.category, c.seed) for c in wanted() if not c.variant}
+    assert len(plain) == len(METHODS) * len(CATEGORIES) * SEEDS_FOR_A_VERDICT
+    assert missing([]) == wanted()
+
+
+def test_no_cell_is_wanted_twice_and_every_cell_can_be_run():
+    cells = [(c.method, c.variant, c.category, c.seed) for c in wanted()]
+    assert len(set(cells)) == len(cells)
+    for method, variant, *_ in cells:
+        REGISTRY[method].recipe("paper", variant)  # raises for one that does not exist
+
+
+def test_images_at_hand_come_first_then_what_is_worth_more():
+    cells = missing([], at_hand=["zipper", "pill"])
+    here = [cell.category in ("zipper", "pill") for cell in cells]
+    assert here == sorted(here, reverse=True)
+    tiers = [cell.tier for cell, near in zip(cells, here, strict=True) if near]
+    assert tiers == sorted(tiers)
+    assert cells[0].seed == 0
+
+
+def test_only_a_finished_run_at_the_paper_schedule_counts():
+    records = [record("pill", 0), record("grid", 0, status="failed"), record("wood", 0, profile="short")]
+    left = {(c.method, c.variant, c.category, c.seed) for c in missing(records)}
+    assert ("stpm", "", "pill", 0) not in left
+    assert {("stpm", "", "grid", 0), ("stpm", "", "wood", 0), ("et_stpm", "", "pill", 0)} <= left
+
+
+def test_a_variant_is_another_cell_than_the_method():
+    left = {(c.method, c.variant, c.category) for c in missing([record(FOCUS[0], 0, method="pfadseg")])}
+    assert ("pfadseg", "RCM", FOCUS[0]) in left
+
+
+def test_the_text_counts_and_gives_commands():
+    text = queue_text([record("pill", 0)], at_hand=["grid", "pill"])
+    assert f"1 of {len(wanted())} wanted runs are recorded" in text
+    assert "| 1 | `stlib run stpm grid --seed 0 --profile paper` |" in text
+    assert "`stlib run stpm pill --seed 0 " not in text
+    assert Cell("pfadseg", "grid", 0, "RCM").command() in text
+    assert "| stpm |  | 39 |" in text  # 13 categories without images, three seeds

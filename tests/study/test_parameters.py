@@ -1,0 +1,163 @@
+from pathlib import Path
+
+import pytest
+
+from stlib import paths
+from study import parameters
+from study.parameters import ParameterError, check, check_ablation, check_epochs
+
+
+@pytest.fixture
+def given(tmp_path, make_category):
+    """Parameters that can start a demo run; nothing is written outside `tmp_path`."""
+    data = make_category(tmp_path / "data", "plate")
+    return {
+        "method": "stpm",
+        "variant": "",
+        "textures": "",
+        "category": "plate",
+        "seed": 0,
+        "profile": "demo",
+        "data": str(data),
+        "teacher": "random",
+        "device": "cpu",
+        "precision": "fp32",
+        "records": str(tmp_path / "records"),
+        "runs": str(tmp_path / "runs"),
+    }
+
+
+def test_good_parameters_become_a_plan(given, tmp_path):
+    plan = check(given)
+    assert (plan.spec.method, plan.spec.category, plan.spec.seed) == ("stpm", "plate", 0)
+    assert plan.layout.folder == tmp_path / "data" / "plate"
+    assert plan.records == tmp_path / "records"
+    assert list(plan.records.iterdir()) == []  # the trial file is gone
+
+
+@pytest.mark.parametrize(("profile", "teacher"), [("demo", "demo"), ("paper", "torchvision")])
+def test_a_teacher_that_is_not_named_is_the_profiles_own(given, make_category, profile: str, teacher: str):
+    make_category(Path(given["data"]), "bottle")
+    plan = check(given | {"teacher": "", "profile": profile, "category": "bottle"})
+    assert plan.spec.teacher == teacher
+
+
+def test_what_a_kernel_adds_is_no_parameter(given):
+    kernel = {"In": [""], "Out": {}, "_": "", "_i1": "x", "exit": check, "parameters": parameters}
+    assert check(given | kernel) == check(given)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"catgeory": "grass"}, "catgeory = 'grass': no such parameter, did you mean category?"),
+        ({"epochs": 3}, "epochs = 3: no such parameter, there are category, seed"),
+        ({"seed": "0"}, "seed = '0': input should be a valid integer"),
+        ({"seed": True}, "seed = True: input should be a valid integer"),
+        ({"seed": 0.5}, "seed = 0.5: input should be a valid integer"),
+        ({"seed": -1}, "seed -1: choose a whole number from 0"),
+        ({"data": 2024}, "data = 2024: .* with -r data"),
+        ({"category": None}, "category = None: input should be a valid string"),
+        ({"variant": "e=5"}, "STPM has no variant 'e=5'"),
+        ({"method": "pfadseg", "variant": "RMC"}, "no variant 'RMC': there are none, RCM"),
+        ({"method": "stmp"}, "unknown method 'stmp': choose one of stpm"),
+        ({"profile": "papers"}, "profile = 'papers': input should be 'paper', 'short' or 'demo'"),
+        ({"profile": "paper"}, "'plate' is none of its categories: choose one of carpet"),
+        ({"precision": "fp16"}, "precision = 'fp16': input should be 'fp32' or 'bf16'"),
+        ({"device": "gpu"}, "unknown device 'gpu': choose cpu"),
+        ({"category": "plat"}, "no category 'plat' under"),
+        ({"data": "", "category": "brik"}, "category = 'brik': the demo dataset has brick, grass"),
+        ({"teacher": "tourchvision"}, "teacher = 'tourchvision': choose torchvision, demo, random or"),
+    ],
+)
+def test_a_bad_parameter_is_named_with_its_remedy(given, change, message, monkeypatch):
+    monkeypatch.setattr(parameters, "make_demo", lambda _: pytest.fail("work began"))
+    with pytest.raises(ValueError, match=message):
+        check(given | change)
+
+
+def test_every_problem_is_told_at_once(given):
+    with pytest.raises(ParameterError, match=r"(?s)seed = 'x'.*sede = 1: .* did you mean seed\?"):
+        check(given | {"seed": "x", "sede": 1})
+
+
+def test_a_missing_parameter_is_named(given):
+    del given["device"]
+    with pytest.raises(ParameterError, match="device is not set: restore the cell tagged 'parameters'"):
+        check(given)
+
+
+@pytest.mark.parametrize("name", ["records", "runs"])
+def test_a_folder_that_cannot_be_written_is_refused(given, name, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ParameterError, match=f"{name} = .*/file/{name}'.*Not a directory.*another folder"):
+        check(given | {name: str(tmp_path / "file" / name)})
+
+
+def test_relative_paths_start_at_the_repository_root(given, tmp_path, monkeypatch):
+    monkeypatch.setattr(parameters, "ROOT", tmp_path)
+    assert check(given | {"data": "data", "records": "here"}).records == tmp_path / "here"
+
+
+def test_empty_paths_mean_the_projects_folders(given, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(parameters, "make_demo", lambda _: tmp_path / "data")
+    monkeypatch.setattr(parameters, "DEMO_CATEGORIES", ("plate",))
+    plan = check(given | {"data": "", "records": "", "runs": ""})
+    assert (plan.records, plan.runs) == (tmp_path / "build" / "records", tmp_path / "build" / "runs")
+    assert plan.spec.data == tmp_path / "build" / "demo"
+
+
+def test_mvtec_runs_go_to_the_committed_results(given, tmp_path, monkeypatch, make_category):
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    monkeypatch.setattr(paths, "RECORDS", tmp_path / "results")
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    make_category(tmp_path / "mvtec_ad", "tile")
+    plan = check(given | {"category": "tile", "profile": "paper", "data": "", "records": ""})
+    assert plan.records == tmp_path / "results"
+    assert plan.layout.folder == tmp_path / "mvtec_ad" / "tile"
+    assert not (tmp_path / "build").exists()
+
+
+@pytest.fixture
+def row(given):
+    """Parameters of the ablation notebook."""
+    return {k: v for k, v in given.items() if k not in ("method", "variant")} | {"row": "none"}
+
+
+def test_a_row_of_the_ablation_is_a_variant_and_all_are_nine_runs(row):
+    assert [(p.spec.method, p.spec.variant) for p in check_ablation(row)] == [("pfadseg", "none")]
+    every = [p.spec.variant for p in check_ablation(row | {"row": "all"})]
+    assert len(set(every)) == 9
+    assert check_ablation(row | {"row": "RCM+AFF+PCAR"})[0].spec.variant == ""  # the method itself
+
+
+def test_an_unknown_row_is_refused_with_the_known_ones(row):
+    with pytest.raises(ParameterError, match=r"row = 'RMC': choose one of none, RCM, .*, control, or all"):
+        check_ablation(row | {"row": "RMC"})
+
+
+@pytest.fixture
+def epochs(given):
+    """Parameters of the notebook of the teacher's epochs."""
+    return {k: v for k, v in given.items() if k not in ("method", "textures")} | {"epochs": [5, 0, 2, 5]}
+
+
+def test_epochs_are_a_number_or_a_list_fewest_first_and_once(epochs):
+    assert [p.spec.variant for p in check_epochs(epochs)] == ["e=0", "", "e=5"]
+    assert [p.spec.variant for p in check_epochs(epochs | {"epochs": 1})] == ["e=1"]
+    both = check_epochs(epochs | {"epochs": [2, 3], "variant": "data=B"})
+    assert [p.spec.variant for p in both] == ["data=B", "e=3,data=B"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 4}, "ET-STPM has no variant 'e=4'"),
+        ({"epochs": "2"}, "epochs = '2': input should be a valid"),
+        ({"variant": "data=D"}, "ET-STPM has no variant"),
+    ],
+)
+def test_epochs_that_are_not_in_the_study_are_refused(epochs, change, message):
+    with pytest.raises(ValueError, match=message):
+        check_epochs(epochs | change)

@@ -216,7 +216,7 @@ def gallery(
     if len({len(images), len(masks), len(maps), len(names), len(rows)}) != 1:
         raise ValueError("images, masks, maps, names and rows must be equally many")
     figure, axes = canvas(len(images), 3, 2.3 * len(images))
-    scale = PowerNorm(0.5, vmin=0, vmax=max(float(maps.max()), 1e-12))  # maps of products have long tails
+    scale = PowerNorm(0.5, vmin=0, vmax=max(float(np.max(maps)), 1e-12))  # maps of products have long tails
     for line, image, mask, anomaly, name, row in zip(axes, images, masks, maps, names, rows, strict=True):
         for axis in line:
             axis.imshow(image)

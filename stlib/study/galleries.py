@@ -119,7 +119,7 @@ def side_by_side(kept: Sequence[Kept], *, rows: int | None = None) -> Figure:
         if finest.masks[k].any():
             line[1].contour(finest.masks[k], levels=[0.5], colors=[ORANGE], linewidths=2, extent=(0, 1, 0, 1))
         for axis, one in zip(line[2:], kept, strict=True):
-            scale = PowerNorm(0.5, vmin=float(one.maps.min()), vmax=float(one.maps.max()))
+            scale = PowerNorm(0.5, vmin=float(np.min(one.maps)), vmax=float(np.max(one.maps)))
             axis.imshow(one.maps[k], cmap="magma", norm=scale, alpha=0.75, extent=whole)
     titles = ("image", "true defect", *(METHOD_NAMES[one.method] for one in kept))
     for axis, title in zip(axes[0], titles, strict=True):

@@ -7,11 +7,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from stlib.protocol import METRICS, Metric
-from stlib.study.estimate import Processor, estimate, held_seconds, processor, seconds, total
+from stlib.study.estimate import estimate, held_seconds, seconds, total
 from stlib.study.figures import BLUE, GREEN, ORANGE, RED, canvas
 from stlib.study.grid import Cell
 from stlib.study.html import Html, Text, plain, to_html
-from stlib.study.records import Summary
+from stlib.study.records import Processor, Summary
 from stlib.study.reported import METHOD_NAMES
 
 MARKS = {"stpm": ("o", BLUE), "et_stpm": ("s", ORANGE), "destseg": ("^", GREEN), "pfadseg": ("D", RED)}
@@ -61,7 +61,8 @@ def spent(records: Iterable[Summary]) -> Text:
     """Core hours and GPU hours in the records."""
     runs = [r for r in records if r.profile != "demo"]
     hours = {
-        kind: sum(held_seconds(r) for r in runs if processor(r) == kind) / 3600 for kind in ("CPU", "GPU")
+        kind: sum(held_seconds(r) for r in runs if r.runtime.processor == kind) / 3600
+        for kind in ("CPU", "GPU")
     }
     share = median(r.runtime.evaluate_seconds / seconds(r) for r in runs) if runs else 0.0
     return Text(
@@ -79,7 +80,7 @@ def accuracy_against_cost(records: Iterable[Summary], metrics: Sequence[Metric])
     runs = [
         r
         for r in records
-        if r.profile != "demo" and r.status == "finished" and not r.variant and processor(r) == "CPU"
+        if r.profile != "demo" and r.status == "finished" and not r.variant and r.runtime.processor == "CPU"
     ]
     figure, axes = canvas(1, len(metrics), 3.2, share="")
     for axis, metric in zip(axes[0], metrics, strict=True):

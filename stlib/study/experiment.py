@@ -16,7 +16,15 @@ from stlib.methods.execution import Execution, Progress, quiet
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher
 from stlib.nn.maps import Maps
 from stlib.paths import RECORDS, RUNS
-from stlib.protocol import CATEGORIES, PRECISIONS, Precision, Profile, TeacherInfo, TextureInfo
+from stlib.protocol import (
+    CATEGORIES,
+    PRECISIONS,
+    Precision,
+    Profile,
+    TeacherInfo,
+    TextureInfo,
+    require_precision,
+)
 from stlib.study.evaluation import results, rounded
 from stlib.study.provenance import Clock
 from stlib.study.records import Dataset, Record, record_path, write_record
@@ -55,8 +63,6 @@ class Run:
                 f"profile '{self.profile}' of {line.title} takes its textures from DTD: name its folder "
                 "(`stlib data download dtd` fetches it)"
             )
-        if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"unknown precision '{self.precision}': choose fp32 or bf16")
         if PRECISIONS.get(self.variant, self.precision) != self.precision:
             raise ValueError(f"variant '{self.variant}' does not go with precision {self.precision}")
         if self.profile != "demo" and self.category not in CATEGORIES:
@@ -77,6 +83,10 @@ class Run:
             raise ValueError(
                 f"device '{self.device}' asked for, but PyTorch sees {count or 'no'} GPU: use device 'cpu'"
             )
+        require_precision(self.precision, device.type)
+        if self.precision == "tf32" and torch.cuda.get_device_capability(device) < (8, 0):
+            name = torch.cuda.get_device_name(device)
+            raise ValueError(f"precision 'tf32': {name} does not have it, use precision 'fp32'")
 
 
 @dataclass(frozen=True)

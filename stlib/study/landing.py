@@ -13,7 +13,7 @@ from stlib.study.records import Summary
 from stlib.study.reported import METHOD_NAMES, reported
 from stlib.study.tables import METHODS, comparable, comparison, rows_of, select
 
-PRECISION_NAMES: dict[Precision, str] = {"bf16": "bfloat16", "fp32": "float32"}
+PRECISION_NAMES: dict[Precision, str] = {"bf16": "bfloat16", "fp32": "float32", "tf32": "TF32"}
 
 LEVELS: tuple[tuple[str, Metric], ...] = (
     ("stpm", "image_auroc"),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -277,6 +278,27 @@ def test_a_run_that_diverges_leaves_a_valid_failed_record(outcome: Outcome, tiny
     record = caught.value.record
     assert (record.status, record.metrics, record.history) == ("failed", {}, None)
     assert read_record(write_record(record, tmp_path)) == record
+
+
+@pytest.mark.usefixtures("tiny")
+def test_measuring_again_keeps_no_ranking_of_all_pixels(
+    outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # each holds the whole test set several times over, on the GPU: the tested and the one at work, no more
+    alive: WeakSet[PixelRanking] = WeakSet()
+    most = []
+    make = PixelRanking.__init__
+
+    def counted(self: PixelRanking, scores: torch.Tensor, regions: torch.Tensor) -> None:
+        make(self, scores, regions)
+        if scores.dim() == 3:
+            alive.add(self)
+            most.append(len(alive))
+
+    monkeypatch.setattr(PixelRanking, "__init__", counted)
+    run(spec(outcome.category.layout.folder.parent), runs=tmp_path)
+    assert len(most) == 7
+    assert max(most) == 2
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ Then how STPM's step grows with batch and resolution, and the metrics with the n
 import argparse
 from collections.abc import Callable
 from itertools import pairwise
+from typing import get_args
 
 import torch
 from metrics import made_up, ours
@@ -21,7 +22,7 @@ from stlib.data.textures import load_textures
 from stlib.methods import destseg, get_method, two_stages
 from stlib.methods.execution import Execution
 from stlib.nn.backbone import ResNet18Pyramid
-from stlib.protocol import ABLATION_ROWS
+from stlib.protocol import ABLATION_ROWS, Precision
 
 Step = Callable[[], object]
 
@@ -113,5 +114,5 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = options(__doc__ or "", turns=3)
     parser.add_argument("--batch", type=int, default=2, help="images per step of the methods")
-    parser.add_argument("--precision", default="bf16", choices=["fp32", "bf16"])
+    parser.add_argument("--precision", default="bf16", choices=get_args(Precision))
     main(parser.parse_args())

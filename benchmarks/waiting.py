@@ -9,6 +9,7 @@ and PyTorch's own bookkeeping between two. Data is the share spent making the st
 import argparse
 from collections.abc import Callable, Iterable
 from statistics import median
+from typing import get_args
 
 import torch
 from cost import destseg_steps
@@ -20,6 +21,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
 from stlib.methods.execution import Execution
+from stlib.protocol import Precision
 
 STEP, DATA = "one step", "its data"
 
@@ -89,5 +91,7 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = options(__doc__ or "", turns=3)
     parser.add_argument("--batch", type=int, default=8, help="images per step")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16", help="of the convolutions")
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), default="bf16", help="of the convolutions"
+    )
     main(parser.parse_args())

@@ -7,7 +7,7 @@ and the seed alone, so the replicates of two detectors on one test set are paire
 import torch
 from torch import Tensor
 
-from stlib.metrics import FPR_LIMIT, PixelRanking, image_ranking, sort_ascending
+from stlib.metrics import FPR_LIMIT, PixelRanking, image_ranking, running_sum, sort_ascending
 from stlib.protocol import Metric
 
 RESAMPLES = 200
@@ -88,7 +88,7 @@ class _Histograms:
     def overlap(self, weights: Tensor) -> Tensor:
         """(R, B) mean region overlap down to each bin."""
         regions = weights[:, self.instance_image].sum(1, keepdim=True)
-        return (weights @ self.share).cumsum(1) / regions
+        return running_sum(weights @ self.share) / regions
 
 
 def _spread(scores: Tensor) -> Tensor:

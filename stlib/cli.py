@@ -34,7 +34,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
     ] = None,
     textures: Annotated[str | None, typer.Option(help=f"DTD's folder.{DEFAULT}")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    precision: Annotated[Precision, typer.Option(help="Arithmetic of training.")] = "fp32",
+    precision: Annotated[Precision, typer.Option(help="Arithmetic of training; tf32 needs a GPU.")] = "fp32",
     compiled: Annotated[
         bool, typer.Option("--compile", help="DeSTSeg, PFADSeg: torch.compile; minutes first, then faster.")
     ] = False,
@@ -104,7 +104,7 @@ def teacher(  # noqa: PLR0917
         str | None, typer.Option("--teacher", help=f"What to fine-tune, as in `run`.{DEFAULT}")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    precision: Annotated[Precision, typer.Option(help="Arithmetic of training.")] = "fp32",
+    precision: Annotated[Precision, typer.Option(help="Arithmetic of training; tf32 needs a GPU.")] = "fp32",
     runs: Annotated[Path | None, typer.Option(help=f"Folder of teachers.{DEFAULT}")] = None,
 ) -> None:
     """Fine-tune ET-STPM's teacher before the runs that share it. A killed fine-tuning continues."""
@@ -139,7 +139,9 @@ def detect(
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
     maps: Annotated[Path | None, typer.Option(help="Folder for anomaly maps, as float32 TIFF.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    precision: Annotated[Precision, typer.Option(help="bf16 is faster and not exact.")] = "fp32",
+    precision: Annotated[
+        Precision, typer.Option(help="tf32 (GPU) and bf16 are faster and not exact.")
+    ] = "fp32",
 ) -> None:
     """Score images with a trained detector: a line `image,score` for each; higher is more anomalous."""
     from tqdm import tqdm

@@ -62,8 +62,8 @@ class Detector:
     ) -> Maps:
         """Maps and scores of (M, 3, S, S) uint8 RGB images, on the CPU. Raises ValueError for other input.
 
-        With `precision="bf16"` the convolutions round to bfloat16: faster where the processor has it, and
-        not exactly what the records measured.
+        With `precision="bf16"` or, on a GPU, "tf32" the convolutions round their inputs: faster where the
+        processor has it, and not exactly what the records measured.
         """
         side = self.image_size
         if images.dtype != torch.uint8 or images.shape[1:] != (3, side, side):
@@ -74,7 +74,7 @@ class Detector:
         network = self.network.to(device).to(memory_format=torch.channels_last)  # as the run measured it
         execution = Execution(torch.device(device), precision)
         with execution.autocast():
-            return in_batches(network, images, batch_size, execution.device)
+            return in_batches(network, images, batch_size, execution.device, tf32=precision == "tf32")
 
     @classmethod
     def untrained(cls, method: str, profile: Profile) -> "Detector":

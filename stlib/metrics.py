@@ -110,7 +110,7 @@ class PixelRanking:
         if not (self.positives and self.negatives):
             return math.nan
         share = 1 / (self.sizes.double() * len(self.sizes))
-        overlap = share[self.region - 1].cumsum(0)[self.tp - 1]
+        overlap = running_sum(share[self.region - 1])[self.tp - 1]
         fp, overlap = self._corners(overlap)
         rate = fp.double() / self.negatives
         # The curve up to the limit, with the point at the limit interpolated on its segment.
@@ -190,6 +190,15 @@ def sort_ascending(scores: Tensor) -> Tensor:
         return torch.from_numpy(np.sort(scores.numpy()))
     ordered: Tensor = torch.sort(scores).values
     return ordered
+
+
+def running_sum(values: Tensor) -> Tensor:
+    """Cumulative sum of float64 along the last axis, on the device of `values`, by the CPU.
+
+    On a GPU PyTorch's own adds floating-point numbers in an order that changes from call to call: a run made
+    twice would not give the same record. Sums of integers are exact in any order and need no such care.
+    """
+    return values.cpu().cumsum(-1).to(values.device)
 
 
 def pixel_metrics(ranking: PixelRanking) -> dict[Metric, float]:

@@ -69,11 +69,28 @@ METRICS: dict[Metric, str] = {
 }
 """Names used in records and tables, in display order, with the words shown to readers."""
 
-Precision = Literal["fp32", "bf16"]
-"""Arithmetic of training and validation; the maps that metrics are computed from are always fp32."""
+Precision = Literal["fp32", "tf32", "bf16"]
+"""Arithmetic of training and validation; the maps that metrics are computed from are always fp32.
+
+fp32: float32 throughout. tf32, on a GPU only: float32 whose convolutions and matrix products round their
+inputs to 10 bits of fraction. bf16: PyTorch's autocast to bfloat16, which keeps more operations in float32 on
+a GPU than on a CPU, softmax and sums among them.
+"""
 PRECISIONS: dict[str, Precision] = {f"precision={name}": name for name in get_args(Precision)}
 """Variants of every method that change no field of the recipe, with the arithmetic that they name. Their
 records have a folder of their own, so that one category and seed can be run in both."""
+
+
+def require_precision(precision: str, device: str) -> None:
+    """Raise ValueError for an unknown precision, or one that `device` ('cpu', 'cuda:1') does not have."""
+    if precision not in get_args(Precision):
+        raise ValueError(f"unknown precision '{precision}': choose {', '.join(get_args(Precision))}")
+    if precision == "tf32" and not device.startswith("cuda"):
+        raise ValueError(
+            f"precision 'tf32' is for a GPU, and the device is '{device}': choose device cuda or "
+            "precision fp32"
+        )
+
 
 TUNING_EPOCHS = (0, 1, 2, 3, 5, 10)
 """Full epochs of the teacher's fine-tuning in the epoch study: 0 is STPM, 2 the paper's choice."""

@@ -185,7 +185,7 @@ def _scratch(image: Array, centre: tuple[int, int], rng: Rng) -> tuple[Array, Ar
     gap_y = y - centre[0] - (along * np.sin(direction) + across * np.cos(direction))
     gap_x = x - centre[1] - (along * np.cos(direction) - across * np.sin(direction))
     distance = np.sqrt((gap_y**2 + gap_x**2).min(axis=0))
-    change = rng.uniform(2.5, 6) * rng.choice((-1, 1)) * _roughness(image)
+    change: float = rng.uniform(2.5, 6) * rng.choice((-1, 1)) * _roughness(image)
     return image + change, _inside(rng.uniform(0.9, 2.0) - distance)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from stlib.methods.checkpoint import Checkpoint, State
-from stlib.protocol import Metric, Precision
+from stlib.protocol import Metric, Precision, require_precision
 
 Progress = Callable[[int, int, str], None]
 """Called with (epochs or steps done, total, one line of state)."""
@@ -37,8 +37,8 @@ def generator(seed: int, place: int) -> torch.Generator:
 class Execution:
     """Everything about a run that is not the recipe.
 
-    Making one sets PyTorch's switches for the whole process: cuDNN's reproducible kernels
-    and float32 that is not rounded to TF32.
+    Making one sets PyTorch's switches for the whole process: cuDNN's reproducible kernels, and whether
+    float32 is rounded to TF32. Raises ValueError for a precision that the device does not have.
     """
 
     device: torch.device
@@ -51,10 +51,12 @@ class Execution:
     """What a training calls at the steps of its learning curve; nothing is ever selected by it."""
 
     def __post_init__(self) -> None:
+        require_precision(self.precision, str(self.device))
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.allow_tf32 = False  # cuDNN's default would round the inputs of convolutions
-        torch.backends.cuda.matmul.allow_tf32 = False
+        rounded = self.precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = rounded  # cuDNN's default would round the inputs of convolutions
+        torch.backends.cuda.matmul.allow_tf32 = rounded
 
     def trainable(self, network: Network) -> Network:
         """What a training step calls for `network`: itself, or a compiled form that shares its weights."""
@@ -65,7 +67,10 @@ class Execution:
         return self.checkpoint.load() if self.checkpoint else None
 
     def autocast(self) -> AbstractContextManager[object]:
-        """bfloat16 for convolutions when `precision` asks for it; losses and maps stay in float32."""
+        """bfloat16 for convolutions when `precision` asks for it; losses and maps stay in float32.
+
+        What else is bfloat16 depends on the device: see `protocol.Precision`.
+        """
         if self.precision == "bf16":
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()

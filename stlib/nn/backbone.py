@@ -20,6 +20,10 @@ from stlib.records.schema import TeacherInfo
 CHANNELS = (64, 128, 256)
 """Channels of the three pyramid levels; at 256x256 input their sides are 64, 32 and 16."""
 
+_CPU = torch.device("cpu")
+_CONSTANTS = {_CPU: [torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD)]}
+"""`normalise`'s shift and scale by device, sent once: a GPU waits for each copy, no CUDA graph holds one."""
+
 Pyramid = tuple[Tensor, Tensor, Tensor]
 
 
@@ -83,10 +87,9 @@ def prepare(images: Tensor) -> Tensor:
 
 def normalise(images: Tensor) -> Tensor:
     """(B, 3, H, W) float RGB in [0, 1] -> ImageNet-normalised, channels last in memory."""
-    # made on the CPU and sent without waiting: a GPU's queue stays full
-    scale, shift = (
-        torch.tensor(values).view(1, 3, 1, 1).to(images.device, non_blocking=True) for values in (STD, MEAN)
-    )
+    if images.device not in _CONSTANTS:
+        _CONSTANTS[images.device] = [constant.to(images.device) for constant in _CONSTANTS[_CPU]]
+    shift, scale = _CONSTANTS[images.device]
     return ((images - shift) / scale).contiguous(memory_format=torch.channels_last)
 
 

@@ -23,10 +23,16 @@ class Maps(NamedTuple):
         return Maps(*(part.to(device) for part in self))
 
 
-def in_batches(network: nn.Module, images: Tensor, size: int, device: torch.device) -> Maps:
-    """`network` (uint8 images -> `Maps`) in eval mode over (M, 3, S, S) uint8 images; the maps on the CPU."""
+def in_batches(
+    network: nn.Module, images: Tensor, size: int, device: torch.device, *, tf32: bool = False
+) -> Maps:
+    """`network` (uint8 images -> `Maps`) in eval mode over (M, 3, S, S) uint8 images; the maps on the CPU.
+
+    Convolutions round to TF32 only where `tf32` says so, whatever the training left switched on.
+    """
     network.eval()
-    with torch.no_grad():
+    exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=tf32)
+    with torch.no_grad(), exact:
         parts = [network(batch.to(device)).to(torch.device("cpu")) for batch in torch.split(images, size)]
     return Maps(*(torch.cat(column) for column in zip(*parts, strict=True)))
 

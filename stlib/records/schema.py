@@ -134,6 +134,9 @@ class ImageScore:
     score: float
 
 
+Processor = Literal["CPU", "GPU"]
+
+
 class Runtime(Block):
     """Where and how fast; never compared, never shown as a result."""
 
@@ -149,6 +152,11 @@ class Runtime(Block):
     commit: str | None
     dirty: bool | None
     """True when the package's files differed from the commit."""
+
+    @property
+    def processor(self) -> Processor:
+        """The kind of `device`."""
+        return "CPU" if self.device.startswith("CPU") else "GPU"
 
 
 class Summary(Block):

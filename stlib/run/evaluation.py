@@ -73,20 +73,23 @@ def observed(
 def _sensitivity(
     category: Category, detector: Method, maps: Maps, device: torch.device | None
 ) -> dict[str, dict[Metric, float]]:
-    """The trained model measured again with one choice changed at a time."""
-    found = {name: measure(category, other) for name, other in detector.alternatives(maps).items()}
+    """The trained model measured again with one choice changed at a time.
+
+    Only metrics are kept: a ranking holds every pixel of the test set, on the device.
+    """
+    found = {name: measure(category, other).metrics for name, other in detector.alternatives(maps).items()}
     for rule in ("any", "full"):
-        found[f"masks={rule}"] = measure(category, maps, with_mask_rule(category, rule))
+        found[f"masks={rule}"] = measure(category, maps, with_mask_rule(category, rule)).metrics
     if half := unseen_indices(category.layout):
-        found["test=untouched"] = measure(_part(category, half), Maps(*(part[half] for part in maps)))
+        found["test=untouched"] = measure(_part(category, half), Maps(*(part[half] for part in maps))).metrics
     tested, *others = detector.snapshots
     for other in others:
         detector.use(other)
-        found[f"checkpoint={other}"] = measure(category, detector.maps(category.test).to(device))
+        found[f"checkpoint={other}"] = measure(category, detector.maps(category.test).to(device)).metrics
     detector.use(tested)
     return {
-        name: {metric: value for metric, value in measured.metrics.items() if not math.isnan(value)}
-        for name, measured in found.items()
+        name: {metric: value for metric, value in metrics.items() if not math.isnan(value)}
+        for name, metrics in found.items()
     }
 
 

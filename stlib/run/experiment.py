@@ -16,7 +16,7 @@ from stlib.methods.execution import Execution, Progress, no_progress, require_co
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher
 from stlib.nn.maps import Maps
 from stlib.paths import RECORDS, RUNS
-from stlib.protocol import CATEGORIES, PRECISIONS, Metric, Precision, Profile
+from stlib.protocol import CATEGORIES, PRECISIONS, Metric, Precision, Profile, require_precision
 from stlib.records.schema import Dataset, Record, TeacherInfo, TextureInfo, record_path
 from stlib.records.store import write_record
 from stlib.records.teacher import TeacherRecord, write_teacher_record
@@ -58,11 +58,9 @@ class RunSpec:
                 f"profile '{self.profile}' of {entry.title} takes its textures from DTD: name its folder "
                 "(`stlib data download dtd` fetches it)"
             )
-        if self.precision not in ("fp32", "bf16"):
-            raise ValueError(f"unknown precision '{self.precision}': choose fp32 or bf16")
         if self.compiled:
-            if not method.needs_textures:
-                raise ValueError(f"{method.title} does not train through torch.compile: run without --compile")
+            if not entry.needs_textures:
+                raise ValueError(f"{entry.title} does not train through torch.compile: run without --compile")
             require_compiler()
         if PRECISIONS.get(self.variant, self.precision) != self.precision:
             raise ValueError(f"variant '{self.variant}' does not go with precision {self.precision}")
@@ -73,7 +71,7 @@ class RunSpec:
             )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed {self.seed}: choose a whole number from 0 to {2**32 - 1}")
-        _check_device(self.device)
+        _check_device(self.device, self.precision)
 
 
 @dataclass(frozen=True)
@@ -179,8 +177,8 @@ def run(spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS) -
     )
 
 
-def _check_device(name: str) -> None:
-    """Raise ValueError for a device that PyTorch does not know or see."""
+def _check_device(name: str, precision: Precision) -> None:
+    """Raise ValueError for a device that PyTorch does not know or see, or that lacks the precision."""
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -190,6 +188,10 @@ def _check_device(name: str) -> None:
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
         raise ValueError(f"device '{name}' asked for, but PyTorch sees {count or 'no'} GPU: use device 'cpu'")
+    require_precision(precision, device.type)
+    if precision == "tf32" and torch.cuda.get_device_capability(device) < (8, 0):
+        gpu = torch.cuda.get_device_name(device)
+        raise ValueError(f"precision 'tf32': {gpu} does not have it, use precision 'fp32'")
 
 
 def tune(

@@ -196,13 +196,3 @@ def test_curves_run_from_the_first_threshold_to_the_last():
 
 def test_no_curves_with_one_class():
     assert row([0.1, 0.2], [0, 0]).curves() == {}
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_gives_the_same_values():
-    generator = torch.Generator().manual_seed(0)
-    masks = torch.rand(4, 64, 64, generator=generator) > 0.9
-    scores = (torch.rand(4, 64, 64, generator=generator) * 50).round() / 50 + 0.1 * masks  # with ties
-    regions = label_regions(masks)
-    on_gpu = pixel_metrics(PixelRanking(scores.cuda(), regions))
-    assert on_gpu == pytest.approx(pixel_metrics(PixelRanking(scores, regions)), abs=1e-6)

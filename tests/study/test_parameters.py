@@ -63,7 +63,7 @@ def test_what_a_kernel_adds_is_no_parameter(given):
         ({"method": "stmp"}, "unknown method 'stmp': choose one of stpm"),
         ({"profile": "papers"}, "profile = 'papers': input should be 'paper', 'short' or 'demo'"),
         ({"profile": "paper"}, "'plate' is none of its categories: choose one of carpet"),
-        ({"precision": "fp16"}, "precision = 'fp16': input should be 'fp32' or 'bf16'"),
+        ({"precision": "fp16"}, "precision = 'fp16': input should be 'fp32', 'tf32' or 'bf16'"),
         ({"device": "gpu"}, "unknown device 'gpu': choose cpu"),
         ({"category": "plat"}, "no category 'plat' under"),
         ({"data": "", "category": "brik"}, "category = 'brik': the demo dataset has brick, grass"),

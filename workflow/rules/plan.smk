@@ -21,6 +21,7 @@ TEACHER = config["teacher"] or HERE.teacher
 if (ROOT / TEACHER).is_file():
     TEACHER = str(ROOT / TEACHER)
 GPU = str(config["device"]).startswith("cuda")
+require_precision(config["precision"], str(config["device"]))
 
 CELLS = {
     str(cell.path.with_suffix("").relative_to(GRID.profile)): cell

@@ -62,7 +62,9 @@ def rows_html(
         line["Step, s"] = _step(runs)
         lines.append(line)
         remarks |= dict.fromkeys(
-            remark for r in runs for remark in [*r.remarks(), f"trained in {r.precision}"]
+            remark
+            for r in runs
+            for remark in [*r.remarks(), f"trained in {r.precision} on a {r.runtime.processor}"]
         )
     names = f"Ablation of PFADSeg, {profile} schedule"
     names += "; reported: means over 15 categories" if full else "; compared with no paper"

@@ -5,7 +5,7 @@ from statistics import median
 
 from stlib.records.reported import METHOD_NAMES
 from stlib.records.schema import Summary
-from study.plan.estimate import estimate, held_seconds, processor, seconds
+from study.plan.estimate import estimate, held_seconds, seconds
 from study.plan.grid import Cell
 from study.tables import Html, Text, plain, to_html
 
@@ -32,7 +32,8 @@ def spent(records: Iterable[Summary]) -> Text:
     """Core hours and GPU hours in the records."""
     runs = [r for r in records if r.profile != "demo"]
     hours = {
-        kind: sum(held_seconds(r) for r in runs if processor(r) == kind) / 3600 for kind in ("CPU", "GPU")
+        kind: sum(held_seconds(r) for r in runs if r.runtime.processor == kind) / 3600
+        for kind in ("CPU", "GPU")
     }
     share = median(r.runtime.evaluate_seconds / seconds(r) for r in runs) if runs else 0.0
     return Text(

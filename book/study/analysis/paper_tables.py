@@ -211,7 +211,7 @@ def disagreement_summary(pairs: pd.DataFrame) -> pd.DataFrame:
                 "differing": len(counted) - int(counted["same"].sum()),
                 "mean_absolute": size.mean(),
                 "largest": size.max(),
-                "where": counted["category"].iloc[int(size.to_numpy().argmax())],
+                "where": counted["category"].iloc[size.argmax()],
                 "of_means": means_only["difference"].iloc[0] if len(means_only) else None,
             }
         )

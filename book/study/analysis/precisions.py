@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from stlib.protocol import METRICS, PRECISIONS, Metric, Profile
+from stlib.protocol import METRICS, Metric, Profile
 from stlib.records.reported import METHOD_NAMES
 from stlib.records.schema import Summary
 from study.analysis.comparison import select
-from study.analysis.paired import PairedDifference, compare, on_equal_data
+from study.analysis.paired import PairedDifference, alike, compare
 from study.tables import NOT_RUN, Markup, Text, interval, plain, signed, to_html
 
 Couple = tuple[Summary, Summary]
@@ -31,20 +31,20 @@ class Rounding:
 
 
 def couples(records: Sequence[Summary], method: str, profile: Profile) -> list[Couple]:
-    """All pairs of finished runs as published that differ in the precision of the training only."""
+    """All pairs of finished runs as published, one trained in bf16, one in fp32."""
     own = {(r.category, r.seed): r for r in select(records, method, profile=profile) if r.metrics}
     found = []
-    for variant in PRECISIONS:
+    for variant in ("precision=bf16", "precision=fp32"):
         for other in select(records, method, profile=profile, variant=variant):
             run = own.get((other.category, other.seed))
-            if run and other.metrics and run.precision != other.precision:
+            if run and other.metrics and {run.precision, other.precision} == {"bf16", "fp32"}:
                 found.append((run, other) if run.precision == "bf16" else (other, run))
     return found
 
 
 def rounding(found: Sequence[Couple], metric: Metric) -> Rounding | None:
     """The comparison in one metric; None where no pair has it."""
-    kept = [pair for pair in on_equal_data(found) if all(run.bootstrap.get(metric) for run in pair)]
+    kept = [pair for pair in alike(found) if all(run.bootstrap.get(metric) for run in pair)]
     if not kept:
         return None
     spreads = []

@@ -32,7 +32,7 @@ REEVALUATED = {
 }
 """Keys of `Record.sensitivity`, with the words shown to readers. 'test=' is no choice and not among them."""
 
-RETRAINED = {"precision=": "training in the other precision"}
+RETRAINED = {"precision=": "training in another precision"}
 """Beginnings of the variants that change one choice of the training, with the words for 'not run'."""
 
 GAINED: tuple[Metric, ...] = ("image_auroc", "pixel_auroc", "pixel_ap", "iap", "iap90")

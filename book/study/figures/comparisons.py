@@ -21,7 +21,7 @@ from study.analysis.paired import PairedDifference
 from study.analysis.ranks import Ranking
 from study.analysis.sensitivity import Effect, Effects
 from study.figures.style import BLUE, GREEN, ORANGE, RED, canvas
-from study.plan.estimate import held_seconds, processor
+from study.plan.estimate import held_seconds
 
 ALT = {
     "progress_grid": "A grid with one row per method and one column per category; every measured cell holds "
@@ -199,7 +199,7 @@ def accuracy_against_cost(records: Iterable[Summary], metrics: Sequence[Metric])
     runs = [
         r
         for r in records
-        if r.profile != "demo" and r.status == "finished" and not r.variant and processor(r) == "CPU"
+        if r.profile != "demo" and r.status == "finished" and not r.variant and r.runtime.processor == "CPU"
     ]
     figure, axes = canvas(1, len(metrics), 3.2, share="")
     for axis, metric in zip(axes[0], metrics, strict=True):

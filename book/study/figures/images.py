@@ -126,7 +126,7 @@ def side_by_side(kept: Sequence[KeptMaps], *, rows: int | None = None) -> Figure
         if finest.masks[k].any():
             line[1].contour(finest.masks[k], levels=[0.5], colors=[ORANGE], linewidths=2, extent=(0, 1, 0, 1))
         for axis, one in zip(line[2:], kept, strict=True):
-            scale = PowerNorm(0.5, vmin=float(one.maps.min()), vmax=float(one.maps.max()))
+            scale = PowerNorm(0.5, vmin=float(np.min(one.maps)), vmax=float(np.max(one.maps)))
             axis.imshow(one.maps[k], cmap="magma", norm=scale, alpha=0.75, extent=whole)
     titles = ("image", "true defect", *(METHOD_NAMES[one.method] for one in kept))
     for axis, title in zip(axes[0], titles, strict=True):
@@ -181,7 +181,7 @@ def gallery(
     if len({len(images), len(masks), len(maps), len(names), len(rows)}) != 1:
         raise ValueError("images, masks, maps, names and rows must be equally many")
     figure, axes = canvas(len(images), 3, 2.3 * len(images))
-    scale = PowerNorm(0.5, vmin=0, vmax=max(float(maps.max()), 1e-12))  # maps of products have long tails
+    scale = PowerNorm(0.5, vmin=0, vmax=max(float(np.max(maps)), 1e-12))  # maps of products have long tails
     for line, image, mask, anomaly, name, row in zip(axes, images, masks, maps, names, rows, strict=True):
         for axis in line:
             axis.imshow(image)

@@ -12,7 +12,7 @@ from study.analysis.comparison import METHODS, comparable, comparison, rows_of, 
 from study.pages.results import verdict_html
 from study.tables import NOT_RUN, Html, Text, interval, plain, score, signed, to_html
 
-PRECISION_NAMES: dict[Precision, str] = {"bf16": "bfloat16", "fp32": "float32"}
+PRECISION_NAMES: dict[Precision, str] = {"bf16": "bfloat16", "fp32": "float32", "tf32": "TF32"}
 
 HEADLINE_SCORES: tuple[tuple[str, Metric], ...] = (
     ("stpm", "image_auroc"),

@@ -3,13 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Literal
 
 from stlib.protocol import CATEGORIES
-from stlib.records.schema import Summary
+from stlib.records.schema import Processor, Summary
 from study.plan.grid import Cell
-
-Processor = Literal["GPU", "CPU"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +31,7 @@ def seconds(record: Summary) -> float:
 
 def held_seconds(record: Summary) -> float:
     """Seconds that a run held one GPU, or one core for each of its threads."""
-    return seconds(record) * (record.runtime.threads if processor(record) == "CPU" else 1)
-
-
-def processor(record: Summary) -> Processor:
-    """What the run was made on."""
-    return "CPU" if record.runtime.device.startswith("CPU") else "GPU"
+    return seconds(record) * (record.runtime.threads if record.runtime.processor == "CPU" else 1)
 
 
 def estimate(missing: Iterable[Cell], records: Iterable[Summary]) -> list[Cost]:
@@ -67,7 +59,7 @@ def total(costs: Iterable[Cost], kind: Processor) -> tuple[float, int]:
 
 def _cost(cells: Sequence[Cell], kind: Processor, records: Sequence[Summary]) -> Cost:
     method, runs = cells[0].method, len(cells)
-    timed = [r for r in records if processor(r) == kind]
+    timed = [r for r in records if r.runtime.processor == kind]
     if not timed:
         return Cost(method, kind, runs, None, None, "no record")
     held, wall = (_expected(cells, timed, cost) for cost in (held_seconds, seconds))

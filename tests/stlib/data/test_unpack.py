@@ -39,7 +39,10 @@ def make(path: Path, *members: tarfile.TarInfo, mode: str = "w:xz") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, mode) as tar:
         for info in members:
-            tar.addfile(info, io.BytesIO(IMAGE) if info.size > 0 else None)
+            if info.size < 0:  # tarfile reads such a header, but since Python 3.13 it refuses to write one
+                tar.fileobj.write(info.tobuf())
+            else:
+                tar.addfile(info, io.BytesIO(IMAGE) if info.size else None)
     return path
 
 

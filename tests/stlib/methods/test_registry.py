@@ -42,8 +42,9 @@ def test_unknown_names_are_refused_with_those_that_exist():
 
 def test_a_precision_is_a_variant_that_leaves_the_recipe_alone():
     for method in METHODS:
-        assert get_method(method).recipe("paper", "precision=fp32") == get_method(method).recipe("paper")
-    assert list(PRECISIONS.values()) == ["fp32", "bf16"]
+        for variant in PRECISIONS:
+            assert get_method(method).recipe("paper", variant) == get_method(method).recipe("paper")
+    assert list(PRECISIONS.values()) == ["fp32", "tf32", "bf16"]
 
 
 def test_a_variant_of_the_tuning_keeps_its_other_fields():

@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models import ResNet18_Weights, resnet18
 
 from stlib.files import sha256
 from stlib.nn import backbone
-from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, load_teacher, prepare, pyramid_hash
+from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, load_teacher, normalise, prepare, pyramid_hash
 from stlib.protocol import MEAN, STD
 
 
@@ -88,6 +89,21 @@ def test_prepare_normalises_as_imagenet():
     for channel in range(3):
         expected = (images[:, channel] / 255 - MEAN[channel]) / STD[channel]
         torch.testing.assert_close(prepared[:, channel], expected)
+
+
+def test_the_constants_of_the_normalisation_are_sent_to_a_device_once():
+    class Copies(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            copies.append("copy" in str(func))
+            return func(*args, **(kwargs or {}))
+
+    images = torch.rand(2, 3, 8, 8, device="meta").contiguous(memory_format=torch.channels_last)
+    normalise(images)
+    copies: list[bool] = []
+    with Copies():
+        normalise(images)
+    assert copies
+    assert not any(copies)
 
 
 def test_the_hash_does_not_depend_on_file_format_order_or_counters(

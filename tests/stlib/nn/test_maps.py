@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stlib.nn.maps import fuse, max_score, resize, stack_levels, top_score
+from stlib.nn.maps import Maps, fuse, in_batches, max_score, resize, stack_levels, top_score
 
 
 def levels() -> tuple[torch.Tensor, ...]:
@@ -52,3 +52,21 @@ def test_scores_of_images():
     assert max_score(pixel).tolist() == [5, 2]
     assert top_score(pixel).tolist() == pytest.approx([0.05, 2])
     assert top_score(pixel, top=1).tolist() == [5, 2]
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_maps_are_exact_unless_tf32_is_asked_for_whatever_the_training_left_on(tf32: bool):
+    class Spy(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> Maps:
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return Maps(*(images.float(),) * 3)
+
+    seen: list[bool] = []
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = not tf32
+    try:
+        in_batches(Spy(), torch.zeros(3, 3, 4, 4).byte(), 2, torch.device("cpu"), tf32=tf32)
+        assert seen == [tf32, tf32]
+        assert torch.backends.cudnn.allow_tf32 is not tf32  # the training goes on as it was
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

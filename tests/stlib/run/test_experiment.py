@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -279,14 +280,36 @@ def test_a_run_that_diverges_leaves_a_valid_failed_record(result: RunResult, tin
     assert read_record(write_record(record, tmp_path)) == record
 
 
+@pytest.mark.usefixtures("tiny")
+def test_measuring_again_keeps_no_ranking_of_all_pixels(
+    outcome: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # each holds the whole test set several times over, on the GPU: the tested and the one at work, no more
+    alive: WeakSet[PixelRanking] = WeakSet()
+    most = []
+    make = PixelRanking.__init__
+
+    def counted(self: PixelRanking, scores: torch.Tensor, regions: torch.Tensor) -> None:
+        make(self, scores, regions)
+        if scores.dim() == 3:
+            alive.add(self)
+            most.append(len(alive))
+
+    monkeypatch.setattr(PixelRanking, "__init__", counted)
+    run(spec(outcome.category.layout.folder.parent), runs=tmp_path)
+    assert len(most) == 7
+    assert max(most) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"method": "spam"}, "unknown method 'spam': choose one of stpm"),
         ({"profile": "long"}, "STPM has no profile 'long': choose one of demo, paper"),
-        ({"variant": "e=1"}, "STPM has no variant 'e=1': there are precision=fp32, precision=bf16"),
+        ({"variant": "e=1"}, "STPM has no variant 'e=1': there are precision=fp32, precision=tf32"),
         ({"variant": "precision=bf16"}, "variant 'precision=bf16' does not go with precision fp32"),
-        ({"precision": "fp16"}, "unknown precision 'fp16': choose fp32 or bf16"),
+        ({"precision": "fp16"}, "unknown precision 'fp16': choose fp32, tf32, bf16"),
+        ({"precision": "tf32"}, "precision 'tf32' is for a GPU, and the device is 'cpu': choose device cuda"),
         ({"profile": "paper"}, "'plate' is none of its categories: choose one of carpet, grid"),
         ({"seed": -1}, "seed -1: choose a whole number from 0 to 4294967295"),
         ({"device": "gpu"}, "unknown device 'gpu': choose cpu, cuda or cuda:N"),
@@ -339,6 +362,18 @@ def test_drawn_textures_are_for_the_demo_only(tmp_path: Path, method: str, profi
 def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="PyTorch sees no GPU: use device 'cpu'"):
         spec(tmp_path, device="cuda").check()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_tf32_is_refused_on_a_gpu_that_would_compute_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
+    wanted = spec(tmp_path, device="cuda", precision="tf32")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    wanted.check()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    with pytest.raises(ValueError, match="precision 'tf32': Tesla T4 does not have it, use precision 'fp32'"):
+        wanted.check()
 
 
 @pytest.mark.usefixtures("tiny")

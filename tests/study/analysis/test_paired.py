@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from study.analysis.paired import RunGroup, pairs, pairs_html
+from study.analysis.paired import RunGroup, compare, pairs, pairs_html
+from study.analysis.sensitivity import seed_couples
 
 FIRST, SECOND = RunGroup("stpm"), RunGroup("et_stpm")
 
@@ -109,6 +110,28 @@ def test_conditions_that_the_sides_do_not_share_are_told(make_record):
     on_gpu = runs[0].runtime.model_copy(update={"device": "NVIDIA H100"})
     other = runs[1].model_copy(update={"runtime": on_gpu, "precision": "bf16"})
     assert pairs([runs[0], other], FIRST, SECOND, "iap")[0].labels == ("the sides ran on a CPU and a GPU",)
+
+
+def test_bf16_of_a_cpu_and_of_a_gpu_is_paired_only_where_it_is_one_arithmetic(make_record):
+    def made(method, device, precision, variant="", seed=0):
+        run = make_record(method=method, precision=precision, variant=variant, seed=seed)
+        return run.model_copy(update={"runtime": run.runtime.model_copy(update={"device": device})})
+
+    def paired(method, first, second):
+        runs = [made(method, *first), made("pfadseg" if method == "stpm" else method, *second, "RCM")]
+        return bool(pairs(runs, RunGroup(method), RunGroup(runs[1].method, "RCM"), "iap"))
+
+    cpu, gpu = "CPU, test", "NVIDIA H100"
+    for method in ("destseg", "pfadseg", "stpm"):  # stpm against pfadseg, the others against themselves
+        assert not paired(method, (cpu, "bf16"), (gpu, "bf16"))
+        assert not paired(method, (gpu, "bf16"), (cpu, "bf16"))
+        assert paired(method, (gpu, "bf16"), (gpu, "bf16"))
+        assert paired(method, (cpu, "fp32"), (gpu, "fp32"))
+        assert paired(method, (cpu, "bf16"), (gpu, "tf32"))  # other words, which the labels tell
+    seeds = seed_couples([made("pfadseg", cpu, "bf16"), made("pfadseg", gpu, "bf16", seed=1)], "iap")
+    assert [compare(couples, "iap") for couples in seeds.values()] == [[]]
+    two = [made("stpm", cpu, "bf16"), made("et_stpm", gpu, "bf16")]
+    assert pairs(two, FIRST, SECOND, "iap")[0].labels == ("the sides ran on a CPU and a GPU",)
 
 
 def test_the_table_says_what_was_not_run(make_record):

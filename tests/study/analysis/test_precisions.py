@@ -45,6 +45,16 @@ def test_the_order_of_a_pair_follows_its_precision(make_record):
     assert found.difference.difference == pytest.approx(0.02)
 
 
+def test_the_table_of_bf16_holds_no_other_precision(make_record):
+    runs = [
+        make_record(precision="bf16"),
+        make_record(precision="tf32", variant="precision=tf32"),
+        make_record(seed=1, precision="fp32"),
+        make_record(seed=1, precision="tf32", variant="precision=tf32"),
+    ]
+    assert precisions.couples(runs, "stpm", "paper") == []
+
+
 def test_without_a_pair_it_is_not_run(make_record):
     same = [make_record(), make_record(variant="precision=bf16")]  # nothing differs
     assert "not run" in precisions.precisions_html(same, "stpm", "paper")

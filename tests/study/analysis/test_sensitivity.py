@@ -56,10 +56,10 @@ def test_what_was_not_run_says_so(make_record):
     empty = {name for name, some in found.items() if not some}
     assert empty == {
         "another seed",
-        "training in the other precision",
+        "training in another precision",
     }
     table = sensitivity.overview_html(runs)
-    row = table.split('<th scope="row">training in the other precision</th>')[1].split("</tr>")[0]
+    row = table.split('<th scope="row">training in another precision</th>')[1].split("</tr>")[0]
     assert row.count("not run") == len(sensitivity.GAINED)
     assert "not run" in sensitivity.overview_html(group([], "stpm"))
 

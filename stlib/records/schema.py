@@ -96,6 +96,9 @@ class Training(BaseModel):
     """Training images shown, repeats counted."""
     selected: dict[str, float]
     """Which checkpoint is tested and why, e.g. {'epoch': 87, 'val_score': 0.0012}."""
+    learning_curve: dict[int, dict[Metric, float]] = {}
+    """Metrics on the test set after so many steps of the last stage (DeSTSeg, PFADSeg), only to be looked at:
+    nothing is selected by them. At 0 the map is the student's distances alone."""
 
 
 class History(Training):
@@ -105,9 +108,6 @@ class History(Training):
 
     curves: dict[str, list[float]]
     """Named series, one value per epoch or per logging interval."""
-    learning_curve: dict[int, dict[Metric, float]] = {}
-    """Metrics on the test set after so many steps of the last stage (DeSTSeg, PFADSeg), only to be looked at:
-    nothing is selected by them. At 0 the map is the student's distances alone."""
 
 
 class Dataset(Block):

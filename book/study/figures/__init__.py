@@ -19,6 +19,7 @@ from study.figures.comparisons import (
 from study.figures.images import feature_maps, gallery, gallery_rows, samples, side_by_side
 from study.figures.runs import (
     image_curves,
+    learning_curves,
     pixel_curves,
     roc_pr,
     score_histogram,
@@ -42,6 +43,7 @@ __all__ = [
     "gallery",
     "gallery_rows",
     "image_curves",
+    "learning_curves",
     "pixel_curves",
     "progress_grid",
     "reported_vs_reproduced",

@@ -10,8 +10,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from stlib.protocol import LAYERS
-from stlib.records.schema import History, Record
+from stlib.protocol import LAYERS, METRICS, Metric
+from stlib.records.schema import History, Record, Training
 from stlib.records.teacher import TeacherRecord
 from study.figures.style import BLUE, RED, Values, canvas
 
@@ -27,6 +27,8 @@ ALT = {
     "roc_pr": "Two line charts: ROC curves and precision-recall curves, of pixels and of images.",
     "pixel_curves": "Two line charts of pixels: ROC curves up to a false positive rate of 0.3 and "
     "precision-recall curves; a colour and line style per category, a line per run.",
+    "learning_curves": "Line charts, one per metric: the score on the test set after so many steps of the "
+    "segmentation net's training, a line per run; at 0 the student's distances alone.",
     "teacher_curves": "Three line charts over the epochs of the fine-tuning: held-out accuracy, relative "
     "weight change and feature cosine to the original teacher, the last two with a line per level.",
 }
@@ -81,6 +83,25 @@ def _curves(axis: Axes, histories: Sequence[History], name: str) -> None:
     upright = axis.get_xaxis_transform()
     dashed = LineCollection(tested, colors=colours, linestyles="--", linewidths=1.5, transform=upright)
     axis.add_collection(dashed, autolim=False)
+
+
+def learning_curves(runs: Mapping[str, Training], metrics: Sequence[Metric]) -> Figure:
+    """A panel per metric: the test set's score after so many steps of the last stage, a line per named run.
+
+    Raises ValueError without a run that has such a curve.
+    """
+    watched = {name: training.learning_curve for name, training in runs.items() if training.learning_curve}
+    if not watched:
+        raise ValueError("no learning curve to draw: pass at least one run that has one")
+    figure, axes = canvas(1, len(metrics), 3.2, share="x")
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        for (name, curve), style in zip(watched.items(), cycle(STYLES), strict=False):
+            points = {step: scores[metric] for step, scores in sorted(curve.items()) if metric in scores}
+            axis.plot(list(points), list(points.values()), style, marker="o", label=name)
+        axis.set(title=METRICS[metric], xlabel="steps of the segmentation net")
+    marks = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*marks, loc="outside lower center", ncols=2, fontsize=9)
+    return figure
 
 
 def score_histogram(good: Values, defective: Values) -> Figure:

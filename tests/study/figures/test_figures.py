@@ -7,6 +7,7 @@ from matplotlib import pyplot as plt
 
 from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, TOLERANCES
+from stlib.records.schema import Training
 from study import figures
 from study.analysis import runs
 from study.analysis.comparison import comparison, state_of_study
@@ -140,3 +141,14 @@ def test_pages_take_their_alt_texts_from_here():
     assert used
     assert set(used) <= set(figures.ALT.values())
     assert all(callable(getattr(figures, name)) for name in figures.ALT)
+
+
+def test_a_learning_curve_has_a_point_per_watched_step_and_a_line_per_run():
+    curve = {0: {"pixel_ap": 0.2}, 250: {"pixel_ap": 0.5}, 500: {}}
+    trained = Training(steps=1, images_seen=1, selected={}, learning_curve=curve)
+    unwatched = Training(steps=1, images_seen=1, selected={})
+    figure = drawn(figures.learning_curves({"one": trained, "none": unwatched}, ["pixel_ap"]))
+    (line,) = figure.axes[0].lines
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([0, 250], [0.2, 0.5])
+    with pytest.raises(ValueError, match="no learning curve"):
+        figures.learning_curves({"none": unwatched}, ["pixel_ap"])

@@ -21,6 +21,11 @@ FILL = 114 / 255
 """Grey that rotation brings in at the corners."""
 
 
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """The CPU tensor `values` on `device`, without waiting for the work that a GPU still has in its queue."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
 class Rotation(NamedTuple):
     """How training images of a category may be turned."""
 
@@ -67,9 +72,9 @@ class AnomalySynthesis:
         count, size = len(images), images.shape[-1]
         clean = turn_images(images.float() / 255, self._angles(count, generator))
         mask = perlin_masks(count, size, generator, images.device)
-        picks = torch.randint(len(self.textures), (count,), generator=generator).to(images.device)
-        texture = self.textures[picks].float() / 255
-        weight = MAX_IMAGE_WEIGHT * torch.rand(count, 1, 1, 1, generator=generator).to(images.device)
+        picks = torch.randint(len(self.textures), (count,), generator=generator)
+        texture = self.textures[send(picks, images.device)].float() / 255
+        weight = send(MAX_IMAGE_WEIGHT * torch.rand(count, 1, 1, 1, generator=generator), images.device)
         blend = weight * clean + (1 - weight) * texture
         return Synthetic(clean, torch.where(mask[:, None], blend, clean), mask)
 
@@ -91,9 +96,9 @@ def perlin_noise(count: int, size: int, generator: torch.Generator, device: torc
     most = 2 ** (MAX_OCTAVE - 1)
     cells = 2 ** torch.randint(MAX_OCTAVE, (2, count, 1), generator=generator)
     angles = 2 * math.pi * torch.rand(count, most + 1, most + 1, generator=generator)
-    gradients = torch.stack([angles.cos(), angles.sin()], dim=-1).to(device)
-    place = torch.arange(size) * cells / size  # (2, B, size): position of each row and column, in cells
-    (y, x), (fy, fx) = place.long().to(device), place.frac().to(device)
+    gradients = send(torch.stack([angles.cos(), angles.sin()], dim=-1), device)
+    place = send(torch.arange(size) * cells / size, device)  # (2, B, size): each row and column, in cells
+    (y, x), (fy, fx) = place.long(), place.frac()
     image = torch.arange(count, device=device)[:, None, None]
 
     def corner(down: int, right: int) -> Tensor:
@@ -126,5 +131,5 @@ def _turn(maps: Tensor, degrees: Tensor) -> Tensor:
     radians = torch.deg2rad(degrees)
     cos, sin, zero = radians.cos(), radians.sin(), torch.zeros_like(radians)
     matrices = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
-    grid = F.affine_grid(matrices.to(maps.device), list(maps.shape), align_corners=False)
+    grid = F.affine_grid(send(matrices, maps.device), list(maps.shape), align_corners=False)
     return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

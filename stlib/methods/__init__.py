@@ -83,7 +83,7 @@ def _changed(fields: Mapping[str, object], change: Mapping[str, object]) -> dict
 
 
 METHODS: dict[str, MethodEntry] = {
-    "stpm": MethodEntry("STPM", stpm.PROFILES, stpm.STPM, stpm.empty_network),
+    "stpm": MethodEntry("STPM", stpm.PROFILES, stpm.STPM, stpm.empty_network, stpm.VARIANTS),
     "et_stpm": MethodEntry("ET-STPM", et_stpm.PROFILES, et_stpm.ETSTPM, stpm.empty_network, et_stpm.VARIANTS),
     "destseg": MethodEntry(
         "DeSTSeg", destseg.PROFILES, destseg.DeSTSeg, destseg.empty_network, needs_textures=True

@@ -46,13 +46,14 @@ RATES: dict[str, dict[str, object]] = {
 _OTHERS = DATA | RATES | {"loss=l1+cosine": {"loss": "l1+cosine"}}
 
 VARIANTS: dict[str, dict[str, object]] = {
+    **stpm.VARIANTS,
     **_OTHERS,
     **{f"e={e}": {"teacher_epochs": e} for e in TUNING_EPOCHS if e != 2},
     **{f"e={e},{name}": {"teacher_epochs": e} | fields for e in TUNING_EPOCHS if e not in (0, 2)
        for name, fields in _OTHERS.items()},
 }  # fmt: skip
-"""Other epochs, leaking data (B, C), rates a tenth and ten times as large, the other loss; and all of these
-at the other epochs."""
+"""STPM's own; other epochs of the teacher, leaking data (B, C), rates a tenth and ten times as large, the other
+loss; and all of these at the other epochs."""
 
 
 class ETSTPM(stpm.STPM):

@@ -34,9 +34,9 @@ def test_unknown_names_are_refused_with_those_that_exist():
         get_method("spam")
     with pytest.raises(ValueError, match="DeSTSeg has no profile 'long': choose one of paper, short, demo"):
         get_method("destseg").recipe("long")
-    with pytest.raises(ValueError, match="STPM has no variant 'e=1': there are precision=fp32"):
+    with pytest.raises(ValueError, match="STPM has no variant 'e=1': there are epochs=200, precision=fp32"):
         get_method("stpm").recipe("paper", "e=1")
-    with pytest.raises(ValueError, match="ET-STPM has no variant 'e=4': there are data=B, data=C, rate=1e-5"):
+    with pytest.raises(ValueError, match="ET-STPM has no variant 'e=4': there are epochs=200, data=B, data=C"):
         get_method("et_stpm").recipe("paper", "e=4")
 
 

@@ -54,6 +54,6 @@ def test_the_text_counts_and_gives_commands():
     text = queue_text([record("pill", 0)], at_hand=["grid", "pill"])
     assert f"1 of {len(wanted())} wanted runs are recorded" in text
     assert "| 1 | `stlib run stpm grid --seed 0 --profile paper` |" in text
-    assert "`stlib run stpm pill --seed 0 " not in text
+    assert "`stlib run stpm pill --seed 0 --profile paper`" not in text
     assert Cell("pfadseg", "grid", 0, "RCM").command() in text
     assert "| stpm |  | 39 |" in text  # 13 categories without images, three seeds

@@ -52,8 +52,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     **{f"e={e},{name}": {"teacher_epochs": e} | fields for e in TUNING_EPOCHS if e not in (0, 2)
        for name, fields in _OTHERS.items()},
 }  # fmt: skip
-"""STPM's own; other epochs of the teacher, leaking data (B, C), rates a tenth and ten times as large, the other
-loss; and all of these at the other epochs."""
+"""STPM's own; other epochs of the teacher, leaking data (B, C), rates a tenth and ten times as large, the
+other loss; and all of these at the other epochs."""
 
 
 class ETSTPM(stpm.STPM):

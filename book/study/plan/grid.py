@@ -143,8 +143,8 @@ def tuned_variant(epochs: int, rest: str = "") -> str:
 def teacher_of(cell: Cell) -> str:
     """The fine-tuning that an ET-STPM cell needs, whatever the number of epochs; '' for the recipe's.
 
-    >>> teacher_of(Cell("et_stpm", "pill", 0, "e=5,data=B")), teacher_of(Cell("et_stpm", "pill", 0, "epochs=200"))
-    ('data=B', '')
+    >>> [teacher_of(Cell("et_stpm", "pill", 0, variant)) for variant in ("e=5,data=B", "e=5", "epochs=200")]
+    ['data=B', '', '']
     """
     return ",".join(part for part in cell.variant.split(",") if not part.startswith(("e=", "epochs=")))
 

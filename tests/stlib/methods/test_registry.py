@@ -36,7 +36,9 @@ def test_unknown_names_are_refused_with_those_that_exist():
         get_method("destseg").recipe("long")
     with pytest.raises(ValueError, match="STPM has no variant 'e=1': there are epochs=200, precision=fp32"):
         get_method("stpm").recipe("paper", "e=1")
-    with pytest.raises(ValueError, match="ET-STPM has no variant 'e=4': there are epochs=200, data=B, data=C"):
+    with pytest.raises(
+        ValueError, match="ET-STPM has no variant 'e=4': there are epochs=200, data=B, data=C"
+    ):
         get_method("et_stpm").recipe("paper", "e=4")
 
 

@@ -67,7 +67,7 @@ def trained(
     line = METHODS[name]
     config = line.profiles["demo"].model_copy(update=SMALL[name])
     parts = {}
-    if line.corrupts:
+    if line.needs_textures:
         parts["synthesis"] = AnomalySynthesis(images(3).flip(3).to(device), "pill")
     execution = Execution(device, precision, progress, checkpoint)
     method = line.build(config, load_teacher("demo")[0], execution, **parts)

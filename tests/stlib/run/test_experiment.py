@@ -282,7 +282,7 @@ def test_a_run_that_diverges_leaves_a_valid_failed_record(result: RunResult, tin
 
 @pytest.mark.usefixtures("tiny")
 def test_measuring_again_keeps_no_ranking_of_all_pixels(
-    outcome: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     # each holds the whole test set several times over, on the GPU: the tested and the one at work, no more
     alive: WeakSet[PixelRanking] = WeakSet()
@@ -296,7 +296,7 @@ def test_measuring_again_keeps_no_ranking_of_all_pixels(
             most.append(len(alive))
 
     monkeypatch.setattr(PixelRanking, "__init__", counted)
-    run(spec(outcome.category.layout.folder.parent), runs=tmp_path)
+    run(spec(result.category.layout.folder.parent), runs=tmp_path)
     assert len(most) == 7
     assert max(most) == 2
 

@@ -13,7 +13,7 @@ from stlib.methods.execution import Execution
 from stlib.methods.recipe import Recipe
 from stlib.methods.two_stages import Training
 from stlib.nn.backbone import ResNet18Pyramid, prepare
-from stlib.nn.blocks import Design, Recalibration
+from stlib.nn.blocks import Design
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet, similarity_features
 from stlib.nn.losses import cosine_distances
 from stlib.nn.maps import Maps, fuse, in_batches, max_score, resize, stack_levels, top_score
@@ -21,7 +21,7 @@ from stlib.protocol import Profile
 from stlib.records.schema import History
 
 
-class Config(Recipe):
+class Config(Design, Recipe):
     """DeSTSeg's recipe; the defaults are the official code's."""
 
     batch_size: PositiveInt = 32
@@ -40,34 +40,6 @@ class Config(Recipe):
     focal_gamma: float = 4.0
     top: PositiveInt = 100
     """The image score is the mean of this many largest pixel scores."""
-    zero_init: bool = True
-    """Start the last BatchNorm of the encoder's blocks at 0, as timm does."""
-    rcm: bool = False
-    """RCM in place of ASPP."""
-    aff: bool = False
-    """AFF in place of the shortcut's addition, in student and segmentation net."""
-    pcar: Recalibration = "none"
-    """PCAR in place of the blocks' second convolution, in student and segmentation net."""
-    dilations: tuple[int, int, int] = (1, 1, 1)
-    """Of PCAR's three convolutions."""
-    layer_scale: PositiveFloat = 1e-6
-    """RCM's initial LayerScale."""
-    aff_factor: PositiveFloat = 2.0
-    """Of AFF's weighted sum."""
-    segmentation_modules: bool = True
-    """AFF and PCAR in the segmentation net too, not in the student alone."""
-
-    def design(self) -> Design:
-        """The networks' switches."""
-        return Design(
-            rcm=self.rcm,
-            aff=self.aff,
-            pcar=self.pcar,
-            dilations=self.dilations,
-            layer_scale=self.layer_scale,
-            aff_factor=self.aff_factor,
-            segmentation=self.segmentation_modules,
-        )
 
 
 SHORT = {"batch_size": 8, "student_steps": 200, "segmentation_steps": 100}
@@ -104,8 +76,7 @@ class Network(nn.Module):
 def empty_network(config: Recipe) -> Network:
     """A network that waits for trained weights."""
     assert isinstance(config, Config)
-    design = config.design()
-    return Network(ResNet18Pyramid(), DenoisingStudent(design), SegmentationNet(design), config.top)
+    return Network(ResNet18Pyramid(), DenoisingStudent(config), SegmentationNet(config), config.top)
 
 
 class DeSTSeg:

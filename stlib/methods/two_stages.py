@@ -47,8 +47,8 @@ class Training:
         self.total = self.config.student_steps + self.config.segmentation_steps
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            student = DenoisingStudent(self.config.design(), zero_init=self.config.zero_init)
-            segmentation = SegmentationNet(self.config.design())
+            student = DenoisingStudent(self.config)
+            segmentation = SegmentationNet(self.config)
         method.student, method.segmentation = method.place(student), method.place(segmentation)
         self.optimisers = [
             self._sgd([{"params": list(student.parameters()), "lr": self.config.student_rate}]),

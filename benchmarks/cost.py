@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
 from stlib.methods import destseg, get_method, two_stages
-from stlib.methods.execution import Execution
+from stlib.methods.training import Execution
 from stlib.nn.backbone import ResNet18Pyramid
 from stlib.protocol import ABLATION_ROWS, Precision
 

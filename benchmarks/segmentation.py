@@ -24,7 +24,7 @@ from torch import Tensor
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
 from stlib.methods import destseg, get_method, two_stages
-from stlib.methods.execution import Execution, release_memory, reuse_memory
+from stlib.methods.training import Execution, release_memory, reuse_memory
 from stlib.nn import blocks
 from stlib.nn.backbone import ResNet18Pyramid
 

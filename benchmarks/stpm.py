@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
 from stlib.methods import stpm
-from stlib.methods.execution import Execution
+from stlib.methods.training import Execution
 from stlib.nn.backbone import ResNet18Pyramid, prepare
 from stlib.nn.losses import l2_normalize
 from stlib.protocol import Precision

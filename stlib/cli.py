@@ -111,7 +111,7 @@ def teacher(  # noqa: PLR0917
     import torch
 
     from stlib.methods import et_stpm, get_method
-    from stlib.methods.execution import Execution
+    from stlib.methods.training import Execution
     from stlib.run.teacher_cache import tuned_teacher
 
     here = paths.places(profile)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from stlib.data.mvtec import read_image, read_mask
 from stlib.methods import et_stpm, get_method
-from stlib.methods.execution import Execution
+from stlib.methods.training import Execution
 from stlib.nn.backbone import load_teacher, prepare
 from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, METRICS, PROFILES

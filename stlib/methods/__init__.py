@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from stlib.methods import destseg, et_stpm, pfadseg, stpm
-from stlib.methods.recipe import Recipe
+from stlib.methods.training import Recipe
 from stlib.nn.maps import Maps
 from stlib.protocol import PRECISIONS, Profile
 from stlib.records.schema import History

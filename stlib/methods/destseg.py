@@ -9,8 +9,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.synthesis import AnomalySynthesis
-from stlib.methods.execution import Execution
-from stlib.methods.recipe import Recipe
+from stlib.methods.training import Execution, Recipe
 from stlib.methods.two_stages import Training
 from stlib.nn.backbone import ResNet18Pyramid, prepare
 from stlib.nn.blocks import Design

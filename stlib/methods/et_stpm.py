@@ -10,8 +10,8 @@ from pydantic import NonNegativeInt
 from torch import nn
 
 from stlib.methods import stpm
-from stlib.methods.execution import Execution
 from stlib.methods.finetuning import Tuning
+from stlib.methods.training import Execution
 from stlib.nn.losses import feature_pyramid_loss, l1_cosine_loss
 from stlib.protocol import TUNING_EPOCHS, Profile
 

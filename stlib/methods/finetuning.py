@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, Posit
 from torch import Tensor
 from torchvision.models import ResNet
 
-from stlib.methods.execution import Execution, generator
+from stlib.methods.training import Execution, generator
 from stlib.nn.backbone import ResNet18Pyramid, prepare
 from stlib.nn.classifier import feature_cosine, freeze_backbone, pyramid_of, unfreeze, weight_change
 from stlib.protocol import IMAGE_SIZE, LAYERS

@@ -13,8 +13,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.splits import split_train
-from stlib.methods.execution import Execution, generator
-from stlib.methods.recipe import Recipe
+from stlib.methods.training import Execution, Recipe, generator
 from stlib.nn.backbone import ResNet18Pyramid, prepare
 from stlib.nn.losses import feature_distances, feature_pyramid_loss, l2_normalize
 from stlib.nn.maps import Maps, fuse, in_batches, max_score, stack_levels, top_score

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stlib.data.synthesis import Synthetic
-from stlib.methods.execution import generator
+from stlib.methods.training import generator
 from stlib.nn.backbone import normalise, prepare
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet, similarity_features
 from stlib.nn.losses import denoising_loss, focal_loss, l1_loss

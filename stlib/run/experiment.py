@@ -11,8 +11,14 @@ from stlib.data.textures import load_textures
 from stlib.detector import Detector, DetectorInfo
 from stlib.files import file_lock, require_space
 from stlib.methods import Method, et_stpm, get_method
-from stlib.methods.checkpoint import Checkpoint
-from stlib.methods.execution import Execution, Progress, no_progress, require_compiler, reuse_memory
+from stlib.methods.training import (
+    Checkpoint,
+    Execution,
+    Progress,
+    no_progress,
+    require_compiler,
+    reuse_memory,
+)
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher
 from stlib.nn.maps import Maps
 from stlib.paths import RECORDS, RUNS

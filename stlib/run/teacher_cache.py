@@ -14,9 +14,8 @@ from safetensors.torch import save as serialise
 from stlib.data.mvtec import Layout, fingerprint, read_images, scan
 from stlib.data.splits import seen_anomalies, split_train
 from stlib.files import file_lock, write_atomic
-from stlib.methods.checkpoint import Checkpoint
-from stlib.methods.execution import Execution
 from stlib.methods.finetuning import ClassifierData, FineTuning, Tuning
+from stlib.methods.training import Checkpoint, Execution
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
 from stlib.nn.classifier import load_classifier
 from stlib.protocol import CATEGORIES, Profile

@@ -10,9 +10,8 @@ from stlib.data.mvtec import Category, load_category
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
 from stlib.methods import pfadseg, two_stages
-from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.destseg import Config, DeSTSeg
-from stlib.methods.execution import Execution, Progress, no_progress
+from stlib.methods.training import Checkpoint, Execution, Progress, no_progress
 from stlib.metrics import PixelRanking, label_regions
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher
 from stlib.nn.losses import denoising_loss, focal_loss

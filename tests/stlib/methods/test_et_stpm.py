@@ -10,8 +10,8 @@ import torch
 from stlib.data.mvtec import Category
 from stlib.methods import METHODS, MethodEntry, et_stpm, stpm
 from stlib.methods.et_stpm import ETSTPM, Config
-from stlib.methods.execution import Execution
 from stlib.methods.finetuning import Tuning
+from stlib.methods.training import Execution
 from stlib.nn.backbone import ResNet18Pyramid
 from stlib.nn.losses import feature_pyramid_loss, l1_cosine_loss
 from stlib.records.teacher import load_teacher_records

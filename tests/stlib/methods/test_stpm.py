@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from stlib.data.mvtec import Category
 from stlib.data.splits import split_train
-from stlib.methods.checkpoint import Checkpoint, State
-from stlib.methods.execution import Execution
 from stlib.methods.stpm import PROFILES, STPM, Config
+from stlib.methods.training import Checkpoint, Execution, State
 from stlib.metrics import PixelRanking, image_metrics, label_regions
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, prepare
 from stlib.nn.losses import l2_normalize

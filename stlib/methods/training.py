@@ -1,27 +1,49 @@
-"""How a method runs, as opposed to what it computes: device, precision, progress, checkpoint."""
+"""What all trainings share: recipe, device, precision, and the checkpoint that a killed one goes on from."""
 
 import ctypes
+import io
 import os
 import shutil
+import time
+import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
+from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import nn
 
-from stlib.methods.checkpoint import Checkpoint, State
-from stlib.protocol import Metric, Precision, require_precision
+from stlib.files import write_atomic
+from stlib.protocol import IMAGE_SIZE, Metric, Precision, require_precision
 
 Progress = Callable[[int, int, str], None]
 """Called with (epochs or steps done, total, one line of state)."""
-
 
 Observe = Callable[[int], Mapping[Metric, float]]
 """Called with the steps of the last stage that are done; returns the metrics on the test set."""
 
 Network = TypeVar("Network", bound=nn.Module)
+
+State = Mapping[str, object]
+"""Tensors and plain Python values only, so that `weights_only=True` can read it."""
+
+SHARE = 0.02
+"""Of the time, what saving may take."""
+LONGEST = 600.0
+"""Seconds between two checkpoints that SHARE may ask for: one slow save must not put hours at risk."""
+
+
+class Recipe(BaseModel):
+    """A frozen recipe: a misspelt field is an error, not a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_size: PositiveInt = IMAGE_SIZE
+    """Side of the network input in pixels."""
 
 
 def no_progress(done: int, total: int, state: str) -> None:
@@ -31,6 +53,73 @@ def no_progress(done: int, total: int, state: str) -> None:
 def generator(seed: int, place: int) -> torch.Generator:
     """Random numbers of a step, pass or epoch, by its place alone: a resumed run draws the same."""
     return torch.Generator().manual_seed(1_000_003 * seed + place)
+
+
+@dataclass
+class Checkpoint:
+    """One file that a run writes as it goes and reads when it starts again."""
+
+    path: Path
+    identity: str
+    """Whatever makes two runs the same run (config, seed, data, teacher, precision); others are ignored."""
+    seconds: float = 60.0
+    """Least time between two checkpoints; methods offer one after an epoch or when they log. It grows, up to
+    LONGEST, until saving takes no more than SHARE of it; 0 saves at every offer."""
+    spent_before: float = field(default=0.0, init=False)
+    """Seconds of training that a loaded checkpoint stands for."""
+    _begun: float = field(default_factory=time.monotonic, init=False, repr=False)
+    _saved: float = field(default_factory=time.monotonic, init=False, repr=False)
+    _cost: float = field(default=0.0, init=False, repr=False)
+
+    def offer(self, state: Callable[[], State]) -> None:
+        """Save the state if the last checkpoint is old enough. Raises OSError like `save`."""
+        begin = time.monotonic()
+        if begin - self._saved >= self._interval():
+            self.save(state())
+            self._saved = time.monotonic()
+            self._cost = self._saved - begin
+
+    def _interval(self) -> float:
+        """Seconds between two checkpoints, by what the last one cost."""
+        return max(self.seconds, min(self._cost / SHARE, LONGEST)) if self.seconds else 0.0
+
+    def save(self, state: State) -> None:
+        """Replace the checkpoint. Raises OSError when it cannot be written; the old one then stays."""
+        buffer = io.BytesIO()
+        spent = self.spent_before + time.monotonic() - self._begun
+        torch.save({"identity": self.identity, "spent": spent, "state": dict(state)}, buffer)
+        write_atomic(self.path, buffer.getbuffer())
+
+    def load(self) -> State | None:
+        """The saved state, or None without one for this run; a damaged file is set aside, with a warning."""
+        if not self.path.is_file():
+            return None
+        try:
+            identity, spent, state = _read(self.path)
+        except Exception as error:  # damage shows in any way, from EOFError to UnicodeDecodeError
+            aside = self.path.with_suffix(".corrupt")
+            self.path.replace(aside)
+            warnings.warn(
+                f"{self.path} is damaged ({error}); moved to {aside}, training starts over", stacklevel=2
+            )
+            return None
+        if identity != self.identity:
+            return None
+        self.spent_before = spent
+        return state
+
+    def remove(self) -> None:
+        """Forget the checkpoint; called once the record is written."""
+        self.path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> tuple[str, float, State]:
+    # torch.load does not compare the archive's checksums: it would accept a flipped bit in a tensor.
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"checksum of {damaged}")
+    saved = torch.load(path, weights_only=True, map_location="cpu")
+    return saved["identity"], saved["spent"], saved["state"]
 
 
 @dataclass(frozen=True)

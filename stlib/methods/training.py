@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt
-from torch import nn
+from torch import Tensor, nn
 
 from stlib.files import write_atomic
 from stlib.protocol import IMAGE_SIZE, Metric, Precision, require_precision
@@ -31,6 +31,10 @@ Network = TypeVar("Network", bound=nn.Module)
 State = Mapping[str, object]
 """Tensors and plain Python values only, so that `weights_only=True` can read it."""
 
+_STATEFUL = (nn.Module, torch.optim.Optimizer)
+
+LAYOUT = 2
+"""Raised when a training keeps other things: checkpoints of earlier code are then ignored, not misread."""
 SHARE = 0.02
 """Of the time, what saving may take."""
 LONGEST = 600.0
@@ -53,6 +57,13 @@ def no_progress(done: int, total: int, state: str) -> None:
 def generator(seed: int, place: int) -> torch.Generator:
     """Random numbers of a step, pass or epoch, by its place alone: a resumed run draws the same."""
     return torch.Generator().manual_seed(1_000_003 * seed + place)
+
+
+def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step against the gradient of `loss`."""
+    optimiser.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    optimiser.step()
 
 
 @dataclass
@@ -79,6 +90,10 @@ class Checkpoint:
             self._saved = time.monotonic()
             self._cost = self._saved - begin
 
+    @property
+    def _identity(self) -> str:
+        return f"layout {LAYOUT}|{self.identity}"
+
     def _interval(self) -> float:
         """Seconds between two checkpoints, by what the last one cost."""
         return max(self.seconds, min(self._cost / SHARE, LONGEST)) if self.seconds else 0.0
@@ -87,7 +102,7 @@ class Checkpoint:
         """Replace the checkpoint. Raises OSError when it cannot be written; the old one then stays."""
         buffer = io.BytesIO()
         spent = self.spent_before + time.monotonic() - self._begun
-        torch.save({"identity": self.identity, "spent": spent, "state": dict(state)}, buffer)
+        torch.save({"identity": self._identity, "spent": spent, "state": dict(state)}, buffer)
         write_atomic(self.path, buffer.getbuffer())
 
     def load(self) -> State | None:
@@ -103,7 +118,7 @@ class Checkpoint:
                 f"{self.path} is damaged ({error}); moved to {aside}, training starts over", stacklevel=2
             )
             return None
-        if identity != self.identity:
+        if identity != self._identity:
             return None
         self.spent_before = spent
         return state
@@ -151,9 +166,9 @@ class Execution:
         """What a training step calls for `network`: itself, or a compiled form that shares its weights."""
         return cast(Network, torch.compile(network, dynamic=False)) if self.compiled else network
 
-    def resumed(self) -> State | None:
-        """What the checkpoint holds of an earlier attempt; None without one."""
-        return self.checkpoint.load() if self.checkpoint else None
+    def place(self, network: Network) -> Network:
+        """`network` on the device, its memory channels last."""
+        return network.to(self.device).to(memory_format=torch.channels_last)
 
     def autocast(self) -> AbstractContextManager[object]:
         """bfloat16 for convolutions when `precision` asks for it; losses and maps stay in float32.
@@ -163,6 +178,37 @@ class Execution:
         if self.precision == "bf16":
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
+
+
+class Resumable:
+    """A training that a checkpoint continues as if it had never stopped.
+
+    `kept` names the attributes that it needs again. Of networks and optimisers the state is kept, each tensor
+    in its memory layout: in another one, sums are taken in another order. Everything else is kept as it is.
+    """
+
+    kept: ClassVar[tuple[str, ...]]
+    execution: Execution
+
+    def state(self) -> State:
+        """What a checkpoint holds."""
+        parts = {name: getattr(self, name) for name in self.kept}
+        return {name: dict(p.state_dict()) if isinstance(p, _STATEFUL) else p for name, p in parts.items()}
+
+    def resume(self) -> None:
+        """Take up the state in the execution's checkpoint, where there is one."""
+        saved = self.execution.checkpoint.load() if self.execution.checkpoint else None
+        for name, value in (saved or {}).items():
+            part = getattr(self, name)
+            if isinstance(part, _STATEFUL):
+                part.load_state_dict(cast(dict[str, Any], value))
+            else:
+                setattr(self, name, value)
+
+    def offer(self) -> None:
+        """Offer the state to the execution's checkpoint, where there is one. Raises OSError like `save`."""
+        if self.execution.checkpoint:
+            self.execution.checkpoint.offer(self.state)
 
 
 def require_compiler() -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from stlib.methods.training import LONGEST, Checkpoint, Execution
+from stlib.methods import training
+from stlib.methods.training import LONGEST, Checkpoint, Execution, Resumable, descend
 from stlib.protocol import Precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -225,3 +227,46 @@ def test_the_time_of_earlier_attempts_adds_up(clock: Clock):
     third.load()
     stranger.load()
     assert (third.spent_before, stranger.spent_before) == (40, 0)
+
+
+def test_a_checkpoint_of_another_layout_is_ignored_not_misread(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(training, "LAYOUT", training.LAYOUT + 1)
+    assert checkpoint.load() is None
+
+
+class Small(Resumable):
+    """One convolution in channels-last memory, and a curve."""
+
+    kept = ("network", "optimiser", "curve")
+
+    def __init__(self, execution: Execution) -> None:
+        self.execution = execution
+        self.network = execution.place(nn.Conv2d(3, 4, 3))
+        self.optimiser = torch.optim.SGD(self.network.parameters(), lr=0.1, momentum=0.9)
+        self.curve: list[float] = []
+        self.resume()
+
+    def step(self) -> None:
+        loss = self.network(torch.ones(1, 3, 8, 8)).square().sum()
+        descend(self.optimiser, loss)
+        self.curve.append(loss.item())
+        self.offer()
+
+
+def test_a_resumed_training_has_weights_momentum_and_curves_in_the_layout_that_they_had(tmp_path: Path):
+    execution = Execution(CPU, checkpoint=Checkpoint(tmp_path / "a.ckpt", "one", seconds=0))
+    first = Small(execution)
+    first.step()
+    resumed = Small(execution)
+    assert resumed.curve == first.curve
+    weight, momentum = resumed.network.weight, resumed.optimiser.state[resumed.network.weight]
+    assert torch.equal(weight, first.network.weight)
+    assert torch.equal(
+        momentum["momentum_buffer"], first.optimiser.state[first.network.weight]["momentum_buffer"]
+    )
+    assert momentum["momentum_buffer"].stride() == weight.stride() != weight.contiguous().stride()
+    first.step()
+    resumed.step()
+    assert torch.equal(weight, first.network.weight)

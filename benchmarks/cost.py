@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
-from stlib.methods import destseg, get_method, two_stages
-from stlib.methods.execution import Execution
+from stlib.methods import destseg, get_method
+from stlib.methods.training import Execution
 from stlib.nn.backbone import ResNet18Pyramid
 from stlib.protocol import ABLATION_ROWS, Precision
 
@@ -34,7 +34,7 @@ def destseg_steps(
     config = get_method(name).recipe("paper", variant).model_copy(update={"batch_size": len(images)})
     assert isinstance(config, destseg.Config)
     method = destseg.DeSTSeg(config, ResNet18Pyramid().eval(), execution, synthesis)
-    training = two_stages.Training(method, images, seed=0)
+    training = method.begin(images, seed=0)
     return (
         method.network,
         lambda: training._denoise(training._picks()),

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
-from stlib.methods import destseg, get_method, two_stages
-from stlib.methods.execution import Execution, release_memory, reuse_memory
+from stlib.methods import destseg, get_method
+from stlib.methods.training import Execution, release_memory, reuse_memory
 from stlib.nn import blocks
 from stlib.nn.backbone import ResNet18Pyramid
 
@@ -75,24 +75,24 @@ def as_it_was() -> Iterator[None]:
 
 def training(
     variant: str, images: Tensor, execution: Execution, synthesis: AnomalySynthesis
-) -> two_stages.Training:
+) -> destseg.Training:
     """A training of PFADSeg on `images`, before its first step."""
     config = get_method("pfadseg").recipe("paper", variant).model_copy(update={"batch_size": len(images)})
     assert isinstance(config, destseg.Config)
     teacher = ResNet18Pyramid().eval().requires_grad_(False)
-    return two_stages.Training(destseg.DeSTSeg(config, teacher, execution, synthesis), images, seed=0)
+    return destseg.DeSTSeg(config, teacher, execution, synthesis).begin(images, seed=0)
 
 
-def earlier(current: two_stages.Training) -> two_stages.Training:
+def earlier(current: destseg.Training) -> destseg.Training:
     """The same training with the optimiser and the teacher as they were."""
     current.taught = None
-    for optimiser in current.optimisers:
+    for optimiser in (current.student_optimiser, current.segmentation_optimiser):
         for group in optimiser.param_groups:
             group["fused"] = False
     return current
 
 
-def steps(made: two_stages.Training, *, before: bool = False) -> dict[str, Step]:
+def steps(made: destseg.Training, *, before: bool = False) -> dict[str, Step]:
     """A step of each stage."""
     taught, picks = made.taught, made._picks()
 

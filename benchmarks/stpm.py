@@ -19,8 +19,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
 from stlib.methods import stpm
-from stlib.methods.execution import Execution
-from stlib.nn.backbone import ResNet18Pyramid, prepare
+from stlib.methods.training import Execution
+from stlib.nn.backbone import ResNet18Pyramid, features, prepare
 from stlib.nn.losses import l2_normalize
 from stlib.protocol import Precision
 
@@ -39,19 +39,23 @@ def ours(
     torch.manual_seed(0)
     execution = Execution(images.device, precision)
     method = stpm.STPM(stpm.Config(batch_size=len(images)), ResNet18Pyramid().eval(), execution)
-    training = stpm._Training(method, seed=0)
+    training = method.begin(seed=0)
     if compiled:
         method.student.compile()
     layout = torch.channels_last if channels_last else torch.contiguous_format
     for network in (method.teacher, method.student):
         network.to(memory_format=layout)
-    targets = [l2_normalize(level) for level in method._teach(images)]
+
+    def teach() -> list[Tensor]:
+        taught = features(method.teacher, images, len(images))
+        return [l2_normalize(level).contiguous(memory_format=layout) for level in taught]
+
+    targets = teach()
     order = torch.arange(len(images))
 
     def step() -> None:
         with patch.object(stpm, "prepare", lambda x: prepare(x).contiguous(memory_format=layout)):
-            now = targets if cached else [l2_normalize(level) for level in method._teach(images)]
-            training.run_epoch(images, now, order)
+            training.run_epoch(images, targets if cached else teach(), order)
 
     return step
 

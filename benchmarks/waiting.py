@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
-from stlib.methods.execution import Execution
+from stlib.methods.training import Execution
 from stlib.protocol import Precision
 
 STEP, DATA = "one step", "its data"

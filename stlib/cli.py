@@ -111,26 +111,25 @@ def teacher(  # noqa: PLR0917
     import torch
 
     from stlib.methods import et_stpm, get_method
-    from stlib.methods.execution import Execution
+    from stlib.methods.training import Execution
+    from stlib.nn.backbone import load_teacher
     from stlib.run.teacher_cache import tuned_teacher
 
     here = paths.places(profile)
+    source = source or here.teacher
     try:
-        config = get_method("et_stpm").recipe(profile, variant)
-        assert isinstance(config, et_stpm.Config)
-        execution = Execution(torch.device(device), precision)
-        _, info, _ = tuned_teacher(
-            source or here.teacher,
-            config.tuning,
-            config.teacher_epochs,
+        tuned = tuned_teacher(
+            source,
+            load_teacher(source)[1],
+            *et_stpm.tuning(get_method("et_stpm").recipe(profile, variant)),
             root=data or here.data,
             profile=profile,
-            execution=execution,
+            execution=Execution(torch.device(device), precision),
             runs=runs or here.runs,
         )
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         raise refusal(error) from error
-    typer.echo(info.tuned.name if info.tuned else info.source)
+    typer.echo(tuned.info.tuned.name if tuned.info.tuned else tuned.info.source)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stlib.files import write_atomic
 from stlib.methods import get_method
-from stlib.methods.execution import Execution
+from stlib.methods.training import Execution
 from stlib.nn.maps import Maps, in_batches
 from stlib.protocol import Precision, Profile
 from stlib.records.schema import TeacherInfo

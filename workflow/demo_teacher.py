@@ -22,8 +22,8 @@ from stlib.data.mvtec import load_category
 from stlib.demo.dataset import DEMO_CATEGORIES, make_demo
 from stlib.demo.textures import SIDE
 from stlib.files import sha256, write_atomic
-from stlib.methods.execution import Execution
 from stlib.methods.stpm import PROFILES, STPM
+from stlib.methods.training import Execution
 from stlib.nn.backbone import CHANNELS, DEMO_TEACHER, ResNet18Pyramid, load_teacher, prepare
 from stlib.paths import BUILD
 

@@ -9,15 +9,16 @@ import torch
 from matplotlib.figure import Figure
 
 from stlib.data.mvtec import read_image, read_mask
-from stlib.methods import et_stpm, get_method
-from stlib.methods.execution import Execution
+from stlib.methods import get_method
+from stlib.methods.training import Execution
 from stlib.nn.backbone import load_teacher, prepare
 from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, METRICS, PROFILES
 from stlib.records.reported import reported
 from stlib.records.schema import Record
 from stlib.records.store import write_record
-from stlib.run.experiment import RunFailed, RunResult, run, tune
+from stlib.run.experiment import RunFailed, RunResult, prepare_teacher, run
+from stlib.run.teacher_cache import Teacher
 from study import figures
 from study.figures import images
 from study.parameters import Plan
@@ -112,14 +113,16 @@ def teacher_features(plan: Plan) -> Figure:
     """Mean activation per level of the teacher before and after fine-tuning, on the first defective image."""
     spec = plan.spec
     config = get_method(spec.method).recipe(spec.profile, spec.variant)
-    if not isinstance(config, et_stpm.Config):
+    if get_method(spec.method).tuning is None:
         raise TypeError(f"{spec.method} does not fine-tune its teacher")
-    tuned, _, _ = tune(spec, config, Execution(torch.device(spec.device), spec.precision), plan.runs)
+    source = Teacher(*load_teacher(spec.teacher))
+    execution = Execution(torch.device(spec.device), spec.precision)
+    tuned = prepare_teacher(spec, source, execution, plan.runs)
     item = next(item for item in plan.layout.test if item.mask is not None)
     image = read_image(item.image, config.image_size)
     x = prepare(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
     before, after = (
-        [level[0].mean(0).numpy() for level in net(x)] for net in (load_teacher(spec.teacher)[0], tuned)
+        [level[0].mean(0).numpy() for level in net(x)] for net in (source.network, tuned.network)
     )
     return figures.feature_maps(image, before, after)
 

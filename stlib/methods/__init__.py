@@ -7,7 +7,8 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from stlib.methods import destseg, et_stpm, pfadseg, stpm
-from stlib.methods.recipe import Recipe
+from stlib.methods.finetuning import Tuning
+from stlib.methods.training import Recipe
 from stlib.nn.maps import Maps
 from stlib.protocol import PRECISIONS, Profile
 from stlib.records.schema import History
@@ -55,6 +56,8 @@ class MethodEntry:
     """What a recipe deploys, waiting for trained weights."""
     variants: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Named deviations from the recipe: the fields that they change."""
+    tuning: Callable[[Recipe], tuple[Tuning, int]] | None = None
+    """How a recipe fine-tunes the teacher first, and for how many full epochs; None where it never does."""
     needs_textures: bool = False
     """True for a method that learns from synthetic anomalies, and so needs textures."""
 
@@ -84,7 +87,9 @@ def _changed(fields: Mapping[str, object], change: Mapping[str, object]) -> dict
 
 METHODS: dict[str, MethodEntry] = {
     "stpm": MethodEntry("STPM", stpm.PROFILES, stpm.STPM, stpm.empty_network, stpm.VARIANTS),
-    "et_stpm": MethodEntry("ET-STPM", et_stpm.PROFILES, et_stpm.ETSTPM, stpm.empty_network, et_stpm.VARIANTS),
+    "et_stpm": MethodEntry(
+        "ET-STPM", et_stpm.PROFILES, et_stpm.ETSTPM, stpm.empty_network, et_stpm.VARIANTS, et_stpm.tuning
+    ),
     "destseg": MethodEntry(
         "DeSTSeg", destseg.PROFILES, destseg.DeSTSeg, destseg.empty_network, needs_textures=True
     ),

@@ -1,27 +1,34 @@
 """DeSTSeg: Segmentation Guided Denoising Student-Teacher (Zhang et al., CVPR 2023, arXiv:2211.11317).
 
-Follows the code (apple/ml-destseg) where it and the paper differ. PFADSeg is the same training with other
-parts and another schedule: methods/pfadseg.py.
+The denoising student learns first, then the segmentation net on the frozen student (section 3). Follows the
+code (apple/ml-destseg) where it and the paper differ. PFADSeg is the same training with other parts and
+another schedule: methods/pfadseg.py.
 """
+
+import math
+from collections.abc import Sequence
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from stlib.data.synthesis import AnomalySynthesis
-from stlib.methods.execution import Execution
-from stlib.methods.recipe import Recipe
-from stlib.methods.two_stages import Training
-from stlib.nn.backbone import ResNet18Pyramid, prepare
-from stlib.nn.blocks import Design, Recalibration
+from stlib.data.synthesis import AnomalySynthesis, Synthetic
+from stlib.methods.training import Execution, Recipe, Resumable, descend, generator
+from stlib.nn.backbone import ResNet18Pyramid, features, normalise, prepare
+from stlib.nn.blocks import Design
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet, similarity_features
-from stlib.nn.losses import cosine_distances
+from stlib.nn.losses import cosine_distances, denoising_loss, focal_loss, l1_loss
 from stlib.nn.maps import Maps, fuse, in_batches, max_score, resize, stack_levels, top_score
-from stlib.protocol import Profile
+from stlib.protocol import Metric, Profile
 from stlib.records.schema import History
 
+LOG_EVERY = 50
+"""Most steps per point of the training curves; a short schedule gets about twenty points."""
+OBSERVED = (0, 250, 500, 1000, 2000, 3000, 4000)
+"""Steps of stage 2 at which a learning curve looks at the test set; at 0 the net has learnt nothing yet."""
 
-class Config(Recipe):
+
+class Config(Design, Recipe):
     """DeSTSeg's recipe; the defaults are the official code's."""
 
     batch_size: PositiveInt = 32
@@ -40,34 +47,6 @@ class Config(Recipe):
     focal_gamma: float = 4.0
     top: PositiveInt = 100
     """The image score is the mean of this many largest pixel scores."""
-    zero_init: bool = True
-    """Start the last BatchNorm of the encoder's blocks at 0, as timm does."""
-    rcm: bool = False
-    """RCM in place of ASPP."""
-    aff: bool = False
-    """AFF in place of the shortcut's addition, in student and segmentation net."""
-    pcar: Recalibration = "none"
-    """PCAR in place of the blocks' second convolution, in student and segmentation net."""
-    dilations: tuple[int, int, int] = (1, 1, 1)
-    """Of PCAR's three convolutions."""
-    layer_scale: PositiveFloat = 1e-6
-    """RCM's initial LayerScale."""
-    aff_factor: PositiveFloat = 2.0
-    """Of AFF's weighted sum."""
-    segmentation_modules: bool = True
-    """AFF and PCAR in the segmentation net too, not in the student alone."""
-
-    def design(self) -> Design:
-        """The networks' switches."""
-        return Design(
-            rcm=self.rcm,
-            aff=self.aff,
-            pcar=self.pcar,
-            dilations=self.dilations,
-            layer_scale=self.layer_scale,
-            aff_factor=self.aff_factor,
-            segmentation=self.segmentation_modules,
-        )
 
 
 SHORT = {"batch_size": 8, "student_steps": 200, "segmentation_steps": 100}
@@ -87,7 +66,9 @@ PROFILES: dict[Profile, Config] = {
 class Network(nn.Module):
     """Teacher, denoising student and segmentation net as they are deployed."""
 
-    def __init__(self, teacher: nn.Module, student: nn.Module, segmentation: nn.Module, top: int) -> None:
+    def __init__(
+        self, teacher: nn.Module, student: DenoisingStudent, segmentation: SegmentationNet, top: int
+    ) -> None:
         super().__init__()
         self.teacher, self.student, self.segmentation, self.top = teacher, student, segmentation, top
 
@@ -104,20 +85,21 @@ class Network(nn.Module):
 def empty_network(config: Recipe) -> Network:
     """A network that waits for trained weights."""
     assert isinstance(config, Config)
-    design = config.design()
-    return Network(ResNet18Pyramid(), DenoisingStudent(design), SegmentationNet(design), config.top)
+    return Network(ResNet18Pyramid(), DenoisingStudent(config), SegmentationNet(config), config.top)
 
 
 class DeSTSeg:
     """A student learns to undo synthetic anomalies in feature space; a net learns where it had to."""
 
+    student: DenoisingStudent
+    segmentation: SegmentationNet
+    """Both from `begin` on."""
+
     def __init__(
         self, config: Config, teacher: nn.Module, execution: Execution, synthesis: AnomalySynthesis
     ) -> None:
         self.config, self.execution, self.synthesis = config, execution, synthesis
-        self.teacher = self.place(teacher)
-        self.student: nn.Module = nn.Identity()
-        self.segmentation: nn.Module = nn.Identity()
+        self.teacher = execution.place(teacher)
         self.snapshots: dict[str, dict[str, Tensor]] = {}
         """Only 'last': the recipe tests the last step."""
 
@@ -131,16 +113,18 @@ class DeSTSeg:
                 f"{len(train)} training images do not fill one batch of {self.config.batch_size}: "
                 "batches are dropped when incomplete, so nothing would be trained"
             )
-        training = Training(self, train.to(self.execution.device), seed)
-        training.run()
+        history = self.begin(train, seed).run()
         self.snapshots = {"last": dict(self.student.state_dict()) | dict(self.segmentation.state_dict())}
-        return History(
-            steps=training.total,
-            images_seen=training.total * self.config.batch_size,
-            curves=training.curves,
-            selected={"step": training.total},
-            learning_curve=training.learning_curve,
-        )
+        return history
+
+    def begin(self, train: Tensor, seed: int) -> "Training":
+        """The training of fresh networks, where the execution's checkpoint ends or before the first step."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            student, segmentation = DenoisingStudent(self.config), SegmentationNet(self.config)
+        self.student, self.segmentation = self.execution.place(student), self.execution.place(segmentation)
+        images = train.to(self.execution.device)
+        return Training(self.network, self.config, self.execution, self.synthesis, images, seed)
 
     def use(self, snapshot: str) -> None:
         """There is one snapshot, and it is in use."""
@@ -164,6 +148,150 @@ class DeSTSeg:
             "score=max": maps._replace(image=max_score(maps.pixel)),
         }
 
-    def place(self, network: nn.Module) -> nn.Module:
-        """To the device, channels last."""
-        return network.to(self.execution.device).to(memory_format=torch.channels_last)
+
+class Training(Resumable):
+    """Both stages as one sequence of steps on the networks given, in place.
+
+    Step `i` is a function of the state and of (seed, i) alone.
+    """
+
+    kept = (
+        "student",
+        "segmentation",
+        "student_optimiser",
+        "segmentation_optimiser",
+        "step",
+        "curves",
+        "learning_curve",
+    )
+
+    def __init__(  # noqa: PLR0917
+        self,
+        network: Network,
+        config: Config,
+        execution: Execution,
+        synthesis: AnomalySynthesis,
+        images: Tensor,
+        seed: int,
+    ) -> None:
+        self.teacher, self.student, self.segmentation = network.teacher, network.student, network.segmentation
+        self.config, self.execution, self.synthesis = config, execution, synthesis
+        self.images, self.seed = images, seed
+        self.total = config.student_steps + config.segmentation_steps
+        self.student_optimiser = self._sgd((self.student, config.student_rate))
+        self.segmentation_optimiser = self._sgd(
+            (self.segmentation.residual, config.residual_rate), (self.segmentation.head, config.head_rate)
+        )
+        self.step = 0
+        self.log_every = min(LOG_EVERY, max(1, self.total // 20))
+        self.curves: dict[str, list[float]] = {}
+        self.learning_curve: dict[int, dict[Metric, float]] = {}
+        self.running: dict[str, list[Tensor]] = {}
+        self.resume()
+        self.imitate, self.locate = execution.trainable(self.student), execution.trainable(self.segmentation)
+        self.taught: list[Tensor] | None = None
+        if self.step < config.student_steps and not synthesis.turns:  # then they never change
+            self.taught = features(self.teacher, images, config.batch_size)
+
+    def _sgd(self, *groups: tuple[nn.Module, float]) -> torch.optim.SGD:
+        """The optimiser of networks, each with its rate."""
+        return torch.optim.SGD(
+            [{"params": list(network.parameters()), "lr": rate} for network, rate in groups],
+            momentum=self.config.momentum,
+            weight_decay=self.config.weight_decay,
+            fused=True,
+        )
+
+    def run(self) -> History:
+        """All remaining steps."""
+        while self.step < self.total:
+            learn = self._denoise if self.step < self.config.student_steps else self._segment
+            self._log(learn(self._picks()))
+            self._close_step()
+        return History(
+            steps=self.total,
+            images_seen=self.total * self.config.batch_size,
+            curves=self.curves,
+            selected={"step": self.total},
+            learning_curve=self.learning_curve,
+        )
+
+    def _picks(self) -> Tensor:
+        """Which images the step sees, from a generator seeded by (seed, pass)."""
+        per_pass = len(self.images) // self.config.batch_size
+        turn, place = divmod(self.step, per_pass)
+        order = torch.randperm(len(self.images), generator=generator(self.seed, 2 * turn))
+        return order[place * self.config.batch_size :][: self.config.batch_size]
+
+    def _corrupt(self, picks: Tensor) -> Synthetic:
+        """Those images with anomalies, from a generator seeded by (seed, step)."""
+        return self.synthesis(self.images[picks], generator(self.seed, 2 * self.step + 1))
+
+    def _target(self, clean: Tensor, picks: Tensor) -> Sequence[Tensor]:
+        """The teacher's features of the step's clean images."""
+        if self.taught:
+            return [level[picks] for level in self.taught]
+        with torch.no_grad():
+            target: Sequence[Tensor] = self.teacher(normalise(clean))
+        return target
+
+    def _denoise(self, picks: Tensor) -> dict[str, Tensor]:
+        """Stage 1: the student sees the corrupted image, the teacher the clean one."""
+        batch = self._corrupt(picks)
+        target = self._target(batch.clean, picks)
+        self.student.train()
+        with self.execution.autocast():
+            imitated = self.imitate(normalise(batch.corrupted))
+        loss = denoising_loss(target, imitated)
+        descend(self.student_optimiser, loss)
+        return {"distillation_loss": loss.detach() / len(batch.mask)}
+
+    def _segment(self, picks: Tensor) -> dict[str, Tensor]:
+        """Stage 2: teacher and frozen student see the corrupted image; the mask at stride 4 is the target."""
+        self.taught = None  # stage 1 is over; they take up to half a gigabyte
+        batch = self._corrupt(picks)
+        self.student.eval()
+        self.segmentation.train()
+        corrupted = normalise(batch.corrupted)
+        with torch.no_grad(), self.execution.autocast():
+            imitated = self.imitate(corrupted)
+        with torch.no_grad():
+            similarity = similarity_features(self.teacher(corrupted), imitated)
+        with self.execution.autocast():
+            logits = self.locate(similarity)
+        target = (resize(batch.mask[:, None].float(), logits.shape[-1])[:, 0] >= 0.5).float()
+        focal = focal_loss(logits.float(), target, self.config.focal_gamma)
+        l1 = l1_loss(logits.float(), target)
+        descend(self.segmentation_optimiser, focal + l1)
+        predicted = (torch.sigmoid(logits.float()) >= 0.5).float().mean()
+        logged = {
+            "focal_loss": focal,
+            "l1_loss": l1,
+            "predicted_area": predicted,
+            "target_area": target.mean(),
+        }
+        for name, parameter in self.segmentation.named_parameters():
+            if name.endswith(".gamma"):  # does RCM leave the identity?
+                logged["rcm_layer_scale"] = parameter.abs().mean()
+        return {name: value.detach() for name, value in logged.items()}
+
+    def _log(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            self.running.setdefault(name, []).append(value)
+
+    def _close_step(self) -> None:
+        self.step += 1
+        if self.step % self.log_every and self.step not in (self.config.student_steps, self.total):
+            return
+        means = {name: torch.stack(values).mean().item() for name, values in self.running.items()}
+        for name, value in means.items():
+            if not math.isfinite(value):
+                raise FloatingPointError(f"step {self.step}: {name} is {value}")
+            self.curves.setdefault(name, []).append(value)
+        state = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
+        self.running = {}
+        trained = self.step - self.config.student_steps
+        if self.execution.observe and trained in OBSERVED:
+            self.learning_curve[trained] = dict(self.execution.observe(trained))
+        self.execution.progress(self.step, self.total, state)
+        self.offer()

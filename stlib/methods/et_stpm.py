@@ -10,8 +10,8 @@ from pydantic import NonNegativeInt
 from torch import nn
 
 from stlib.methods import stpm
-from stlib.methods.execution import Execution
 from stlib.methods.finetuning import Tuning
+from stlib.methods.training import Execution, Recipe
 from stlib.nn.losses import feature_pyramid_loss, l1_cosine_loss
 from stlib.protocol import TUNING_EPOCHS, Profile
 
@@ -24,6 +24,12 @@ class Config(stpm.Config):
     tuning: Tuning = Tuning()
     loss: Literal["squared", "l1+cosine"] = "squared"
     """STPM's loss, so that the teacher is the only change; the paper's sentence names L1 and cosine."""
+
+
+def tuning(config: Recipe) -> tuple[Tuning, int]:
+    """How the recipe fine-tunes the teacher, and for how many full epochs."""
+    assert isinstance(config, Config)
+    return config.tuning, config.teacher_epochs
 
 
 _DEMO = stpm.PROFILES["demo"]

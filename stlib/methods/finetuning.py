@@ -7,7 +7,7 @@ Optimiser, rates and batch are not in the paper: book/teacher.md names the choic
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict, cast
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, Posit
 from torch import Tensor
 from torchvision.models import ResNet
 
-from stlib.methods.execution import Execution, generator
+from stlib.methods.training import Execution, Resumable, descend, generator
 from stlib.nn.backbone import ResNet18Pyramid, prepare
 from stlib.nn.classifier import feature_cosine, freeze_backbone, pyramid_of, unfreeze, weight_change
 from stlib.protocol import IMAGE_SIZE, LAYERS
@@ -57,16 +57,11 @@ Keep = Callable[[int, ResNet18Pyramid], None]
 """Called after every epoch with (full epochs done, the teacher as it is then); 0 is after the head."""
 
 
-class _State(TypedDict):
-    network: dict[str, Tensor]
-    optimiser: dict[str, object]
-    epoch: int
-    curves: dict[str, list[float]]
-
-
 @dataclass
-class FineTuning:
+class FineTuning(Resumable):
     """A fine-tuning in progress; continues from the execution's checkpoint."""
+
+    kept = ("network", "head_optimiser", "full_optimiser", "epoch", "curves")
 
     tuning: Tuning
     network: ResNet
@@ -79,40 +74,35 @@ class FineTuning:
     """Epochs done, those of the head included."""
 
     def __post_init__(self) -> None:
-        self.network.to(self.execution.device).to(memory_format=torch.channels_last)
+        self.execution.place(self.network)
         self.original = pyramid_of(self.network)
-        self.optimiser = self._new_stage()
-        self._resume()
+        self.head_optimiser = torch.optim.Adam(self.network.fc.parameters(), lr=self.tuning.head_rate)
+        self.full_optimiser = torch.optim.Adam(self.network.parameters(), lr=self.tuning.full_rate)
+        self.resume()
 
     def run(self, full_epochs: int, keep: Keep) -> None:
         """Train until `full_epochs` epochs of the whole network are done. Raises FloatingPointError."""
         total = self.tuning.head_epochs + full_epochs
         while self.epoch < total:
-            if self.epoch == self.tuning.head_epochs:
-                self.optimiser = self._new_stage()
             self._log("train_loss", self._run_epoch())
             self.epoch += 1
             self._examine()
             done = self.epoch - self.tuning.head_epochs
             if done >= 0:
                 keep(done, pyramid_of(self.network))
-            if self.execution.checkpoint:
-                self.execution.checkpoint.save(self._state())
+            if self.execution.checkpoint:  # after every epoch, as it goes with the teacher that is kept
+                self.execution.checkpoint.save(self.state())
             accuracy = self.curves["accuracy"][-1]
             self.execution.progress(self.epoch, total, f"teacher: held-out accuracy {accuracy:.3f}")
 
-    def _new_stage(self) -> torch.optim.Adam:
-        """A fresh optimiser for the stage that the next epoch belongs to."""
-        if self.epoch < self.tuning.head_epochs:
-            freeze_backbone(self.network)
-            return torch.optim.Adam(self.network.fc.parameters(), lr=self.tuning.head_rate)
-        unfreeze(self.network)
-        return torch.optim.Adam(self.network.parameters(), lr=self.tuning.full_rate)
-
     def _run_epoch(self) -> float:
         """One pass over the images; the mean cross-entropy per image."""
-        if self.epoch >= self.tuning.head_epochs:
-            self.network.train()  # the examination has switched BatchNorm to its stored statistics
+        if self.epoch < self.tuning.head_epochs:
+            optimiser = self.head_optimiser
+            freeze_backbone(self.network)
+        else:
+            optimiser = self.full_optimiser
+            unfreeze(self.network)  # every epoch: the examination has switched BatchNorm to stored statistics
         order = torch.randperm(len(self.data.images), generator=generator(self.tuning.seed, self.epoch))
         total = 0.0
         for index in torch.split(order, self.tuning.batch_size):
@@ -120,9 +110,7 @@ class FineTuning:
             with self.execution.autocast():
                 logits = self.network(self._input(self.data.images[index]))
             loss = F.cross_entropy(logits.float(), labels)
-            self.optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            self.optimiser.step()
+            descend(optimiser, loss)
             total += loss.item() * len(index)
         if not total < float("inf"):
             raise FloatingPointError(f"fine-tuning, epoch {self.epoch + 1}: loss {total}")
@@ -158,23 +146,3 @@ class FineTuning:
 
     def _log(self, name: str, value: float) -> None:
         self.curves.setdefault(name, []).append(float(f"{value:.6g}"))
-
-    def _state(self) -> _State:
-        return {
-            "network": dict(self.network.state_dict()),
-            "optimiser": self.optimiser.state_dict(),
-            "epoch": self.epoch,
-            "curves": self.curves,
-        }
-
-    def _resume(self) -> None:
-        saved = self.execution.resumed()
-        if saved is None:
-            return
-        state = cast(_State, saved)
-        self.network.load_state_dict(state["network"])
-        # the stage of the last epoch done, so that its optimiser's state fits
-        self.epoch = state["epoch"] - 1
-        self.optimiser = self._new_stage()
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.epoch, self.curves = state["epoch"], state["curves"]

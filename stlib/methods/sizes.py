@@ -17,5 +17,5 @@ def _trainable(variant: str) -> int:
     config = get_method("pfadseg").recipe("paper", variant)
     assert isinstance(config, Config)
     with torch.device("meta"):
-        networks = DenoisingStudent(config.design()), SegmentationNet(config.design())
+        networks = DenoisingStudent(config), SegmentationNet(config)
     return sum(p.numel() for network in networks for p in network.parameters())

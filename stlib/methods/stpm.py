@@ -5,17 +5,15 @@ Chapter: book/stpm.md. Follows the official code (gdwang08/STFPM) where it and t
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypedDict, cast
+from collections.abc import Callable, Sequence
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.splits import split_train
-from stlib.methods.execution import Execution, generator
-from stlib.methods.recipe import Recipe
-from stlib.nn.backbone import ResNet18Pyramid, prepare
+from stlib.methods.training import Execution, Recipe, Resumable, descend, generator
+from stlib.nn.backbone import ResNet18Pyramid, features, prepare
 from stlib.nn.losses import feature_distances, feature_pyramid_loss, l2_normalize
 from stlib.nn.maps import Maps, fuse, in_batches, max_score, stack_levels, top_score
 from stlib.protocol import Profile
@@ -81,7 +79,7 @@ class STPM:
     def __init__(self, config: Config, teacher: nn.Module, execution: Execution) -> None:
         self.config = config
         self.execution = execution
-        self.teacher = teacher.to(execution.device).to(memory_format=torch.channels_last)
+        self.teacher = execution.place(teacher)
         self.student = ResNet18Pyramid()
         self.loss: Loss = feature_pyramid_loss
         self.snapshots: dict[str, dict[str, Tensor]] = {}
@@ -97,22 +95,30 @@ class STPM:
         )
         images = train.to(self.execution.device)
         # Nothing is augmented, so the teacher sees every image once, not once per epoch.
-        targets = [l2_normalize(level) for level in self._teach(images)]
-        training = _Training(self, seed)
-        for epoch in range(training.epoch, self.config.epochs):
-            order = _shuffled(learn, seed, epoch)
-            loss = training.run_epoch(images, targets, order)
+        taught = features(self.teacher, images, self.config.batch_size)
+        targets = [l2_normalize(level) for level in taught]
+        training = self.begin(seed)
+        for epoch in range(len(training.losses), self.config.epochs):
+            loss = training.run_epoch(images, targets, _shuffled(learn, seed, epoch))
             score = self._mean_fused(images, targets, hold)
             training.close_epoch(loss, score)
         self.snapshots = {"best": training.best, "last": copy.deepcopy(self.student.state_dict())}
         self.use("best")
-        steps = self.config.epochs * math.ceil(len(learn) / self.config.batch_size)
+        lowest = min(training.scores)
         return History(
-            steps=steps,
+            steps=self.config.epochs * math.ceil(len(learn) / self.config.batch_size),
             images_seen=self.config.epochs * len(learn),
             curves={"train_loss": training.losses, "val_score": training.scores},
-            selected={"epoch": training.best_epoch, "val_score": training.scores[training.best_epoch - 1]},
+            selected={"epoch": training.scores.index(lowest) + 1, "val_score": lowest},
         )
+
+    def begin(self, seed: int) -> "Training":
+        """The training of a fresh student, where the execution's checkpoint ends or before the first step."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            student = ResNet18Pyramid()  # on the CPU, so that every device starts from the same weights
+        self.student = self.execution.place(student)
+        return Training(self.student, self.loss, self.config, self.execution)
 
     def use(self, snapshot: str) -> None:
         """Put the student of `snapshot` ('best' or 'last') to work."""
@@ -135,12 +141,6 @@ class STPM:
             "score=top100": maps._replace(image=top_score(maps.pixel)),
         }
 
-    def _teach(self, images: Tensor) -> list[Tensor]:
-        """Teacher features of all images, one (N, C, h, w) tensor per level."""
-        with torch.no_grad():
-            batches = [self.teacher(prepare(part)) for part in torch.split(images, self.config.batch_size)]
-        return [torch.cat(level) for level in zip(*batches, strict=True)]
-
     def _mean_fused(self, images: Tensor, targets: list[Tensor], indices: list[int]) -> float:
         """Mean of the product map over held-out normal images: the official criterion for the epoch."""
         self.student.eval()
@@ -149,105 +149,55 @@ class STPM:
             places = torch.tensor(indices, device=images.device)
             for index in torch.split(places, self.config.batch_size):
                 with self.execution.autocast():
-                    features = self.student(prepare(images[index]))
-                layers = stack_levels(feature_distances([t[index] for t in targets], features))
+                    imitated = self.student(prepare(images[index]))
+                layers = stack_levels(feature_distances([t[index] for t in targets], imitated))
                 total += layers.prod(dim=1).double().mean().item() * len(index)
         return total / len(indices)
 
 
-class _State(TypedDict):
-    """What a checkpoint holds."""
+class Training(Resumable):
+    """The student's training, epoch by epoch."""
 
-    student: dict[str, Tensor]
-    momentum: dict[str, Tensor]
-    best: dict[str, Tensor]
-    best_epoch: int
-    losses: list[float]
-    scores: list[float]
+    kept = ("student", "optimiser", "best", "losses", "scores")
 
-
-class _Training:
-    """The student's optimiser and everything a resumed run needs."""
-
-    def __init__(self, method: STPM, seed: int) -> None:
-        self.method, self.execution, self.config = method, method.execution, method.config
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            student = ResNet18Pyramid()  # on the CPU, so that every device starts from the same weights
-        method.student = student.to(self.execution.device).to(memory_format=torch.channels_last)
+    def __init__(self, student: nn.Module, loss: Loss, config: Config, execution: Execution) -> None:
+        self.student, self.loss, self.config, self.execution = student, loss, config, execution
         self.optimiser = torch.optim.SGD(
-            method.student.parameters(),
-            lr=self.config.learning_rate,
-            momentum=self.config.momentum,
-            weight_decay=self.config.weight_decay,
+            student.parameters(),
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
         )
-        self.epoch = 0
         self.losses: list[float] = []
         self.scores: list[float] = []
         self.best: dict[str, Tensor] = {}
-        self.best_epoch = 0
-        self._resume()
+        """The weights of the epoch with the lowest score."""
+        self.resume()
 
     def run_epoch(self, images: Tensor, targets: list[Tensor], order: Tensor) -> float:
         """One pass over the images of `order`; returns the mean loss per image."""
-        self.method.student.train()  # every epoch: validation has switched BatchNorm to its stored statistics
+        self.student.train()  # every epoch: validation has switched BatchNorm to its stored statistics
         total = torch.zeros((), device=images.device)
         # once per epoch: an index on the CPU would be copied to a GPU four times in every step
         for index in torch.split(order.to(images.device), self.config.batch_size):
             with self.execution.autocast():
-                features = self.method.student(prepare(images[index]))
-            loss = self.method.loss([t[index] for t in targets], features)
-            self.optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            self.optimiser.step()
+                imitated = self.student(prepare(images[index]))
+            loss = self.loss([t[index] for t in targets], imitated)
+            descend(self.optimiser, loss)
             total += loss.detach() * len(index)
         return total.item() / len(order)
 
     def close_epoch(self, loss: float, score: float) -> None:
-        """Log the epoch, keep the student if it is the best so far, save the checkpoint, report progress."""
+        """Log the epoch, keep the student if it is the best so far, offer a checkpoint, report progress."""
+        epoch = len(self.losses) + 1
         if not (math.isfinite(loss) and math.isfinite(score)):
-            raise FloatingPointError(
-                f"epoch {self.epoch + 1}: training loss {loss}, validation score {score}"
-            )
-        self.epoch += 1
+            raise FloatingPointError(f"epoch {epoch}: training loss {loss}, validation score {score}")
+        if score < min(self.scores, default=math.inf):
+            self.best = copy.deepcopy(dict(self.student.state_dict()))
         self.losses.append(loss)
         self.scores.append(score)
-        if score < min(self.scores[:-1], default=math.inf):
-            self.best, self.best_epoch = copy.deepcopy(self.method.student.state_dict()), self.epoch
-        if self.execution.checkpoint:
-            self.execution.checkpoint.offer(self._state)
-        self.execution.progress(self.epoch, self.config.epochs, f"loss {loss:.3f}, validation {score:.2e}")
-
-    def _state(self) -> _State:
-        momentum = {
-            str(i): self.optimiser.state[p]["momentum_buffer"] for i, p in enumerate(self._parameters())
-        }
-        return {
-            "student": dict(self.method.student.state_dict()),
-            "momentum": momentum,
-            "best": dict(self.best),
-            "best_epoch": self.best_epoch,
-            "losses": self.losses,
-            "scores": self.scores,
-        }
-
-    def _resume(self) -> None:
-        saved = self.execution.resumed()
-        if saved is None:
-            return
-        state = cast(_State, saved)
-        self.method.student.load_state_dict(state["student"])
-        for i, parameter in enumerate(self._parameters()):
-            buffer = state["momentum"][str(i)].to(parameter.device)
-            # same memory layout as in the unbroken run, or sums are taken in another order
-            self.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
-        self.best = {name: tensor.to(self.execution.device) for name, tensor in state["best"].items()}
-        self.best_epoch = state["best_epoch"]
-        self.losses, self.scores = state["losses"], state["scores"]
-        self.epoch = len(self.losses)
-
-    def _parameters(self) -> Iterator[nn.Parameter]:
-        return self.method.student.parameters()
+        self.offer()
+        self.execution.progress(epoch, self.config.epochs, f"loss {loss:.3f}, validation {score:.2e}")
 
 
 def _shuffled(indices: list[int], seed: int, epoch: int) -> Tensor:

@@ -47,6 +47,13 @@ class ResNet18Pyramid(nn.Module):
         return first, second, self.layer3(second)
 
 
+def features(pyramid: nn.Module, images: Tensor, batch_size: int) -> list[Tensor]:
+    """Of all (N, 3, S, S) uint8 images, without gradients: one (N, C, h, w) tensor per level."""
+    with torch.no_grad():
+        batches = [pyramid(prepare(part)) for part in torch.split(images, batch_size)]
+    return [torch.cat(level) for level in zip(*batches, strict=True)]
+
+
 def load_teacher(source: str) -> tuple[ResNet18Pyramid, TeacherInfo]:
     """The frozen teacher in eval mode, and a description of its weights.
 

@@ -5,32 +5,38 @@ AFF for the shortcut's addition, PCAR for the second convolution of a residual b
 where the text is silent, the docstring names the choice made here. B images, C channels, H x W positions.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, PositiveFloat
 from torch import Tensor, nn
 
 Recalibration = Literal["none", "pcar", "control"]
 """Second convolution of a block: one 3x3; PCAR; or PCAR's parallel convolutions without recalibration."""
 
 
-@dataclass(frozen=True)
-class Design:
-    """Which of PFADSeg's three modules are in; all off is DeSTSeg."""
+class Design(BaseModel):
+    """Which of PFADSeg's modules are in the networks; the defaults are DeSTSeg. Recipes extend it."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    zero_init: bool = True
+    """Start the last BatchNorm of the student's encoder blocks at 0, as timm does for DeSTSeg."""
     rcm: bool = False
+    """RCM in place of ASPP."""
     aff: bool = False
+    """AFF in place of the shortcut's addition, in student and segmentation net."""
     pcar: Recalibration = "none"
+    """PCAR in place of the blocks' second convolution, in student and segmentation net."""
     dilations: tuple[int, int, int] = (1, 1, 1)
     """Of PCAR's branches: the text says 'multi-scale' and gives no kernel sizes."""
-    layer_scale: float = 1e-6
+    layer_scale: PositiveFloat = 1e-6
     """Initial LayerScale of RCM, as released with CGRSeg; under SGD it keeps RCM near the identity."""
-    aff_factor: float = 2.0
+    aff_factor: PositiveFloat = 2.0
     """Of AFF's weighted sum: 2 in the released code, 1 in the paper's formula."""
-    segmentation: bool = True
-    """AFF and PCAR act in the segmentation net's residual blocks too, not in the student's alone."""
+    segmentation_modules: bool = True
+    """AFF and PCAR in the segmentation net's residual blocks too, not in the student's alone."""
 
 
 def conv3x3(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> nn.Conv2d:

@@ -11,14 +11,14 @@ from stlib.protocol import LAYERS
 def load_classifier(source: str, classes: int, *, seed: int) -> ResNet:
     """ResNet-18 with the weights of `source` (see `load_teacher`) and a random head for `classes` classes.
 
-    Tensors that the source lacks keep their random initialisation; `TeacherInfo.missing` names them.
-    Raises what `load_teacher` raises.
+    The source is one that `load_teacher` has accepted. Tensors that it lacks keep their random
+    initialisation; `TeacherInfo.missing` names them.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = resnet18(weights=None, num_classes=classes)
     own = network.state_dict()
-    state = load_teacher(source)[0].state_dict() | load_state(source)  # 'random' is a pyramid, not a file
+    state = load_state(source) or load_teacher(source)[0].state_dict()  # 'random' is a pyramid, not a file
     given = {n: t for n, t in state.items() if n in own and not n.startswith("fc.")}
     network.load_state_dict(own | given)
     return network

@@ -22,8 +22,7 @@ class DenoisingStudent(nn.Module):
     Decoder: the stages in reverse at stride 1, with bilinear upsampling by 2 in front of all but the first.
     """
 
-    def __init__(self, design: Design, *, zero_init: bool = False) -> None:
-        """`zero_init` starts the last BatchNorm of every encoder block at 0, as timm does for DeSTSeg."""
+    def __init__(self, design: Design) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(3, 64, 7, 2, padding=3, bias=False),
@@ -42,7 +41,7 @@ class DenoisingStudent(nn.Module):
             for inputs, outputs in ((512, 512), (512, 256), (256, 128), (128, 64))
         )
         initialise(self)
-        if zero_init:
+        if design.zero_init:
             for block in self.encoder.modules():
                 if isinstance(block, ResidualBlock):
                     nn.init.zeros_(block.bn2.weight)
@@ -63,7 +62,7 @@ class SegmentationNet(nn.Module):
 
     def __init__(self, design: Design, channels: int = 64 + 128 + 256, width: int = 256) -> None:
         super().__init__()
-        blocks = design if design.segmentation else Design()
+        blocks = design if design.segmentation_modules else Design()
         self.residual = nn.Sequential(
             ResidualBlock(channels, width, blocks), ResidualBlock(width, width, blocks)
         )

@@ -1,6 +1,6 @@
 """One run from images to record: the whole flow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,19 +10,25 @@ from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
 from stlib.detector import Detector, DetectorInfo
 from stlib.files import file_lock, require_space
-from stlib.methods import Method, et_stpm, get_method
-from stlib.methods.checkpoint import Checkpoint
-from stlib.methods.execution import Execution, Progress, no_progress, require_compiler, reuse_memory
-from stlib.nn.backbone import ResNet18Pyramid, load_teacher
+from stlib.methods import Method, get_method
+from stlib.methods.training import (
+    Checkpoint,
+    Execution,
+    Progress,
+    no_progress,
+    require_compiler,
+    reuse_memory,
+)
+from stlib.nn.backbone import load_teacher
 from stlib.nn.maps import Maps
 from stlib.paths import RECORDS, RUNS
 from stlib.protocol import CATEGORIES, PRECISIONS, Metric, Precision, Profile, require_precision
-from stlib.records.schema import Dataset, Record, TeacherInfo, TextureInfo, record_path
+from stlib.records.schema import Dataset, Record, TextureInfo, record_path
 from stlib.records.store import write_record
 from stlib.records.teacher import TeacherRecord, write_teacher_record
 from stlib.run.evaluation import observed, results, rounded
 from stlib.run.provenance import Clock
-from stlib.run.teacher_cache import tuned_teacher
+from stlib.run.teacher_cache import Teacher, tuned_teacher
 
 SPACE = 1 << 30
 """Bytes that must be free before a run starts: the largest checkpoint and the one that replaces it."""
@@ -114,51 +120,47 @@ def run(spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS) -
     BlockingIOError while another process makes the same run, and RunFailed when training diverges.
     """
     spec.check()
+    require_space(runs, SPACE, "run")
     if spec.profile == "demo":
         torch.set_num_threads(1)  # another number of threads adds in another order: tests compare these runs
     if spec.device == "cpu":
         reuse_memory()
-    require_space(runs, SPACE, "run")
     method = get_method(spec.method)
     config = method.recipe(spec.profile, spec.variant)
     device = torch.device(spec.device)
-    teacher, info = load_teacher(spec.teacher)
+    execution = Execution(device, spec.precision, progress, compiled=spec.compiled)
+    teacher = Teacher(*load_teacher(spec.teacher))
     category = load_category(spec.data, spec.category, image_size=config.image_size)
     parts, textures = _synthesis(spec, config.image_size, device) if method.needs_textures else ({}, None)
-    base: dict[str, object] = {
-        "method": spec.method,
-        "variant": spec.variant,
-        "category": spec.category,
-        "seed": spec.seed,
-        "profile": spec.profile,
-        "config": config.model_dump(mode="json"),
-        "precision": spec.precision,
-        "dataset": _dataset(category),
-        "teacher": info,
-        "textures": textures,
-    }
-    clock, teacher_record = Clock(device), None
+
+    def observe(steps: int) -> dict[Metric, float]:
+        return observed(category, detector, steps, device)
+
+    def record(**outcome: object) -> Record:
+        about = {
+            "method": spec.method,
+            "variant": spec.variant,
+            "category": spec.category,
+            "seed": spec.seed,
+            "profile": spec.profile,
+            "config": config.model_dump(mode="json"),
+            "precision": spec.precision,
+            "dataset": _dataset(category),
+            "teacher": teacher.info,
+            "textures": textures,
+            "runtime": clock.runtime(),
+        }
+        return Record.model_validate(about | outcome)
+
+    clock = Clock(device)
     try:
-        if isinstance(config, et_stpm.Config):
-            execution = Execution(device, spec.precision, progress)
-            teacher, info, teacher_record = tune(spec, config, execution, runs)
-            base["teacher"] = info
+        teacher = prepare_teacher(spec, teacher, execution, runs)
         foreign = textures.fingerprint if textures else ""
-        recipe = config.model_dump_json()
-        checkpoint = _checkpoint(spec, runs, recipe, info.pyramid_sha256, category.fingerprint, foreign)
-
-        def observe(steps: int) -> dict[Metric, float]:
-            return observed(category, detector, steps, device)
-
-        execution = Execution(
-            device,
-            spec.precision,
-            progress,
-            checkpoint,
-            compiled=spec.compiled,
-            observe=observe if spec.profile == "paper" else None,
-        )
-        detector: Method = method.build(config, teacher, execution, **parts)
+        recipe, weights = config.model_dump_json(), teacher.info.pyramid_sha256
+        checkpoint = _checkpoint(spec, runs, recipe, weights, category.fingerprint, foreign)
+        watched = observe if spec.profile == "paper" else None
+        execution = replace(execution, checkpoint=checkpoint, observe=watched)
+        detector: Method = method.build(config, teacher.network, execution, **parts)
         clock = Clock(device, checkpoint, compiled=spec.compiled)
         # held by the process that trains: a notebook's kernel may outlive whoever started it
         with file_lock(checkpoint.path.with_suffix(".lock")):
@@ -167,13 +169,33 @@ def run(spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS) -
             maps = detector.maps(category.test)
             measured = results(category, detector, maps, device)
     except FloatingPointError as error:
-        failed = _completed(base, status="failed", error=str(error), runtime=clock.runtime())
-        raise RunFailed(failed) from error
+        raise RunFailed(record(status="failed", error=str(error))) from error
     history = history.model_copy(update={"curves": rounded(history.curves)})
-    record = _completed(base, history=history, **measured, runtime=clock.runtime())
-    described = DetectorInfo.model_validate(record.model_dump(include=set(DetectorInfo.model_fields)))
+    finished = record(history=history, **measured)
+    described = DetectorInfo.model_validate(finished.model_dump(include=set(DetectorInfo.model_fields)))
     return RunResult(
-        record, category, maps, checkpoint, Detector(described, detector.network), teacher_record
+        finished, category, maps, checkpoint, Detector(described, detector.network), teacher.record
+    )
+
+
+def prepare_teacher(spec: RunSpec, teacher: Teacher, execution: Execution, runs: Path) -> Teacher:
+    """What the method learns from: `teacher` as it comes, or fine-tuned first (ET-STPM).
+
+    Raises what `tuned_teacher` raises.
+    """
+    method = get_method(spec.method)
+    if method.tuning is None:
+        return teacher
+    tuning, epochs = method.tuning(method.recipe(spec.profile, spec.variant))
+    return tuned_teacher(
+        spec.teacher,
+        teacher.info,
+        tuning,
+        epochs,
+        root=spec.data,
+        profile=spec.profile,
+        execution=execution,
+        runs=runs,
     )
 
 
@@ -192,26 +214,6 @@ def _check_device(name: str, precision: Precision) -> None:
     if precision == "tf32" and torch.cuda.get_device_capability(device) < (8, 0):
         gpu = torch.cuda.get_device_name(device)
         raise ValueError(f"precision 'tf32': {gpu} does not have it, use precision 'fp32'")
-
-
-def tune(
-    spec: RunSpec, config: et_stpm.Config, execution: Execution, runs: Path
-) -> tuple[ResNet18Pyramid, TeacherInfo, TeacherRecord]:
-    """ET-STPM's first step."""
-    return tuned_teacher(
-        spec.teacher,
-        config.tuning,
-        config.teacher_epochs,
-        root=spec.data,
-        profile=spec.profile,
-        execution=execution,
-        runs=runs,
-    )
-
-
-def _completed(base: dict[str, object], **fields: object) -> Record:
-    """`base` with the remaining fields, validated."""
-    return Record.model_validate(base | fields)
 
 
 def _dataset(category: Category) -> Dataset:

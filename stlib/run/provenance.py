@@ -11,8 +11,7 @@ from pathlib import Path
 
 import torch
 
-from stlib.methods.checkpoint import Checkpoint
-from stlib.methods.execution import release_memory
+from stlib.methods.training import Checkpoint, release_memory
 from stlib.paths import ROOT
 from stlib.records.schema import Runtime
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,10 +14,9 @@ from safetensors.torch import save as serialise
 from stlib.data.mvtec import Layout, fingerprint, read_images, scan
 from stlib.data.splits import seen_anomalies, split_train
 from stlib.files import file_lock, write_atomic
-from stlib.methods.checkpoint import Checkpoint
-from stlib.methods.execution import Execution
 from stlib.methods.finetuning import ClassifierData, FineTuning, Tuning
-from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
+from stlib.methods.training import Checkpoint, Execution
+from stlib.nn.backbone import ResNet18Pyramid, pyramid_hash
 from stlib.nn.classifier import load_classifier
 from stlib.protocol import CATEGORIES, Profile
 from stlib.records.schema import TeacherInfo, TuningInfo
@@ -35,8 +34,20 @@ def categories_of(root: Path) -> list[Layout]:
     return [scan(root, name) for name in official or sorted(found)]
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen teacher."""
+
+    network: ResNet18Pyramid
+    info: TeacherInfo
+    """What its weights are."""
+    record: TeacherRecord | None = None
+    """Of its fine-tuning, where there was one."""
+
+
 def tuned_teacher(
     source: str,
+    info: TeacherInfo,
     tuning: Tuning,
     epochs: int,
     *,
@@ -44,14 +55,13 @@ def tuned_teacher(
     profile: Profile,
     execution: Execution,
     runs: Path,
-) -> tuple[ResNet18Pyramid, TeacherInfo, TeacherRecord]:
-    """The teacher after `epochs` full epochs, from `runs/teachers` or made now; its description; its record.
+) -> Teacher:
+    """The teacher after `epochs` full epochs of fine-tuning, from `runs/teachers` or made now.
 
-    All epochs of one recipe come from one pass: more epochs continue where fewer ended. `execution` gives
-    device, precision and progress. Raises DatasetError, ValueError or FileNotFoundError for bad input, and
-    FloatingPointError when the fine-tuning diverges.
+    `source` and `info` are those of `load_teacher`. All epochs of one recipe come from one pass: more epochs
+    continue where fewer ended. `execution` gives device, precision and progress. Raises DatasetError or
+    ValueError for bad input, and FloatingPointError when the fine-tuning diverges.
     """
-    _, info = load_teacher(source)
     layouts = categories_of(root)
     fingerprints = {layout.category: fingerprint(layout) for layout in layouts}
     name = _name(tuning, info, fingerprints, execution)
@@ -79,7 +89,7 @@ def tuned_teacher(
         source_sha256=info.pyramid_sha256,
     )
     described = info.model_copy(update={"pyramid_sha256": found, "tuned": tuned})
-    return pyramid.eval().requires_grad_(False), described, record
+    return Teacher(pyramid.eval().requires_grad_(False), described, record)
 
 
 def _name(tuning: Tuning, info: TeacherInfo, fingerprints: dict[str, str], execution: Execution) -> str:
@@ -98,26 +108,24 @@ def _read(path: Path) -> TeacherRecord | None:
         return None
 
 
+@dataclass
 class TeacherCache:
     """Where the teachers of one recipe are kept, one file per epoch."""
 
-    def __init__(  # noqa: PLR0917
-        self,
-        folder: Path,
-        name: str,
-        profile: Profile,
-        tuning: Tuning,
-        info: TeacherInfo,
-        fingerprints: dict[str, str],
-        execution: Execution,
-    ) -> None:
-        self.checkpoint = Checkpoint(folder / "state.ckpt", name)
-        self.execution = replace(execution, checkpoint=self.checkpoint)
-        self.folder, self.tuning, self.source, self.fingerprints = folder, tuning, info, fingerprints
-        self.name, self.profile = name, profile
+    folder: Path
+    name: str
+    profile: Profile
+    tuning: Tuning
+    source: TeacherInfo
+    fingerprints: dict[str, str]
+    execution: Execution
+
+    def __post_init__(self) -> None:
+        self.checkpoint = Checkpoint(self.folder / "state.ckpt", self.name)
+        self.execution = replace(self.execution, checkpoint=self.checkpoint)
+        self.clock = Clock(self.execution.device, self.checkpoint)
         self.pyramids: list[str] = []
         self.record: TeacherRecord | None = None
-        self.clock = Clock(execution.device, self.checkpoint)
 
     def fill(self, source: str, layouts: Sequence[Layout], epochs: int) -> TeacherRecord:
         """Fine-tune up to `epochs` full epochs and keep every one; continues what was begun."""

@@ -9,10 +9,9 @@ from torch import Tensor
 from stlib.data.mvtec import Category, load_category
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
-from stlib.methods import pfadseg, two_stages
-from stlib.methods.checkpoint import Checkpoint
+from stlib.methods import destseg, pfadseg
 from stlib.methods.destseg import Config, DeSTSeg
-from stlib.methods.execution import Execution, Progress, no_progress
+from stlib.methods.training import Checkpoint, Execution, Progress, no_progress
 from stlib.metrics import PixelRanking, label_regions
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher
 from stlib.nn.losses import denoising_loss, focal_loss
@@ -69,7 +68,7 @@ def test_focal_loss_by_hand():
 
 def test_each_stage_trains_its_own_network_only(random_teacher: ResNet18Pyramid):
     method = detector(random_teacher)
-    training = two_stages.Training(method, images(8), 0)
+    training = method.begin(images(8), 0)
     before = {k: v.clone() for k, v in method.segmentation.state_dict().items()}
     for _ in range(TINY.student_steps):
         training._log(training._denoise(training._picks()))
@@ -86,7 +85,7 @@ def test_each_stage_trains_its_own_network_only(random_teacher: ResNet18Pyramid)
 def test_a_killed_run_goes_on_as_if_it_had_not_been(
     random_teacher: ResNet18Pyramid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(two_stages, "LOG_EVERY", 2)
+    monkeypatch.setattr(destseg, "LOG_EVERY", 2)
     unbroken = detector(random_teacher)
     history = unbroken.fit(images(8), seed=0)
     checkpoint = Checkpoint(tmp_path / "run.ckpt", "same", seconds=0)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from stlib.data.mvtec import Category
-from stlib.methods import METHODS, MethodEntry, et_stpm, stpm
+from stlib.methods import METHODS, stpm
 from stlib.methods.et_stpm import ETSTPM, Config
-from stlib.methods.execution import Execution
 from stlib.methods.finetuning import Tuning
+from stlib.methods.training import Execution
 from stlib.nn.backbone import ResNet18Pyramid
 from stlib.nn.losses import feature_pyramid_loss, l1_cosine_loss
 from stlib.records.teacher import load_teacher_records
@@ -29,8 +29,8 @@ def finish(make_category, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     for seed, category in enumerate(("tile", "bottle")):
         make_category(data, category, train=10, good=3, defects={"turned": 4}, seed=seed)
     entries = {
-        "stpm": MethodEntry("STPM", {"demo": stpm.Config(**SMALL)}, stpm.STPM, stpm.empty_network),
-        "et_stpm": MethodEntry("ET-STPM", {"demo": TINY}, ETSTPM, stpm.empty_network, et_stpm.VARIANTS),
+        "stpm": replace(METHODS["stpm"], profiles={"demo": stpm.Config(**SMALL)}),
+        "et_stpm": replace(METHODS["et_stpm"], profiles={"demo": TINY}),
     }
 
     def made(method: str, variant: str = "") -> RunResult:
@@ -119,9 +119,7 @@ def test_a_fine_tuning_that_diverges_leaves_a_failed_record(
     make_category(tmp_path, "bottle", train=10)
     make_category(tmp_path, "tile", train=10)
     wild = TINY.model_copy(update={"tuning": TINY.tuning.model_copy(update={"full_rate": 1e30})})
-    monkeypatch.setitem(
-        METHODS, "et_stpm", MethodEntry("ET-STPM", {"demo": wild}, ETSTPM, stpm.empty_network)
-    )
+    monkeypatch.setitem(METHODS, "et_stpm", replace(METHODS["et_stpm"], profiles={"demo": wild}))
     with pytest.raises(RunFailed, match="fine-tuning, epoch 2: loss nan") as failure:
         run(RunSpec("et_stpm", "bottle", data=tmp_path, teacher="random"), runs=tmp_path / "runs")
     record = failure.value.record

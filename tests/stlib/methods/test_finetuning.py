@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stlib.methods.checkpoint import Checkpoint
-from stlib.methods.execution import Execution, Progress, no_progress
 from stlib.methods.finetuning import ClassifierData, FineTuning, Tuning
+from stlib.methods.training import Checkpoint, Execution, Progress, no_progress
 from stlib.nn.backbone import ResNet18Pyramid, pyramid_hash
 from stlib.nn.classifier import load_classifier
 from stlib.protocol import LAYERS

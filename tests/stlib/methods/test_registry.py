@@ -77,7 +77,7 @@ def test_the_paper_recipes():
 
 def networks(variant: str) -> tuple[DenoisingStudent, SegmentationNet]:
     config = get_method("pfadseg").recipe("paper", variant)
-    return DenoisingStudent(config.design(), zero_init=config.zero_init), SegmentationNet(config.design())
+    return DenoisingStudent(config), SegmentationNet(config)
 
 
 def blocks(network: torch.nn.Module) -> list[ResidualBlock]:

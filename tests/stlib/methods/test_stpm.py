@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from stlib.data.mvtec import Category
 from stlib.data.splits import split_train
-from stlib.methods.checkpoint import Checkpoint, State
-from stlib.methods.execution import Execution
 from stlib.methods.stpm import PROFILES, STPM, Config
+from stlib.methods.training import Checkpoint, Execution, State
 from stlib.metrics import PixelRanking, image_metrics, label_regions
-from stlib.nn.backbone import ResNet18Pyramid, load_teacher, prepare
+from stlib.nn.backbone import ResNet18Pyramid, features, load_teacher, prepare
 from stlib.nn.losses import l2_normalize
 from stlib.protocol import CATEGORIES, Precision
 from stlib.records.schema import History
@@ -197,9 +196,8 @@ def test_the_teacher_stays_as_it_was(few: Tensor):
 def test_teacher_features_computed_once_equal_those_of_each_batch(
     few: Tensor, random_teacher: ResNet18Pyramid
 ):
-    method = STPM(SMALL, random_teacher, Execution(CPU))
     order = torch.tensor([7, 1, 9, 3, 0])
-    cached = [l2_normalize(level)[order] for level in method._teach(few)]
+    cached = [l2_normalize(level)[order] for level in features(random_teacher, few, batch_size=4)]
     with torch.no_grad():
         fresh = [l2_normalize(level) for level in random_teacher(prepare(few[order]))]
     for a, b in zip(cached, fresh, strict=True):

@@ -34,7 +34,7 @@ COUNTS = {
 
 @pytest.mark.parametrize("row", ["", *ROWS])
 def test_trainable_parameters_of_every_ablation_row(row: str):
-    design = METHODS["pfadseg"].recipe("paper", row).design()
+    design = METHODS["pfadseg"].recipe("paper", row)
     with torch.device("meta"):
         assert parameters(DenoisingStudent(design), SegmentationNet(design)) == COUNTS[row]
 
@@ -44,7 +44,7 @@ def test_student_only_has_fewer_parameters_by_the_two_segmentation_blocks_module
     spr = (5 * c * c + c) // 16 + c * c // 16 + c
     pcar = 2 * 9 * c * c + 3 * 2 * c + spr
     aff = 2 * (2 * c * c // 4 + c // 4 + c) + 4 * (c // 4 + c)
-    design = METHODS["pfadseg"].recipe("paper", "student-only").design()
+    design = METHODS["pfadseg"].recipe("paper", "student-only")
     with torch.device("meta"):
         assert parameters(DenoisingStudent(design), SegmentationNet(design)) == COUNTS[""] - 2 * (pcar + aff)
 
@@ -154,7 +154,7 @@ def test_student_features_have_the_teachers_shapes():
 
 
 def test_zero_init_makes_every_encoder_block_start_as_its_shortcut():
-    student = DenoisingStudent(Design(), zero_init=True)
+    student = DenoisingStudent(Design(zero_init=True))
     blocks = [m for m in student.encoder.modules() if isinstance(m, ResidualBlock)]
     assert len(blocks) == 8
     assert all((block.bn2.weight == 0).all() for block in blocks)

@@ -15,8 +15,8 @@ from stlib.data.mvtec import DatasetError, load_category
 from stlib.data.splits import unseen_indices
 from stlib.data.textures import load_textures
 from stlib.methods import METHODS, MethodEntry
-from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.stpm import STPM, Config, empty_network
+from stlib.methods.training import Checkpoint
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.nn.maps import Maps
 from stlib.protocol import METRICS, Profile

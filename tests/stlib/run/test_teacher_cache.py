@@ -10,13 +10,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from stlib.data.mvtec import read_images
-from stlib.methods.execution import Execution, Progress, no_progress
 from stlib.methods.finetuning import Tuning
+from stlib.methods.training import Execution, Progress, no_progress
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
 from stlib.records.schema import TeacherInfo
 from stlib.records.teacher import TeacherRecord
 from stlib.run.teacher_cache import categories_of, classifier_data, tuned_teacher
 
+BEFORE = load_teacher("random")[1]
 TUNING = Tuning(image_size=32, batch_size=8)
 Tuned = tuple[ResNet18Pyramid, TeacherInfo, TeacherRecord]
 
@@ -39,9 +40,11 @@ def make(data: Path) -> Callable[..., Tuned]:
 
     def tune(runs: Path, epochs: int, progress: Progress = no_progress, tuning: Tuning = TUNING) -> Tuned:
         execution = Execution(torch.device("cpu"), progress=progress)
-        return tuned_teacher(
-            "random", tuning, epochs, root=data, profile="demo", execution=execution, runs=runs
+        tuned = tuned_teacher(
+            "random", BEFORE, tuning, epochs, root=data, profile="demo", execution=execution, runs=runs
         )
+        assert tuned.record
+        return tuned.network, tuned.info, tuned.record
 
     return tune
 
@@ -187,7 +190,7 @@ def test_a_teacher_of_renamed_categories_is_refused(cached: Path, data: Path, tm
         "runs": tmp_path / "runs",
     }
     with pytest.raises(ValueError, match="is of other categories, across, along: delete it"):
-        tuned_teacher("random", TUNING, 1, **options)
+        tuned_teacher("random", BEFORE, TUNING, 1, **options)
 
 
 def interrupt(*_: object) -> None:

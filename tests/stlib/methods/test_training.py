@@ -1,12 +1,64 @@
-"""Checkpoints: whole or absent, for one run only, never code."""
+"""What all trainings share. The switches of a precision belong to the process: no GPU is needed to read them.
+Checkpoints are whole or absent, for one run only, and never code.
+"""
 
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from stlib.methods.checkpoint import LONGEST, Checkpoint
+from stlib.methods import training
+from stlib.methods.training import LONGEST, Checkpoint, Execution, Resumable, descend
+from stlib.protocol import Precision
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    yield
+    Execution(CPU)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "rounded"),
+    [
+        (CPU, "fp32", False),
+        (CPU, "bf16", False),
+        (GPU, "fp32", False),
+        (GPU, "tf32", True),
+        (GPU, "bf16", False),
+    ],
+)
+def test_float32_is_rounded_to_tf32_if_and_only_if_asked_to(
+    device: torch.device, precision: Precision, rounded: bool
+):
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = not rounded
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True
+    Execution(device, precision)
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == (rounded, rounded)
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision"), [(CPU, "fp32"), (CPU, "bf16"), (GPU, "fp32"), (GPU, "tf32")]
+)
+def test_autocast_is_for_bf16_only(device: torch.device, precision: Precision):
+    with Execution(device, precision).autocast():
+        assert torch.is_autocast_enabled(device.type) == (precision == "bf16")
+
+
+def test_tf32_on_a_cpu_is_refused_instead_of_computing_something_else():
+    with pytest.raises(
+        ValueError, match="'tf32' is for a GPU, and the device is 'cpu': choose device cuda or"
+    ):
+        Execution(CPU, "tf32")
+    with pytest.raises(ValueError, match="unknown precision 'fp16': choose fp32, tf32, bf16"):
+        Execution(CPU, "fp16")  # type: ignore[arg-type]
+
 
 STATE = {"weights": {"a": torch.arange(5000.0)}, "losses": [0.5, 0.25], "best_epoch": 2}
 
@@ -175,3 +227,46 @@ def test_the_time_of_earlier_attempts_adds_up(clock: Clock):
     third.load()
     stranger.load()
     assert (third.spent_before, stranger.spent_before) == (40, 0)
+
+
+def test_a_checkpoint_of_another_layout_is_ignored_not_misread(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(training, "LAYOUT", training.LAYOUT + 1)
+    assert checkpoint.load() is None
+
+
+class Small(Resumable):
+    """One convolution in channels-last memory, and a curve."""
+
+    kept = ("network", "optimiser", "curve")
+
+    def __init__(self, execution: Execution) -> None:
+        self.execution = execution
+        self.network = execution.place(nn.Conv2d(3, 4, 3))
+        self.optimiser = torch.optim.SGD(self.network.parameters(), lr=0.1, momentum=0.9)
+        self.curve: list[float] = []
+        self.resume()
+
+    def step(self) -> None:
+        loss = self.network(torch.ones(1, 3, 8, 8)).square().sum()
+        descend(self.optimiser, loss)
+        self.curve.append(loss.item())
+        self.offer()
+
+
+def test_a_resumed_training_has_weights_momentum_and_curves_in_the_layout_that_they_had(tmp_path: Path):
+    execution = Execution(CPU, checkpoint=Checkpoint(tmp_path / "a.ckpt", "one", seconds=0))
+    first = Small(execution)
+    first.step()
+    resumed = Small(execution)
+    assert resumed.curve == first.curve
+    weight, momentum = resumed.network.weight, resumed.optimiser.state[resumed.network.weight]
+    assert torch.equal(weight, first.network.weight)
+    assert torch.equal(
+        momentum["momentum_buffer"], first.optimiser.state[first.network.weight]["momentum_buffer"]
+    )
+    assert momentum["momentum_buffer"].stride() == weight.stride() != weight.contiguous().stride()
+    first.step()
+    resumed.step()
+    assert torch.equal(weight, first.network.weight)

@@ -1,0 +1,240 @@
+"""What all trainings share: recipe, device, precision, and the checkpoint that a killed one goes on from."""
+
+import ctypes
+import io
+import os
+import shutil
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, cast
+
+import torch
+from pydantic import BaseModel, ConfigDict, PositiveInt
+from torch import Tensor, nn
+
+from stlib.files import write_atomic
+from stlib.protocol import IMAGE_SIZE, Metric, Precision, require_precision
+
+Progress = Callable[[int, int, str], None]
+"""Called with (epochs or steps done, total, one line of state)."""
+
+Observe = Callable[[int], Mapping[Metric, float]]
+"""Called with the steps of the last stage that are done; returns the metrics on the test set."""
+
+Network = TypeVar("Network", bound=nn.Module)
+
+State = Mapping[str, object]
+"""Tensors and plain Python values only, so that `weights_only=True` can read it."""
+
+_STATEFUL = (nn.Module, torch.optim.Optimizer)
+
+LAYOUT = 2
+"""Raised when a training keeps other things: checkpoints of earlier code are then ignored, not misread."""
+SHARE = 0.02
+"""Of the time, what saving may take."""
+LONGEST = 600.0
+"""Seconds between two checkpoints that SHARE may ask for: one slow save must not put hours at risk."""
+
+
+class Recipe(BaseModel):
+    """A frozen recipe: a misspelt field is an error, not a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_size: PositiveInt = IMAGE_SIZE
+    """Side of the network input in pixels."""
+
+
+def no_progress(done: int, total: int, state: str) -> None:
+    """No progress report."""
+
+
+def generator(seed: int, place: int) -> torch.Generator:
+    """Random numbers of a step, pass or epoch, by its place alone: a resumed run draws the same."""
+    return torch.Generator().manual_seed(1_000_003 * seed + place)
+
+
+def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step against the gradient of `loss`."""
+    optimiser.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    optimiser.step()
+
+
+@dataclass
+class Checkpoint:
+    """One file that a run writes as it goes and reads when it starts again."""
+
+    path: Path
+    identity: str
+    """Whatever makes two runs the same run (config, seed, data, teacher, precision); others are ignored."""
+    seconds: float = 60.0
+    """Least time between two checkpoints; methods offer one after an epoch or when they log. It grows, up to
+    LONGEST, until saving takes no more than SHARE of it; 0 saves at every offer."""
+    spent_before: float = field(default=0.0, init=False)
+    """Seconds of training that a loaded checkpoint stands for."""
+    _begun: float = field(default_factory=time.monotonic, init=False, repr=False)
+    _saved: float = field(default_factory=time.monotonic, init=False, repr=False)
+    _cost: float = field(default=0.0, init=False, repr=False)
+
+    def offer(self, state: Callable[[], State]) -> None:
+        """Save the state if the last checkpoint is old enough. Raises OSError like `save`."""
+        begin = time.monotonic()
+        if begin - self._saved >= self._interval():
+            self.save(state())
+            self._saved = time.monotonic()
+            self._cost = self._saved - begin
+
+    @property
+    def _identity(self) -> str:
+        return f"layout {LAYOUT}|{self.identity}"
+
+    def _interval(self) -> float:
+        """Seconds between two checkpoints, by what the last one cost."""
+        return max(self.seconds, min(self._cost / SHARE, LONGEST)) if self.seconds else 0.0
+
+    def save(self, state: State) -> None:
+        """Replace the checkpoint. Raises OSError when it cannot be written; the old one then stays."""
+        buffer = io.BytesIO()
+        spent = self.spent_before + time.monotonic() - self._begun
+        torch.save({"identity": self._identity, "spent": spent, "state": dict(state)}, buffer)
+        write_atomic(self.path, buffer.getbuffer())
+
+    def load(self) -> State | None:
+        """The saved state, or None without one for this run; a damaged file is set aside, with a warning."""
+        if not self.path.is_file():
+            return None
+        try:
+            identity, spent, state = _read(self.path)
+        except Exception as error:  # damage shows in any way, from EOFError to UnicodeDecodeError
+            aside = self.path.with_suffix(".corrupt")
+            self.path.replace(aside)
+            warnings.warn(
+                f"{self.path} is damaged ({error}); moved to {aside}, training starts over", stacklevel=2
+            )
+            return None
+        if identity != self._identity:
+            return None
+        self.spent_before = spent
+        return state
+
+    def remove(self) -> None:
+        """Forget the checkpoint; called once the record is written."""
+        self.path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> tuple[str, float, State]:
+    # torch.load does not compare the archive's checksums: it would accept a flipped bit in a tensor.
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"checksum of {damaged}")
+    saved = torch.load(path, weights_only=True, map_location="cpu")
+    return saved["identity"], saved["spent"], saved["state"]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Everything about a run that is not the recipe.
+
+    Making one sets PyTorch's switches for the whole process: cuDNN's reproducible kernels, and whether
+    float32 is rounded to TF32. Raises ValueError for a precision that the device does not have.
+    """
+
+    device: torch.device
+    precision: Precision = "fp32"
+    progress: Progress = no_progress
+    checkpoint: Checkpoint | None = None
+    compiled: bool = False
+    """DeSTSeg's and PFADSeg's networks train through `torch.compile`: minutes once, then faster steps."""
+    observe: Observe | None = None
+    """What a training calls at the steps of its learning curve; nothing is ever selected by it."""
+
+    def __post_init__(self) -> None:
+        require_precision(self.precision, str(self.device))
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+        rounded = self.precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = rounded  # cuDNN's default would round the inputs of convolutions
+        torch.backends.cuda.matmul.allow_tf32 = rounded
+
+    def trainable(self, network: Network) -> Network:
+        """What a training step calls for `network`: itself, or a compiled form that shares its weights."""
+        return cast(Network, torch.compile(network, dynamic=False)) if self.compiled else network
+
+    def place(self, network: Network) -> Network:
+        """`network` on the device, its memory channels last."""
+        return network.to(self.device).to(memory_format=torch.channels_last)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """bfloat16 for convolutions when `precision` asks for it; losses and maps stay in float32.
+
+        What else is bfloat16 depends on the device: see `protocol.Precision`.
+        """
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+
+class Resumable:
+    """A training that a checkpoint continues as if it had never stopped.
+
+    `kept` names the attributes that it needs again. Of networks and optimisers the state is kept, each tensor
+    in its memory layout: in another one, sums are taken in another order. Everything else is kept as it is.
+    """
+
+    kept: ClassVar[tuple[str, ...]]
+    execution: Execution
+
+    def state(self) -> State:
+        """What a checkpoint holds."""
+        parts = {name: getattr(self, name) for name in self.kept}
+        return {name: dict(p.state_dict()) if isinstance(p, _STATEFUL) else p for name, p in parts.items()}
+
+    def resume(self) -> None:
+        """Take up the state in the execution's checkpoint, where there is one."""
+        saved = self.execution.checkpoint.load() if self.execution.checkpoint else None
+        for name, value in (saved or {}).items():
+            part = getattr(self, name)
+            if isinstance(part, _STATEFUL):
+                part.load_state_dict(cast(dict[str, Any], value))
+            else:
+                setattr(self, name, value)
+
+    def offer(self) -> None:
+        """Offer the state to the execution's checkpoint, where there is one. Raises OSError like `save`."""
+        if self.execution.checkpoint:
+            self.execution.checkpoint.offer(self.state)
+
+
+def require_compiler() -> None:
+    """Raise ValueError where `torch.compile` would find no C++ compiler, which it needs on CPUs and GPUs."""
+    wanted = os.environ.get("CXX")
+    if not any(shutil.which(name) for name in ([wanted] if wanted else ["g++", "clang++"])):
+        raise ValueError(
+            f"torch.compile needs a C++ compiler and finds no {wanted or 'g++ or clang++'}: install one "
+            "(apt-get install g++) or run without --compile"
+        )
+
+
+def reuse_memory() -> None:
+    """Let this process keep freed memory instead of handing it back to Linux after every operator.
+
+    glibc maps large blocks anew each time, and the page faults can cost more than a step's arithmetic.
+    Results stay the same; on other systems nothing happens.
+    """
+    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of malloc.h
+    with suppress(OSError, AttributeError, TypeError):  # another system, another C library
+        set_option = ctypes.CDLL(None).mallopt
+        set_option(mmap_threshold, 1 << 30)
+        set_option(trim_threshold, -1)
+
+
+def release_memory() -> None:
+    """Hand back the freed memory that `reuse_memory` has kept: a peak measured from here on starts low."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

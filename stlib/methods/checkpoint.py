@@ -1,12 +1,15 @@
 """Checkpoints of a training in progress: whole or absent, tied to their run, never pickled code."""
 
 import io
+import signal
 import time
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
+from typing import ClassVar
 
 import torch
 
@@ -25,6 +28,9 @@ LONGEST = 600.0
 class Checkpoint:
     """One file that a run writes as it goes and reads when it starts again."""
 
+    ending: ClassVar[bool] = False
+    """Whether this process was asked to end: the next `offer` or `save` is the last thing that it does."""
+
     path: Path
     identity: str
     """Whatever makes two runs the same run (config, seed, data, teacher, precision); others are ignored."""
@@ -38,9 +44,9 @@ class Checkpoint:
     _cost: float = field(default=0.0, init=False, repr=False)
 
     def offer(self, state: Callable[[], State]) -> None:
-        """Save the state if the last checkpoint is old enough. Raises OSError like `save`."""
+        """Save the state if the last checkpoint is old enough or the process is `ending`. Raises like `save`."""
         begin = time.monotonic()
-        if begin - self._saved >= self._interval():
+        if self.ending or begin - self._saved >= self._interval():
             self.save(state())
             self._saved = time.monotonic()
             self._cost = self._saved - begin
@@ -50,11 +56,16 @@ class Checkpoint:
         return max(self.seconds, min(self._cost / SHARE, LONGEST)) if self.seconds else 0.0
 
     def save(self, state: State) -> None:
-        """Replace the checkpoint. Raises OSError when it cannot be written; the old one then stays."""
+        """Replace the checkpoint. Raises OSError when it cannot be written; the old one then stays.
+
+        Raises SystemExit, with the status of a process that SIGTERM ended, where this one is `ending`.
+        """
         buffer = io.BytesIO()
         spent = self.spent_before + time.monotonic() - self._begun
         torch.save({"identity": self.identity, "spent": spent, "state": dict(state)}, buffer)
         write_atomic(self.path, buffer.getbuffer())
+        if self.ending:
+            raise SystemExit(128 + signal.SIGTERM)
 
     def load(self) -> State | None:
         """The saved state, or None without one for this run; a damaged file is set aside, with a warning."""
@@ -77,6 +88,19 @@ class Checkpoint:
     def remove(self) -> None:
         """Forget the checkpoint; called once the record is written."""
         self.path.unlink(missing_ok=True)
+
+
+def save_on_sigterm() -> None:
+    """Let SIGTERM end this process with a checkpoint, taken between two steps as every other one.
+
+    A training that is over goes on to its record. A second SIGTERM ends the process at once.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        Checkpoint.ending = True
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def _read(path: Path) -> tuple[str, float, State]:

@@ -35,6 +35,7 @@ class _State(TypedDict):
     segmentation: dict[str, Tensor]
     momentum: dict[str, Tensor]
     curves: dict[str, list[float]]
+    running: dict[str, list[Tensor]]
     learning_curve: dict[int, dict[Metric, float]]
 
 
@@ -163,7 +164,10 @@ class Training:
 
     def _close_step(self) -> None:
         self.step += 1
+        checkpoint = self.execution.checkpoint
         if self.step % self.log_every and self.step not in (self.config.student_steps, self.total):
+            if checkpoint and checkpoint.ending:  # the next point may be minutes away
+                checkpoint.offer(self._state)
             return
         means = {name: torch.stack(values).mean().item() for name, values in self.running.items()}
         for name, value in means.items():
@@ -174,8 +178,8 @@ class Training:
         self.running = {}
         self._observe(self.step - self.config.student_steps)
         self.execution.progress(self.step, self.total, state)
-        if self.execution.checkpoint:
-            self.execution.checkpoint.offer(self._state)
+        if checkpoint:
+            checkpoint.offer(self._state)
 
     def _observe(self, trained: int) -> None:
         """A point of the learning curve, where one is wanted after `trained` steps of stage 2."""
@@ -190,6 +194,7 @@ class Training:
             "segmentation": dict(self.method.segmentation.state_dict()),
             "momentum": {name: buffer for name, buffer in momentum.items() if buffer is not None},
             "curves": self.curves,
+            "running": self.running,
             "learning_curve": self.learning_curve,
         }
 
@@ -205,6 +210,8 @@ class Training:
                 buffer = torch.empty_like(parameter).copy_(state["momentum"][name])
                 self.optimisers[name.startswith("segmentation")].state[parameter]["momentum_buffer"] = buffer
         self.step, self.curves = state["step"], state["curves"]
+        device = self.execution.device
+        self.running = {name: [x.to(device) for x in values] for name, values in state["running"].items()}
         self.learning_curve = state["learning_curve"]
 
     def _parameters(self) -> Iterator[tuple[str, nn.Parameter]]:

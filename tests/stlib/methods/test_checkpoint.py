@@ -1,12 +1,13 @@
 """Checkpoints: whole or absent, for one run only, never code."""
 
 import pickle
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
-from stlib.methods.checkpoint import LONGEST, Checkpoint
+from stlib.methods.checkpoint import LONGEST, Checkpoint, save_on_sigterm
 
 STATE = {"weights": {"a": torch.arange(5000.0)}, "losses": [0.5, 0.25], "best_epoch": 2}
 
@@ -158,6 +159,26 @@ def test_without_a_least_time_every_offer_is_taken(tmp_path: Path):
     for number in range(3):
         saved.offer(lambda number=number: made.append(number) or {})
     assert made == [0, 1, 2]
+
+
+def test_sigterm_ends_the_process_with_a_checkpoint_however_young_the_last_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Checkpoint, "ending", False)  # and so afterwards
+    earlier = signal.getsignal(signal.SIGTERM)
+    saved = Checkpoint(tmp_path / "a.ckpt", "one", seconds=1000)
+    try:
+        save_on_sigterm()
+        saved.offer(lambda: {"step": 1})
+        assert saved.load() is None
+        signal.raise_signal(signal.SIGTERM)  # and nothing happens within the step
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # a second one would end it at once
+        with pytest.raises(SystemExit) as end:
+            saved.offer(lambda: {"step": 2})
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+    assert end.value.code == 143
+    assert saved.load() == {"step": 2}
 
 
 def test_the_time_of_earlier_attempts_adds_up(clock: Clock):

@@ -17,7 +17,7 @@ def split_train(count: int, *, fraction: float = 0.2, seed: int = 0) -> tuple[li
     """
     if count < 2:
         raise ValueError(f"train/good holds {count} image: one to learn from and one to hold out are needed")
-    order = np.random.RandomState(seed).permutation(count).tolist()  # noqa: NPY002 - scikit-learn's generator
+    order = np.random.RandomState(seed).permutation(count).tolist()  # the generator that scikit-learn uses
     held = math.ceil(fraction * count)
     return order[held:], order[:held]
 

@@ -44,7 +44,7 @@ class Checkpoint:
     _cost: float = field(default=0.0, init=False, repr=False)
 
     def offer(self, state: Callable[[], State]) -> None:
-        """Save the state if the last checkpoint is old enough or the process is `ending`. Raises like `save`."""
+        """Save if the last checkpoint is old enough, or the process is to end. Raises like `save`."""
         begin = time.monotonic()
         if self.ending or begin - self._saved >= self._interval():
             self.save(state())

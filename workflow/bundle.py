@@ -23,15 +23,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MIB = 1 << 20
-WHEELS = [
-    "--python-version",
-    "3.12",
-    "--platform",
-    "manylinux_2_28_x86_64",
-    "--only-binary",
-    ":all:",
-    "--no-deps",
-]
+PLATFORM = "manylinux_2_28_x86_64"
+"""Of the wheels: Linux on x86-64, as on nearly every GPU machine."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +123,8 @@ def pack(options: argparse.Namespace, wheels: Path) -> None:
     items = list(tree(commit))
     items += [file("teacher", options.teacher)] if options.teacher else []
     if options.wheels:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", *WHEELS, "--dest", str(wheels)]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command += ["--python-version", options.python, "--platform", PLATFORM, "--dest", str(wheels)]
         subprocess.run([*command, *options.wheels], check=True)
         items += [file("wheels", wheel) for wheel in sorted(wheels.glob("*.whl"))]
     if options.textures:
@@ -161,6 +155,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="weight file")
     parser.add_argument("--textures", type=Path, help="folder of DTD")
     parser.add_argument("--wheels", nargs="*", default=[], help="missing there, such as torchvision==0.26.0")
+    parser.add_argument("--python", default="3.12", help="for which the wheels are")
     parser.add_argument("--size", type=float, default=60, help="most MiB of a bundle")
     options = parser.parse_args()
     try:

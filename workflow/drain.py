@@ -230,6 +230,9 @@ def main() -> None:
         try:
             failed = drain(options, work, deadline, lock)
             say(work, f"{failed} runs failed; see {work / 'results.tar.gz'}")
+        except (OSError, ValueError) as error:
+            say(work, f"error: {error}")
+            sys.exit(2)
         except Exception as error:
             say(work, f"error: {error!r}")
             raise

@@ -47,10 +47,12 @@ def run(  # noqa: PLR0917 - typer reads them by name
     import torch  # here, so that `stlib --help` answers at once
     from tqdm import tqdm
 
+    from stlib.methods.training import save_on_sigterm
     from stlib.records.store import read_record, write_record
     from stlib.run.experiment import RunFailed, RunSpec
     from stlib.run.experiment import run as run_experiment
 
+    save_on_sigterm()
     if threads:
         torch.set_num_threads(threads)
     if save and not save.parent.is_dir():

@@ -1,9 +1,10 @@
 """Which images of a category are used for what."""
 
+import math
 from typing import Literal
 
+import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 
 from stlib.data.mvtec import Layout, TestItem
 
@@ -11,13 +12,14 @@ from stlib.data.mvtec import Layout, TestItem
 def split_train(count: int, *, fraction: float = 0.2, seed: int = 0) -> tuple[list[int], list[int]]:
     """Indices of the training and validation images, as the official STPM code splits the sorted list.
 
-    scikit-learn's `train_test_split` with `random_state=seed`, so that the very same images are held out.
-    Raises ValueError for fewer than two images.
+    That code calls scikit-learn's `train_test_split` with `random_state=seed`: the head of one permutation is
+    held out. The very same images are held out here. Raises ValueError for fewer than two images.
     """
     if count < 2:
         raise ValueError(f"train/good holds {count} image: one to learn from and one to hold out are needed")
-    train, validation = train_test_split(range(count), test_size=fraction, random_state=seed)
-    return list(train), list(validation)
+    order = np.random.RandomState(seed).permutation(count).tolist()  # the generator that scikit-learn uses
+    held = math.ceil(fraction * count)
+    return order[held:], order[:held]
 
 
 def seen_anomalies(layout: Layout, data: Literal["A", "B", "C"]) -> list[TestItem]:

@@ -13,7 +13,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.synthesis import AnomalySynthesis, Synthetic
-from stlib.methods.training import Execution, Recipe, Resumable, descend, generator
+from stlib.methods.training import Checkpoint, Execution, Recipe, Resumable, descend, generator
 from stlib.nn.backbone import ResNet18Pyramid, features, normalise, prepare
 from stlib.nn.blocks import Design
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet, similarity_features
@@ -162,6 +162,7 @@ class Training(Resumable):
         "segmentation_optimiser",
         "step",
         "curves",
+        "running",
         "learning_curve",
     )
 
@@ -188,6 +189,9 @@ class Training(Resumable):
         self.learning_curve: dict[int, dict[Metric, float]] = {}
         self.running: dict[str, list[Tensor]] = {}
         self.resume()
+        self.running = {
+            name: [v.to(execution.device) for v in values] for name, values in self.running.items()
+        }
         self.imitate, self.locate = execution.trainable(self.student), execution.trainable(self.segmentation)
         self.taught: list[Tensor] | None = None
         if self.step < config.student_steps and not synthesis.turns:  # then they never change
@@ -282,6 +286,8 @@ class Training(Resumable):
     def _close_step(self) -> None:
         self.step += 1
         if self.step % self.log_every and self.step not in (self.config.student_steps, self.total):
+            if Checkpoint.ending:  # the next point may be minutes away
+                self.offer()
             return
         means = {name: torch.stack(values).mean().item() for name, values in self.running.items()}
         for name, value in means.items():

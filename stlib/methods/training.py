@@ -4,6 +4,7 @@ import ctypes
 import io
 import os
 import shutil
+import signal
 import time
 import warnings
 import zipfile
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
@@ -70,6 +72,9 @@ def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
 class Checkpoint:
     """One file that a run writes as it goes and reads when it starts again."""
 
+    ending: ClassVar[bool] = False
+    """Whether this process was asked to end: the next `offer` or `save` is the last thing that it does."""
+
     path: Path
     identity: str
     """Whatever makes two runs the same run (config, seed, data, teacher, precision); others are ignored."""
@@ -83,9 +88,9 @@ class Checkpoint:
     _cost: float = field(default=0.0, init=False, repr=False)
 
     def offer(self, state: Callable[[], State]) -> None:
-        """Save the state if the last checkpoint is old enough. Raises OSError like `save`."""
+        """Save if the last checkpoint is old enough, or the process is to end. Raises like `save`."""
         begin = time.monotonic()
-        if begin - self._saved >= self._interval():
+        if self.ending or begin - self._saved >= self._interval():
             self.save(state())
             self._saved = time.monotonic()
             self._cost = self._saved - begin
@@ -99,11 +104,16 @@ class Checkpoint:
         return max(self.seconds, min(self._cost / SHARE, LONGEST)) if self.seconds else 0.0
 
     def save(self, state: State) -> None:
-        """Replace the checkpoint. Raises OSError when it cannot be written; the old one then stays."""
+        """Replace the checkpoint. Raises OSError when it cannot be written; the old one then stays.
+
+        Raises SystemExit, with the status of a process that SIGTERM ended, where this one is `ending`.
+        """
         buffer = io.BytesIO()
         spent = self.spent_before + time.monotonic() - self._begun
         torch.save({"identity": self._identity, "spent": spent, "state": dict(state)}, buffer)
         write_atomic(self.path, buffer.getbuffer())
+        if self.ending:
+            raise SystemExit(128 + signal.SIGTERM)
 
     def load(self) -> State | None:
         """The saved state, or None without one for this run; a damaged file is set aside, with a warning."""
@@ -126,6 +136,19 @@ class Checkpoint:
     def remove(self) -> None:
         """Forget the checkpoint; called once the record is written."""
         self.path.unlink(missing_ok=True)
+
+
+def save_on_sigterm() -> None:
+    """Let SIGTERM end this process with a checkpoint, taken between two steps as every other one.
+
+    A training that is over goes on to its record. A second SIGTERM ends the process at once.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        Checkpoint.ending = True
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def _read(path: Path) -> tuple[str, float, State]:
@@ -206,7 +229,7 @@ class Resumable:
                 setattr(self, name, value)
 
     def offer(self) -> None:
-        """Offer the state to the execution's checkpoint, where there is one. Raises OSError like `save`."""
+        """Offer the state to the execution's checkpoint, where there is one. Raises like `save`."""
         if self.execution.checkpoint:
             self.execution.checkpoint.offer(self.state)
 

@@ -1,5 +1,6 @@
 """Where, when and with what a run was made: the runtime block of its record."""
 
+import os
 import platform
 import resource
 import subprocess
@@ -41,7 +42,7 @@ class Clock:
         total = time.perf_counter() - self.begin
         train = self.train_seconds or total
         earlier = self.checkpoint.spent_before if self.checkpoint else 0.0
-        names = ("torchvision", "numpy", "scipy", "scikit-learn", "pillow")
+        names = ("torchvision", "numpy", "scipy", "pillow")
         return Runtime(
             started=self.started,
             device=processor(self.device),
@@ -96,7 +97,13 @@ def _cpu_model() -> str:
 
 
 def checkout() -> tuple[str | None, bool | None]:
-    """The checkout's commit and whether `stlib` differs from it; (None, None) outside git."""
+    """The checkout's commit and whether `stlib` differs from it; (None, None) outside git.
+
+    A copy without `.git` names its commit in the variable `STLIB_COMMIT`, and with 0 or 1 in `STLIB_DIRTY`
+    whether it was changed. They come before git, which may find a repository that only surrounds the copy.
+    """
+    if commit := os.environ.get("STLIB_COMMIT"):
+        return commit, {"0": False, "1": True}.get(os.environ.get("STLIB_DIRTY", ""))
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(ROOT), *arguments]

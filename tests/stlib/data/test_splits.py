@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sklearn.model_selection import train_test_split
 
 from stlib.data import mvtec
 from stlib.data.mvtec import Layout
@@ -65,6 +66,14 @@ def test_held_out_training_images_are_fixed_by_the_seed():
     assert sorted(learn + hold) == list(range(20))
     assert split_train(20, fraction=0.1, seed=0) == (learn, hold)
     assert split_train(20, fraction=0.1, seed=1) != (learn, hold)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.25, 0.5])
+@pytest.mark.parametrize("seed", [0, 7])
+def test_the_split_is_scikit_learns_at_any_size(fraction: float, seed: int):
+    for count in range(2, 60):
+        expected = train_test_split(range(count), test_size=fraction, random_state=seed)
+        assert list(split_train(count, fraction=fraction, seed=seed)) == expected
 
 
 @pytest.mark.parametrize("count", [0, 1])

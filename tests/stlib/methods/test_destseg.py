@@ -1,5 +1,6 @@
 """DeSTSeg's training: what learns when, and that a killed run goes on as if it had not been."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,34 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
     assert seen == [4]
     for one, other in ((unbroken.student, resumed.student), (unbroken.segmentation, resumed.segmentation)):
         assert all(torch.equal(v, other.state_dict()[k]) for k, v in one.state_dict().items())
+
+
+@pytest.mark.parametrize("done", [1, 3])
+def test_a_run_asked_to_end_saves_after_its_step_and_goes_on_as_if_it_had_not_been(
+    done: int, random_teacher: ResNet18Pyramid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def begin() -> destseg.Training:
+        checkpoint = Checkpoint(tmp_path / "run.ckpt", "same")
+        training = detector(random_teacher, checkpoint=checkpoint).begin(images(8), 0)
+        training.log_every = 4  # between two points of the curves, in either stage
+        return training
+
+    unbroken, doomed = begin(), begin()
+    unbroken.run()
+    learn = [doomed._denoise, doomed._denoise, doomed._segment]
+    for step in learn[:done]:
+        monkeypatch.setattr(Checkpoint, "ending", doomed.step == done - 1)
+        doomed._log(step(doomed._picks()))
+        with pytest.raises(SystemExit) if Checkpoint.ending else nullcontext():
+            doomed._close_step()
+    monkeypatch.undo()
+    resumed = begin()
+    assert resumed.step == done
+    resumed.run()
+    assert resumed.curves == unbroken.curves
+    for network in ("student", "segmentation"):
+        one, other = (getattr(t, network).state_dict() for t in (unbroken, resumed))
+        assert all(torch.equal(v, other[k]) for k, v in one.items())
 
 
 def test_it_learns_to_find_defects_that_it_has_not_seen(plate: Category):

@@ -3,6 +3,7 @@ Checkpoints are whole or absent, for one run only, and never code.
 """
 
 import pickle
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from stlib.methods import training
-from stlib.methods.training import LONGEST, Checkpoint, Execution, Resumable, descend
+from stlib.methods.training import LONGEST, Checkpoint, Execution, Resumable, descend, save_on_sigterm
 from stlib.protocol import Precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -210,6 +211,26 @@ def test_without_a_least_time_every_offer_is_taken(tmp_path: Path):
     for number in range(3):
         saved.offer(lambda number=number: made.append(number) or {})
     assert made == [0, 1, 2]
+
+
+def test_sigterm_ends_the_process_with_a_checkpoint_however_young_the_last_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Checkpoint, "ending", False)  # and so afterwards
+    earlier = signal.getsignal(signal.SIGTERM)
+    saved = Checkpoint(tmp_path / "a.ckpt", "one", seconds=1000)
+    try:
+        save_on_sigterm()
+        saved.offer(lambda: {"step": 1})
+        assert saved.load() is None
+        signal.raise_signal(signal.SIGTERM)  # and nothing happens within the step
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # a second one would end it at once
+        with pytest.raises(SystemExit) as end:
+            saved.offer(lambda: {"step": 2})
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+    assert end.value.code == 143
+    assert saved.load() == {"step": 2}
 
 
 def test_the_time_of_earlier_attempts_adds_up(clock: Clock):

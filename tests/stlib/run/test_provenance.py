@@ -30,3 +30,14 @@ def test_the_commit_is_the_one_that_the_run_began_with(monkeypatch: pytest.Monke
     monkeypatch.setattr(provenance, "checkout", lambda: next(states))
     clock = Clock(torch.device("cpu"))
     assert (clock.runtime().commit, clock.runtime().dirty) == ("a" * 40, False)
+
+
+@pytest.mark.parametrize(("variable", "dirty"), [("0", False), ("1", True), (None, None)])
+def test_a_copy_without_git_names_its_commit_even_inside_another_repository(
+    variable: str | None, dirty: bool | None, monkeypatch: pytest.MonkeyPatch
+):
+    assert provenance.checkout()[0] != "c" * 40  # git's answer, where these tests run in a clone
+    monkeypatch.setenv("STLIB_COMMIT", "c" * 40)
+    if variable:
+        monkeypatch.setenv("STLIB_DIRTY", variable)
+    assert provenance.checkout() == ("c" * 40, dirty)

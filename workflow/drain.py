@@ -1,0 +1,245 @@
+"""Make the study's missing runs on a machine without a network, from the bundles of `workflow/bundle.py`.
+
+    python drain.py --deadline 3000 --device cuda    # and again, until nothing is left
+
+Unpacks the bundles beside it into `work/`, makes the runs whose data are there in the order of
+results/QUEUE.md, several at once, and stops at the deadline; the next call goes on. `work/results.tar.gz`
+holds records, teachers and logs, after every run and at the end, whatever failed. Needs PyTorch, NumPy,
+SciPy, Pillow, safetensors and pydantic; the rest comes in the bundles.
+"""
+
+import argparse
+import ctypes
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import sys
+import tarfile
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scheduler import ENDED, MEMORY, Scheduler
+
+if TYPE_CHECKING:
+    from study.plan.grid import Cell
+
+
+def say(work: Path, text: str) -> None:
+    """To the terminal and to the log."""
+    line = f"{time.strftime('%H:%M:%S')} {text}"
+    print(line, flush=True)
+    (work / "logs").mkdir(parents=True, exist_ok=True)
+    with (work / "logs" / "drain.log").open("a") as log:
+        log.write(line + "\n")
+
+
+def unpack(bundle: Path, target: Path) -> None:
+    """Unpack one bundle. Raises ValueError for a damaged or unsafe one, before anything is written."""
+    with bundle.open("rb") as content:
+        if not bundle.stem.endswith(hashlib.file_digest(content, "sha256").hexdigest()[:16]):
+            raise ValueError("damaged, copy it again")
+    with tarfile.open(bundle, "r:") as archive:
+        members = archive.getmembers()
+        if odd := [member.name for member in members if not member.isfile()]:
+            raise ValueError(f"unsafe, {odd[0]} is no plain file")
+        archive.extractall(target, members, filter="data")
+
+
+def gather(bundles: Path, work: Path) -> None:
+    """Unpack what is new. A part goes to its place once all its files are there: no place is half full."""
+    incoming, unpacked, site = work / "incoming", work / "unpacked", work / "site"
+    unpacked.mkdir(parents=True, exist_ok=True)
+    for bundle in sorted(bundles.glob("*.tar")):
+        if not (unpacked / bundle.name).exists():
+            try:
+                unpack(bundle, incoming)
+                (unpacked / bundle.name).touch()
+            except (ValueError, OSError, tarfile.TarError) as error:
+                say(work, f"{bundle.name} is left out: {error}")
+    for _, parts in sets(work):
+        for part, files in parts.items():
+            source, place = incoming / part, work / part
+            found = 1 if source.is_file() else sum(path.is_file() for path in source.rglob("*"))
+            if found == files and not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                source.rename(place)
+            elif not place.exists():
+                say(work, f"{part}: {found} of {files} files; other bundles of its set are not here")
+    for wheel in (work / "wheels").glob("*.whl"):
+        if not (site / wheel.name).exists():
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(site)  # noqa: S202 - zipfile keeps members inside
+            (site / wheel.name).touch()
+
+
+def sets(work: Path) -> Iterator[tuple[str, dict[str, int]]]:
+    """Commit, and number of files of each part, of every set of bundles; the one packed last comes first."""
+    for listed in sorted((work / "incoming" / "sets").glob("*.json"), reverse=True):
+        content = json.loads(listed.read_text())
+        yield content["commit"], content["parts"]
+
+
+def use(tree: Path, work: Path) -> None:
+    """Import from the tree first, and from the wheels what this machine lacks."""
+    sys.path[:0] = [str(tree), str(tree / "book")]
+    sys.path.append(str(work / "site"))
+
+
+def lacks(cell: "Cell", at_hand: Collection[str], tuned_on: Iterable[str], here: Collection[str]) -> str:
+    """What a cell waits for, in words; '' if nothing. `here`: of 'teacher' and 'textures' what is there."""
+    if cell.category not in at_hand:
+        return f"images of {cell.category}"
+    if cell.method == "et_stpm" and (rest := [name for name in tuned_on if name not in at_hand]):
+        return f"images that the fine-tuned teacher must see: {', '.join(rest)}"
+    needed = ["teacher", *(["textures"] if cell.method in ("destseg", "pfadseg") else [])]
+    return ", ".join(name for name in needed if name not in here)
+
+
+def leave_archive(work: Path) -> None:
+    """Records, teachers and logs as one archive, written whole."""
+    folders = ("records", "teachers", "logs", "runs/teachers")
+    files = {path for name in folders for path in (work / name).rglob("*.*") if path.suffix != ".ckpt"}
+    unfinished = work / "results.partial"
+    with tarfile.open(unfinished, "w:gz", compresslevel=1) as archive:
+        for path in sorted(files):
+            if path.is_file() and not path.name.startswith("."):  # unfinished files begin with a dot
+                archive.add(path, path.relative_to(work))
+    unfinished.replace(work / "results.tar.gz")
+
+
+def make(order: dict) -> None:
+    """In a process of its own: one run and its record."""
+    with suppress(OSError, AttributeError):  # Linux: SIGTERM comes also when the parent is killed
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if os.getppid() != order["parent"]:
+        sys.exit(ENDED)
+    work = Path(order["work"])
+    use(Path(order["tree"]), work)
+    import torch
+
+    from stlib.methods.training import save_on_sigterm
+    from stlib.records.store import write_record
+    from stlib.run.experiment import RunFailed, RunSpec, run
+
+    save_on_sigterm()
+    torch.set_num_threads(order["threads"])
+    try:
+        spec = RunSpec(data=work / "data", **order["spec"])
+        run(spec, progress=lambda *state: print(*state), runs=work / "runs").save(work / "records")
+    except RunFailed as failure:
+        write_record(failure.record, work / "records")
+        sys.exit(str(failure))
+
+
+@contextmanager
+def alone(work: Path, until: float) -> Iterator[int]:
+    """Hold the folder's lock. Runs hold it too: what outlives a killed call ends first. Raises OSError."""
+    with (work / "lock").open("a") as file:
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if time.monotonic() > until:
+                raise BlockingIOError(f"another call is at work in {work}")
+            time.sleep(0.5)
+        yield file.fileno()
+
+
+def drain(options: argparse.Namespace, work: Path, deadline: float, lock: int) -> int:
+    """Unpack, choose, run; returns how many runs failed. Raises FileNotFoundError without a whole tree."""
+    gather(options.bundles, work)
+    trees = [(commit, work / "tree" / commit[:12]) for commit, _ in sets(work)]
+    commit, tree = next((found for found in trees if found[1].is_dir()), ("", Path()))
+    if not commit:
+        raise FileNotFoundError(f"no whole tree in {options.bundles}: put all bundles of a set there")
+    os.environ |= {"STLIB_COMMIT": commit, "STLIB_DIRTY": "0"}
+    use(tree, work)
+    from stlib.paths import places
+    from stlib.records.index import load_summaries
+    from study.plan.grid import read_grid, state
+    from study.plan.queue import missing
+
+    grid = read_grid(options.grid)
+    at_hand = [path.name for path in (work / "data").glob("*")]
+    tuned_on = options.tuned_on or dict.fromkeys(c.category for c in grid.cells() if c.method == "et_stpm")
+    teacher = max((work / "teacher").glob("*"), key=lambda path: path.stat().st_mtime, default=None)
+    textures = work / "textures" / "dtd"
+    sources = {"teacher": str(teacher or ""), "textures": str(textures) if textures.is_dir() else ""}
+    if grid.profile == "demo":
+        sources = dict.fromkeys(sources, "demo")
+    here = [name for name, source in sources.items() if source]
+    cells = missing(load_summaries(places(grid.profile).records), at_hand, options.grid)
+    cells = [cell for cell in cells if state(cell, work / "records") != "finished"]
+    waits = {cell: lacks(cell, at_hand, tuned_on, here) for cell in cells}
+    for (method, reason), count in Counter((c.method, why) for c, why in waits.items() if why).items():
+        say(work, f"{count} of {method} wait for {reason}")
+    ready = [cell for cell in cells if not waits[cell]]
+    say(work, f"commit {commit[:12]}, grid {options.grid}: {len(ready)} runs can be made")
+
+    def command(cell: "Cell") -> list[str]:
+        spec = {name: getattr(cell, name) for name in ("method", "category", "seed", "profile", "variant")}
+        spec |= sources | {"device": options.device, "precision": cell.precision or options.precision}
+        order = {"tree": str(tree), "work": str(work), "threads": options.threads, "parent": os.getpid()}
+        return [sys.executable, "-u", __file__, "--make", json.dumps(order | {"spec": spec})]
+
+    call = Scheduler(
+        command, work, deadline, memory=options.memory, expect=options.expect, grace=options.grace,
+        inherited=[lock], say=partial(say, work), ended=partial(leave_archive, work),
+    )  # fmt: skip
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: setattr(call, "deadline", 0.0))
+    call.run(ready)
+    return call.failed
+
+
+def main() -> None:
+    """Read the command line; whatever happens, leave the archive."""
+    begun = time.monotonic()
+    if sys.argv[1:2] == ["--make"]:
+        make(json.loads(sys.argv[2]))
+        return
+    beside = Path(__file__).resolve().parent
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    add = parser.add_argument
+    add("--deadline", type=float, required=True, help="seconds from now; then runs are stopped")
+    add("--grace", type=float, default=60, help="seconds that a stopped run has for its checkpoint")
+    add("--bundles", type=Path, default=beside, help="folder of bundles")
+    add("--work", type=Path, default=beside / "work", help="folder for everything else")
+    add("--grid", default="paper", help="which grid of workflow/grid.toml")
+    add("--device", default="cpu", help="cpu, cuda or cuda:N")
+    add("--precision", default="fp32", help="fp32, tf32 or bf16")
+    add("--memory", type=float, default=80, help=f"GB that runs share; one takes {MEMORY}")
+    add("--threads", type=int, default=4, help="of each run")
+    add(
+        "--expect", type=float, default=0, help="seconds that a run takes, while none of its method has ended"
+    )
+    add("--tuned-on", nargs="*", default=[], help="categories that ET-STPM's teacher waits for, if not all")
+    options = parser.parse_args()
+    work = options.work.absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    deadline = begun + options.deadline
+    with alone(work, deadline) as lock:
+        try:
+            failed = drain(options, work, deadline, lock)
+            say(work, f"{failed} runs failed; see {work / 'results.tar.gz'}")
+        except (OSError, ValueError) as error:
+            say(work, f"error: {error}")
+            sys.exit(2)
+        except Exception as error:
+            say(work, f"error: {error!r}")
+            raise
+        finally:
+            leave_archive(work)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

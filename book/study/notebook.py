@@ -17,7 +17,8 @@ from stlib.protocol import CATEGORIES, METRICS, PROFILES
 from stlib.records.reported import reported
 from stlib.records.schema import Record
 from stlib.records.store import write_record
-from stlib.run.experiment import RunFailed, RunResult, run, tune
+from stlib.run.experiment import RunResult, run, tune
+from stlib.run.fitted import RunFailed
 from study import figures
 from study.figures import images
 from study.parameters import Plan

@@ -20,7 +20,8 @@ from stlib.protocol import CATEGORIES, PRECISIONS, Metric, Precision, Profile, r
 from stlib.records.schema import Dataset, Record, TeacherInfo, TextureInfo, record_path
 from stlib.records.store import write_record
 from stlib.records.teacher import TeacherRecord, write_teacher_record
-from stlib.run.evaluation import observed, results, rounded
+from stlib.run.evaluation import observed, rounded
+from stlib.run.fitted import FittedDetector, failure
 from stlib.run.provenance import Clock
 from stlib.run.teacher_cache import tuned_teacher
 
@@ -99,19 +100,29 @@ class RunResult:
         return path
 
 
-class RunFailed(RuntimeError):  # noqa: N818 - the run failed, the program did not
-    """A run that broke off after it had begun; `record` says so and is worth keeping."""
-
-    def __init__(self, record: Record) -> None:
-        super().__init__(f"{record.method} on {record.category}, seed {record.seed}: {record.error}")
-        self.record = record
-
-
 def run(spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS) -> RunResult:
     """Train, score and measure. Checkpoints go under `runs`; a killed run continues from there.
 
-    Raises ValueError (DatasetError included) or OSError for bad input and a full disk before training starts,
-    BlockingIOError while another process makes the same run, and RunFailed when training diverges.
+    Raises what `train` does, and DatasetError for a category that cannot be read.
+    """
+    spec.check()
+    load_teacher(spec.teacher)  # a missing weight file is told before the images are read
+    size = get_method(spec.method).recipe(spec.profile, spec.variant).image_size
+    category = load_category(spec.data, spec.category, image_size=size)
+    detector = train(spec, category, progress=progress, runs=runs)
+    maps = detector.maps(category.test)
+    record = detector.record(maps)
+    return RunResult(record, category, maps, detector.checkpoint, detector, detector.teacher_record)
+
+
+def train(
+    spec: RunSpec, category: Category, *, progress: Progress = no_progress, runs: Path = RUNS
+) -> FittedDetector:
+    """Train on `category`, which is the spec's, loaded at the recipe's size.
+
+    Checkpoints go under `runs`; a killed training continues from there. Raises ValueError or OSError for bad
+    input and a full disk before training starts, BlockingIOError while another process makes the same run,
+    and RunFailed when training diverges.
     """
     spec.check()
     if spec.profile == "demo":
@@ -121,9 +132,9 @@ def run(spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS) -
     require_space(runs, SPACE, "run")
     method = get_method(spec.method)
     config = method.recipe(spec.profile, spec.variant)
+    _check_size(spec, config.image_size, category)
     device = torch.device(spec.device)
     teacher, info = load_teacher(spec.teacher)
-    category = load_category(spec.data, spec.category, image_size=config.image_size)
     parts, textures = _synthesis(spec, config.image_size, device) if method.needs_textures else ({}, None)
     base: dict[str, object] = {
         "method": spec.method,
@@ -164,17 +175,30 @@ def run(spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS) -
         with file_lock(checkpoint.path.with_suffix(".lock")):
             history = detector.fit(category.train, seed=spec.seed)
             clock.trained()
-            maps = detector.maps(category.test)
-            measured = results(category, detector, maps, device)
     except FloatingPointError as error:
-        failed = _completed(base, status="failed", error=str(error), runtime=clock.runtime())
-        raise RunFailed(failed) from error
+        raise failure(base, error, clock) from error
     history = history.model_copy(update={"curves": rounded(history.curves)})
-    record = _completed(base, history=history, **measured, runtime=clock.runtime())
-    described = DetectorInfo.model_validate(record.model_dump(include=set(DetectorInfo.model_fields)))
-    return RunResult(
-        record, category, maps, checkpoint, Detector(described, detector.network), teacher_record
+    described = DetectorInfo.model_validate({name: base[name] for name in DetectorInfo.model_fields})
+    return FittedDetector(
+        described,
+        detector.network,
+        history=history,
+        category=category,
+        checkpoint=checkpoint,
+        teacher_record=teacher_record,
+        method=detector,
+        clock=clock,
+        base=base,
     )
+
+
+def _check_size(spec: RunSpec, wanted: int, category: Category) -> None:
+    """Raise ValueError unless the category's images have the size that the recipe takes."""
+    if (given := category.test.shape[-1]) != wanted:
+        raise ValueError(
+            f"{category.name} was loaded at {given} pixels, and profile '{spec.profile}' of {spec.method} "
+            f"takes {wanted}: load_category(..., image_size={wanted})"
+        )
 
 
 def _check_device(name: str, precision: Precision) -> None:
@@ -207,11 +231,6 @@ def tune(
         execution=execution,
         runs=runs,
     )
-
-
-def _completed(base: dict[str, object], **fields: object) -> Record:
-    """`base` with the remaining fields, validated."""
-    return Record.model_validate(base | fields)
 
 
 def _dataset(category: Category) -> Dataset:

@@ -106,6 +106,7 @@ def run(spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS) -
     Raises what `train` does, and DatasetError for a category that cannot be read.
     """
     spec.check()
+    require_space(runs, SPACE, "run")
     load_teacher(spec.teacher)  # a missing weight file is told before the images are read
     size = get_method(spec.method).recipe(spec.profile, spec.variant).image_size
     category = load_category(spec.data, spec.category, image_size=size)

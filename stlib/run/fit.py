@@ -53,8 +53,8 @@ def fit(
         device: 'cpu', 'cuda' or 'cuda:N'.
         precision: Arithmetic of the training: 'fp32', 'bf16', or on a GPU 'tf32'.
         compiled: Whether DeSTSeg and PFADSeg train through `torch.compile`.
-        runs: Folder of checkpoints and fine-tuned teachers. With it a killed fit continues where it stopped,
-            and a finished one is not trained again. Without it nothing is kept, and ET-STPM cannot train.
+        runs: Folder of checkpoints and fine-tuned teachers. With it a killed fit continues where it
+            stopped. Without it nothing is kept, and ET-STPM cannot train.
         records: Folder in which a training that diverges leaves the record of its failure.
         progress: Whether to show a progress bar. By default there is one in a terminal.
 
@@ -67,12 +67,10 @@ def fit(
         RunFailed: The training diverged.
 
     >>> import stlib
-    >>> brick = stlib.load_category(stlib.make_demo(), "brick", image_size=128)
-    >>> detector = stlib.fit("stpm", brick, profile="demo")
-    >>> len(detector.history.curves["train_loss"])  # one value per epoch
-    20
-    >>> detector.maps(brick.test).pixel.shape
-    torch.Size([32, 128, 128])
+    >>> brick = stlib.load_category(stlib.make_demo(), "brick", image_size=64)
+    >>> stlib.fit("stpm", brick, profile="demo")
+    Traceback (most recent call last):
+    ValueError: brick was loaded at 64 pixels, and profile 'demo' of stpm takes 128: ...
     """
     here = paths.places(profile)
     spec = RunSpec(

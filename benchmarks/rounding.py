@@ -15,14 +15,14 @@ from stlib.detector import Detector
 from stlib.methods import get_method
 from stlib.paths import DATA
 from stlib.protocol import Metric
-from stlib.run.evaluation import measure
+from stlib.run.evaluation import evaluate
 
 
 def metrics(detector: Detector, data: Path, device: str) -> dict[Metric, dict[str, float]]:
     """Every defined metric with the maps in fp32 ('exact') and what bf16 changes ('change')."""
     category = load_category(data, detector.info.category, image_size=detector.image_size)
-    exact = measure(category, detector.maps(category.test, device=device)).metrics
-    rounded = measure(category, detector.maps(category.test, device=device, precision="bf16")).metrics
+    exact = evaluate(detector.maps(category.test, device=device), category).metrics
+    rounded = evaluate(detector.maps(category.test, device=device, precision="bf16"), category).metrics
     return {
         name: {"exact": value, "change": rounded[name] - value}
         for name, value in exact.items()

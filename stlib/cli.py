@@ -45,12 +45,13 @@ def run(  # noqa: PLR0917 - typer reads them by name
 ) -> None:
     """Train and measure one method on one category, and write its record. A killed run continues."""
     import torch  # here, so that `stlib --help` answers at once
-    from tqdm import tqdm
 
     from stlib.methods.training import save_on_sigterm
     from stlib.records.store import read_record, write_record
-    from stlib.run.experiment import RunFailed, RunSpec
+    from stlib.run.experiment import RunSpec
     from stlib.run.experiment import run as run_experiment
+    from stlib.run.fit import progress_bar
+    from stlib.run.fitted import RunFailed
 
     save_on_sigterm()
     if threads:
@@ -72,13 +73,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
         precision=precision,
         compiled=compiled,
     )
-    name = f"{method} {variant}".strip()
-    with tqdm(desc=f"{name} {category} s{seed}", unit="epoch" if "stpm" in method else "step") as bar:
-
-        def progress(done: int, total: int, state: str) -> None:
-            bar.total, bar.n = total, done
-            bar.set_postfix_str(state)
-
+    with progress_bar(spec, show=True) as progress:
         try:
             result = run_experiment(spec, progress=progress, runs=runs or here.runs)
             if save:  # before the checkpoint is forgotten

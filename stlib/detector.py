@@ -58,9 +58,18 @@ class Detector:
         return size
 
     def maps(
-        self, images: Tensor, *, batch_size: int = 32, device: str = "cpu", precision: Precision = "fp32"
+        self,
+        images: Tensor,
+        *,
+        batch_size: int | None = None,
+        device: str | None = None,
+        precision: Precision = "fp32",
     ) -> Maps:
-        """Maps and scores of (M, 3, S, S) uint8 RGB images, on the CPU. Raises ValueError for other input.
+        """Compute anomaly maps and image scores of (M, 3, S, S) uint8 RGB images; they come back on the CPU.
+
+        `batch_size` images go through the network at once, by default as many as in its training. `device` is
+        where the network runs, by default where it is: that of its training, or the CPU for a loaded one.
+        Raises ValueError for other input.
 
         With `precision="bf16"` or, on a GPU, "tf32" the convolutions round their inputs: faster where the
         processor has it, and not exactly what the records measured.
@@ -71,10 +80,17 @@ class Detector:
                 f"images are {tuple(images.shape)} of {images.dtype}: this detector takes "
                 f"(M, 3, {side}, {side}) uint8 RGB, see `stlib.data.mvtec.read_images`"
             )
-        network = self.network.to(device).to(memory_format=torch.channels_last)  # as the run measured it
-        execution = Execution(torch.device(device), precision)
-        with execution.autocast():
-            return in_batches(network, images, batch_size, execution.device, tf32=precision == "tf32")
+        where = torch.device(device) if device else next(self.network.parameters()).device
+        network = self.network.to(where).to(memory_format=torch.channels_last)  # as the run measured it
+        size = batch_size or self._batch_size
+        with Execution(where, precision).autocast():
+            return in_batches(network, images, size, where, tf32=precision == "tf32")
+
+    @property
+    def _batch_size(self) -> int:
+        size = self.info.config["batch_size"]
+        assert isinstance(size, int)
+        return size
 
     @classmethod
     def untrained(cls, method: str, profile: Profile) -> "Detector":
@@ -97,16 +113,24 @@ class Detector:
         )
         return cls(info, network.eval().requires_grad_(False))
 
-    def save(self, path: Path) -> None:
-        """Write weights and description as one safetensors file. Raises OSError when it cannot be written."""
+    def save(self, path: Path | str) -> None:
+        """Write weights and description as one safetensors file. Raises OSError when it cannot be written.
+
+        >>> import stlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     stlib.Detector.untrained("stpm", "demo").save(f"{folder}/brick.safetensors")
+        ...     stlib.Detector.load(f"{folder}/brick.safetensors").image_size
+        128
+        """
         state = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()
         }
-        write_atomic(path, save(state, metadata={_KEY: self.info.model_dump_json()}))
+        write_atomic(Path(path), save(state, metadata={_KEY: self.info.model_dump_json()}))
 
     @classmethod
-    def load(cls, path: Path) -> "Detector":
-        """Read what `save` wrote. Raises FileNotFoundError, or ValueError for any other file."""
+    def load(cls, path: Path | str) -> "Detector":
+        """Read what `save` wrote, on the CPU. Raises FileNotFoundError, or ValueError for any other file."""
+        path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"no detector at {path}: `stlib run ... --save {path}` makes one")
         try:

@@ -17,7 +17,8 @@ from stlib.protocol import CATEGORIES, METRICS, PROFILES
 from stlib.records.reported import reported
 from stlib.records.schema import Record
 from stlib.records.store import write_record
-from stlib.run.experiment import RunFailed, RunResult, prepare_teacher, run
+from stlib.run.experiment import RunResult, prepare_teacher, run
+from stlib.run.fitted import RunFailed
 from stlib.run.teacher_cache import Teacher
 from study import figures
 from study.figures import images

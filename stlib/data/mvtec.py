@@ -134,13 +134,20 @@ def _test_item(folder: Path, image: Path) -> TestItem:
 
 
 def load_category(
-    root: Path, category: str, *, image_size: int = IMAGE_SIZE, mask_rule: MaskRule = "half"
+    root: Path | str, category: str, *, image_size: int = IMAGE_SIZE, mask_rule: MaskRule = "half"
 ) -> Category:
-    """Read and resize one category (whole image, PIL bilinear, as the official STPM and DeSTSeg code does).
+    """Read one category under `root` and resize every whole image to `image_size` pixels.
 
-    Raises DatasetError naming the first unreadable image or missing mask.
+    The resizing is PIL's bilinear one, as in the official STPM and DeSTSeg code; `mask_rule` says which
+    pixels of a resized mask count as defective (MASK_RULES). Raises DatasetError naming the first unreadable
+    image or missing mask, or a category that is not there.
+
+    >>> import stlib
+    >>> brick = stlib.load_category(stlib.make_demo(), "brick", image_size=64)
+    >>> brick.train.shape, int(brick.labels.sum())
+    (torch.Size([36, 3, 64, 64]), 20)
     """
-    layout = scan(root, category)
+    layout = scan(Path(root), category)
     for item in layout.test:
         if item.mask is not None and not item.mask.is_file():
             raise DatasetError(f"{item.image} has no mask {item.mask}: run `stlib data check {root}`")

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from stlib.paths import BUILD
+
 DEMO_CATEGORIES = ("brick", "grass", "gravel", "washer")
 """Three photographed textures, stored grey like MVTec's grid, and one drawn object in colour."""
 DEMO_TEXTURES = ("brick", "grass", "gravel")
@@ -43,14 +45,15 @@ class Sample(NamedTuple):
     body: Array
 
 
-def make_demo(root: Path, *, seed: int = 0) -> Path:
-    """The demo dataset under `root`, made when it is not there yet; returns `root`.
+def make_demo(root: Path | str = BUILD / "demo", *, seed: int = 0) -> Path:
+    """Make the demo dataset under `root` unless it is there already, and return `root`.
 
     Layout: `<category>/{train/good,test/good,test/<defect>,ground_truth/<defect>}`, masks `<stem>_mask.png`.
     A demo set of another seed or generator version at `root` is replaced. Readers never see half a set.
 
     Raises FileExistsError when `root` holds something else, ImportError without scikit-image.
     """
+    root = Path(root)
     if _is_current(root, seed):
         return root
     if root.exists() and not (root / MARKER).is_file() and (not root.is_dir() or any(root.iterdir())):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -25,7 +25,7 @@ def results(
 ) -> dict[str, object]:
     """The measured part of a record: the fields from `metrics` to `bootstrap`, computed on `device`."""
     maps = maps.to(device)
-    measured = measure(category, maps)
+    measured = evaluate(maps, category)
     defined = {name: value for name, value in measured.metrics.items() if not math.isnan(value)}
     draws = replicates(measured.ranking, maps.image, category.labels)
     # A metric that some draw leaves undefined has no interval: dropping the draw would break the pairing.
@@ -41,19 +41,48 @@ def results(
 
 
 @dataclass(frozen=True)
-class Measured:
-    """All metrics of one set of maps, and the ranking they were read from."""
+class Evaluation:
+    """All metrics of one set of maps, and the ranking of the pixels that they were read from.
 
-    metrics: dict[Metric, float]
-    ranking: PixelRanking
+    `print` shows a line per metric.
+    """
+
+    metrics: Mapping[Metric, float]
+    """Fractions in [0, 1], by name; NaN for a metric that the images leave undefined."""
+    ranking: PixelRanking = field(repr=False)
+    """Every pixel of the test set, ranked: its `curves()` are what ROC and precision-recall plots show."""
+
+    def __str__(self) -> str:
+        """A line per metric: the words that readers know it by, and the value or a dash."""
+        width = max(map(len, METRICS.values()))
+        values = {name: "-" if math.isnan(v) else f"{v:.3f}" for name, v in self.metrics.items()}
+        return "\n".join(f"{METRICS[name]:{width}}  {value}" for name, value in values.items())
 
 
-def measure(category: Category, maps: Maps, masks: Tensor | None = None) -> Measured:
-    """Exact metrics of `maps` against the category's masks, or against other `masks` (M, S, S) bool."""
+def evaluate(maps: Maps, category: Category, masks: Tensor | None = None) -> Evaluation:
+    """Measure `maps` of the category's test images exactly, against its masks or other ones.
+
+    The metrics of pixels and instances need no threshold grid and no sampling (`stlib.metrics`). `masks` is
+    (M, S, S) bool. Raises ValueError when there are not as many maps as images, or of another size, and
+    FloatingPointError for scores that are not finite.
+
+    >>> import stlib
+    >>> brick = stlib.load_category(stlib.make_demo(), "brick", image_size=64)
+    >>> maps = stlib.Maps(brick.masks[:, None].float(), brick.masks.float(), brick.labels.float())
+    >>> print(stlib.evaluate(maps, brick))  # the masks themselves as maps: nothing can be better
+    image AUROC    1.000
+    image AP       1.000
+    pixel AUROC    1.000
+    pixel AP       1.000
+    best pixel F1  1.000
+    AUPRO@0.3      1.000
+    IAP            1.000
+    IAP@90         1.000
+    """
     regions = label_regions(category.masks if masks is None else masks)
     ranking = PixelRanking(maps.pixel, regions)
     values = image_metrics(maps.image, category.labels) | pixel_metrics(ranking)
-    return Measured({name: values[name] for name in METRICS}, ranking)
+    return Evaluation({name: values[name] for name in METRICS}, ranking)
 
 
 def observed(
@@ -66,7 +95,7 @@ def observed(
     maps = detector.maps(category.test)
     if steps == 0:
         maps = detector.alternatives(maps)["maps=distances"]
-    values = measure(category, maps.to(device)).metrics
+    values = evaluate(maps.to(device), category).metrics
     return {name: _round(value) for name, value in values.items() if not math.isnan(value)}
 
 
@@ -77,15 +106,17 @@ def _sensitivity(
 
     Only metrics are kept: a ranking holds every pixel of the test set, on the device.
     """
-    found = {name: measure(category, other).metrics for name, other in detector.alternatives(maps).items()}
+    found = {name: evaluate(other, category).metrics for name, other in detector.alternatives(maps).items()}
     for rule in ("any", "full"):
-        found[f"masks={rule}"] = measure(category, maps, with_mask_rule(category, rule)).metrics
+        found[f"masks={rule}"] = evaluate(maps, category, with_mask_rule(category, rule)).metrics
     if half := unseen_indices(category.layout):
-        found["test=untouched"] = measure(_part(category, half), Maps(*(part[half] for part in maps))).metrics
+        found["test=untouched"] = evaluate(
+            Maps(*(part[half] for part in maps)), _part(category, half)
+        ).metrics
     tested, *others = detector.snapshots
     for other in others:
         detector.use(other)
-        found[f"checkpoint={other}"] = measure(category, detector.maps(category.test).to(device)).metrics
+        found[f"checkpoint={other}"] = evaluate(detector.maps(category.test).to(device), category).metrics
     detector.use(tested)
     return {
         name: {metric: value for metric, value in metrics.items() if not math.isnan(value)}

@@ -26,7 +26,8 @@ from stlib.protocol import CATEGORIES, PRECISIONS, Metric, Precision, Profile, r
 from stlib.records.schema import Dataset, Record, TextureInfo, record_path
 from stlib.records.store import write_record
 from stlib.records.teacher import TeacherRecord, write_teacher_record
-from stlib.run.evaluation import observed, results, rounded
+from stlib.run.evaluation import observed, rounded
+from stlib.run.fitted import FittedDetector, failure
 from stlib.run.provenance import Clock
 from stlib.run.teacher_cache import Teacher, tuned_teacher
 
@@ -105,19 +106,30 @@ class RunResult:
         return path
 
 
-class RunFailed(RuntimeError):  # noqa: N818 - the run failed, the program did not
-    """A run that broke off after it had begun; `record` says so and is worth keeping."""
-
-    def __init__(self, record: Record) -> None:
-        super().__init__(f"{record.method} on {record.category}, seed {record.seed}: {record.error}")
-        self.record = record
-
-
 def run(spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS) -> RunResult:
     """Train, score and measure. Checkpoints go under `runs`; a killed run continues from there.
 
-    Raises ValueError (DatasetError included) or OSError for bad input and a full disk before training starts,
-    BlockingIOError while another process makes the same run, and RunFailed when training diverges.
+    Raises what `train` does, and DatasetError for a category that cannot be read.
+    """
+    spec.check()
+    require_space(runs, SPACE, "run")
+    load_teacher(spec.teacher)  # a missing weight file is told before the images are read
+    size = get_method(spec.method).recipe(spec.profile, spec.variant).image_size
+    category = load_category(spec.data, spec.category, image_size=size)
+    detector = train(spec, category, progress=progress, runs=runs)
+    maps = detector.maps(category.test)
+    record = detector.record(maps)
+    return RunResult(record, category, maps, detector.checkpoint, detector, detector.teacher_record)
+
+
+def train(
+    spec: RunSpec, category: Category, *, progress: Progress = no_progress, runs: Path = RUNS
+) -> FittedDetector:
+    """Train on `category`, which is the spec's, loaded at the recipe's size.
+
+    Checkpoints go under `runs`; a killed training continues from there. Raises ValueError or OSError for bad
+    input and a full disk before training starts, BlockingIOError while another process makes the same run,
+    and RunFailed when training diverges.
     """
     spec.check()
     require_space(runs, SPACE, "run")
@@ -127,31 +139,26 @@ def run(spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS) -
         reuse_memory()
     method = get_method(spec.method)
     config = method.recipe(spec.profile, spec.variant)
+    _check_size(spec, config.image_size, category)
     device = torch.device(spec.device)
     execution = Execution(device, spec.precision, progress, compiled=spec.compiled)
     teacher = Teacher(*load_teacher(spec.teacher))
-    category = load_category(spec.data, spec.category, image_size=config.image_size)
     parts, textures = _synthesis(spec, config.image_size, device) if method.needs_textures else ({}, None)
 
     def observe(steps: int) -> dict[Metric, float]:
         return observed(category, detector, steps, device)
 
-    def record(**outcome: object) -> Record:
-        about = {
-            "method": spec.method,
-            "variant": spec.variant,
-            "category": spec.category,
-            "seed": spec.seed,
-            "profile": spec.profile,
-            "config": config.model_dump(mode="json"),
-            "precision": spec.precision,
-            "dataset": _dataset(category),
-            "teacher": teacher.info,
-            "textures": textures,
-            "runtime": clock.runtime(),
-        }
-        return Record.model_validate(about | outcome)
-
+    about: dict[str, object] = {
+        "method": spec.method,
+        "variant": spec.variant,
+        "category": spec.category,
+        "seed": spec.seed,
+        "profile": spec.profile,
+        "config": config.model_dump(mode="json"),
+        "precision": spec.precision,
+        "dataset": _dataset(category),
+        "textures": textures,
+    }
     clock = Clock(device)
     try:
         teacher = prepare_teacher(spec, teacher, execution, runs)
@@ -166,15 +173,20 @@ def run(spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS) -
         with file_lock(checkpoint.path.with_suffix(".lock")):
             history = detector.fit(category.train, seed=spec.seed)
             clock.trained()
-            maps = detector.maps(category.test)
-            measured = results(category, detector, maps, device)
     except FloatingPointError as error:
-        raise RunFailed(record(status="failed", error=str(error))) from error
-    history = history.model_copy(update={"curves": rounded(history.curves)})
-    finished = record(history=history, **measured)
-    described = DetectorInfo.model_validate(finished.model_dump(include=set(DetectorInfo.model_fields)))
-    return RunResult(
-        finished, category, maps, checkpoint, Detector(described, detector.network), teacher.record
+        raise failure({**about, "teacher": teacher.info}, error, clock) from error
+    base = {**about, "teacher": teacher.info}
+    described = DetectorInfo.model_validate({name: base[name] for name in DetectorInfo.model_fields})
+    return FittedDetector(
+        described,
+        detector.network,
+        history=history.model_copy(update={"curves": rounded(history.curves)}),
+        category=category,
+        checkpoint=checkpoint,
+        teacher_record=teacher.record,
+        method=detector,
+        clock=clock,
+        base=base,
     )
 
 
@@ -197,6 +209,15 @@ def prepare_teacher(spec: RunSpec, teacher: Teacher, execution: Execution, runs:
         execution=execution,
         runs=runs,
     )
+
+
+def _check_size(spec: RunSpec, wanted: int, category: Category) -> None:
+    """Raise ValueError unless the category's images have the size that the recipe takes."""
+    if (given := category.test.shape[-1]) != wanted:
+        raise ValueError(
+            f"{category.name} was loaded at {given} pixels, and profile '{spec.profile}' of {spec.method} "
+            f"takes {wanted}: load_category(..., image_size={wanted})"
+        )
 
 
 def _check_device(name: str, precision: Precision) -> None:

@@ -3,7 +3,8 @@ import pytest
 from stlib.data.mvtec import scan
 from stlib.methods import stpm
 from stlib.records.store import read_record
-from stlib.run.experiment import RunFailed, RunSpec
+from stlib.run.experiment import RunSpec
+from stlib.run.fitted import RunFailed
 from study import notebook
 from study.figures import images
 from study.parameters import Plan

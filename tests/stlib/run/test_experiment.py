@@ -22,8 +22,9 @@ from stlib.nn.maps import Maps
 from stlib.protocol import METRICS, Profile
 from stlib.records.store import read_record, write_record
 from stlib.run import experiment
-from stlib.run.evaluation import measure
-from stlib.run.experiment import RunFailed, RunResult, RunSpec, run
+from stlib.run.evaluation import evaluate
+from stlib.run.experiment import RunResult, RunSpec, run
+from stlib.run.fitted import RunFailed
 from stlib.run.provenance import forget_peak, peak_memory
 
 TINY = Config(image_size=64, epochs=2, batch_size=4)
@@ -387,14 +388,14 @@ def test_an_absent_dataset_or_teacher_is_refused(tmp_path: Path):
 def test_scores_that_are_not_finite_are_no_result(result: RunResult):
     maps = result.maps._replace(pixel=torch.full_like(result.maps.pixel, math.nan))
     with pytest.raises(FloatingPointError):
-        measure(result.category, maps)
+        evaluate(maps, result.category)
 
 
 def test_other_masks_can_be_measured(result: RunResult):
     category = load_category(result.category.layout.folder.parent, "plate", image_size=64)
     everywhere = torch.zeros_like(category.masks)
     everywhere[:, 0, 0] = True
-    assert measure(category, result.maps, everywhere).ranking.positives == len(category.test)
+    assert evaluate(result.maps, category, everywhere).ranking.positives == len(category.test)
 
 
 def test_the_detector_of_a_run_gives_the_maps_that_were_measured(result: RunResult):

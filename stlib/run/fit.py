@@ -1,0 +1,117 @@
+"""Training a detector in one call: the front door to `stlib.run.experiment.train`."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from stlib import paths
+from stlib.data.mvtec import Category
+from stlib.methods import get_method
+from stlib.methods.training import Progress
+from stlib.protocol import Precision, Profile
+from stlib.records.store import write_record
+from stlib.run.experiment import RunSpec, train
+from stlib.run.fitted import FittedDetector, RunFailed
+
+
+def fit(
+    method: str,
+    category: Category,
+    *,
+    profile: Profile = "paper",
+    variant: str = "",
+    seed: int = 0,
+    teacher: str | None = None,
+    textures: str | Path | None = None,
+    device: str = "cpu",
+    precision: Precision = "fp32",
+    compiled: bool = False,
+    runs: Path | str | None = None,
+    records: Path | str | None = None,
+    progress: bool | None = None,
+) -> FittedDetector:
+    """Train `method` on the normal images of `category`.
+
+    It is the training that `stlib run` and the notebooks make: the same arguments give the same weights.
+    ET-STPM first fine-tunes its teacher on every category under the dataset's root, not on this one alone. It
+    keeps that teacher under `runs`, and every later fit on the same data takes it from there.
+
+    Args:
+        method: 'stpm', 'et_stpm', 'destseg' or 'pfadseg'.
+        category: What `load_category` returned, at the size that the profile takes: 256 pixels for 'paper'
+            and 'short', other sizes for 'demo'.
+        profile: The schedule. 'paper' and 'short' are for MVTec AD, 'demo' is for any images in its layout.
+        variant: A named deviation from the paper's recipe, such as 'RCM+PCAR' or 'e=5'.
+        seed: Seed of the weights, of the order of the images, and of the synthetic anomalies.
+        teacher: 'torchvision' (ImageNet weights, downloaded once), 'demo', 'random', or the path of a weight
+            file. By default 'demo' for the demo and 'torchvision' otherwise.
+        textures: Folder of the Describable Textures Dataset, for DeSTSeg and PFADSeg. By default drawn for
+            the demo, and `data/dtd` otherwise.
+        device: 'cpu', 'cuda' or 'cuda:N'.
+        precision: Arithmetic of the training: 'fp32', 'bf16', or on a GPU 'tf32'.
+        compiled: Whether DeSTSeg and PFADSeg train through `torch.compile`.
+        runs: Folder of checkpoints and fine-tuned teachers. With it a killed fit continues where it
+            stopped. Without it nothing is kept, and ET-STPM cannot train.
+        records: Folder in which a training that diverges leaves the record of its failure.
+        progress: Whether to show a progress bar. By default there is one in a terminal.
+
+    Returns:
+        A detector with its training's `history`.
+
+    Raises:
+        ValueError: A value that cannot work; the message names it and the remedy.
+        OSError: A file that is not there, or no room for checkpoints.
+        RunFailed: The training diverged.
+
+    >>> import stlib
+    >>> brick = stlib.load_category(stlib.make_demo(), "brick", image_size=64)
+    >>> stlib.fit("stpm", brick, profile="demo")
+    Traceback (most recent call last):
+    ValueError: brick was loaded at 64 pixels, and profile 'demo' of stpm takes 128: ...
+    """
+    here = paths.places(profile)
+    spec = RunSpec(
+        method,
+        category.name,
+        seed=seed,
+        profile=profile,
+        variant=variant,
+        data=category.layout.folder.parent,
+        teacher=teacher or here.teacher,
+        textures=textures or here.textures,
+        device=device,
+        precision=precision,
+        compiled=compiled,
+    )
+    spec.check()
+    if runs is None and get_method(method).tuning:
+        raise ValueError(
+            f"{get_method(method).title} fine-tunes its teacher first, on all categories under {spec.data}, "
+            "and keeps it for later fits: name a folder for it, runs='results/runs'"
+        )
+    with tempfile.TemporaryDirectory() as scratch, progress_bar(spec, show=progress) as report:
+        try:
+            return train(spec, category, progress=report, runs=Path(runs or scratch))
+        except RunFailed as failure:
+            if records is not None:
+                write_record(failure.record, Path(records))
+            raise
+
+
+@contextmanager
+def progress_bar(spec: RunSpec, *, show: bool | None = None) -> Iterator[Progress]:
+    """A bar on standard error that counts a training's epochs or steps; by default only in a terminal."""
+    name = f"{spec.method} {spec.variant}".strip()
+    unit = "step" if get_method(spec.method).needs_textures else "epoch"
+    with tqdm(
+        desc=f"{name} {spec.category} s{spec.seed}", unit=unit, disable=None if show is None else not show
+    ) as bar:
+
+        def report(done: int, total: int, state: str) -> None:
+            bar.total, bar.n = total, done
+            bar.set_postfix_str(state)
+
+        yield report

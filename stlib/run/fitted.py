@@ -1,0 +1,61 @@
+"""A detector fresh from its training, and the record that it becomes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from stlib.data.mvtec import Category
+from stlib.detector import Detector
+from stlib.methods import Method
+from stlib.methods.training import Checkpoint
+from stlib.nn.maps import Maps
+from stlib.records.schema import History, Record
+from stlib.records.teacher import TeacherRecord
+from stlib.run.evaluation import results
+from stlib.run.provenance import Clock
+
+
+class RunFailed(RuntimeError):  # noqa: N818 - the run failed, the program did not
+    """A run that broke off after it had begun; `record` says so and is worth keeping."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(f"{record.method} on {record.category}, seed {record.seed}: {record.error}")
+        self.record = record
+
+
+@dataclass(frozen=True)
+class FittedDetector(Detector):
+    """A detector fresh from its training. It also holds all that the record of the run needs."""
+
+    history: History
+    """The curves of the training, its steps, and which checkpoint is tested."""
+    category: Category
+    """What it was trained on."""
+    checkpoint: Checkpoint
+    teacher_record: TeacherRecord | None
+    """Of the fine-tuning behind the teacher, where there was one."""
+    method: Method = field(repr=False)
+    clock: Clock = field(repr=False)
+    base: Mapping[str, object] = field(repr=False)
+    """The fields of the record that were known before the training."""
+
+    def record(self, maps: Maps) -> Record:
+        """Measure the `maps` of the category's test images, and describe the whole run.
+
+        Beside the metrics the record holds their bootstrap replicates, the image scores, and what other
+        readings of the same maps give. Raises RunFailed when the scores are not finite.
+        """
+        try:
+            measured = results(self.category, self.method, maps, self.clock.device)
+        except FloatingPointError as error:
+            raise failure(self.base, error, self.clock) from error
+        return _completed(self.base, history=self.history, **measured, runtime=self.clock.runtime())
+
+
+def _completed(base: Mapping[str, object], **fields: object) -> Record:
+    """`base` with the remaining fields, validated."""
+    return Record.model_validate({**base, **fields})
+
+
+def failure(base: Mapping[str, object], error: FloatingPointError, clock: Clock) -> RunFailed:
+    """What a training or a measurement that has diverged raises."""
+    return RunFailed(_completed(base, status="failed", error=str(error), runtime=clock.runtime()))

@@ -1,0 +1,96 @@
+"""The five lines of README, and that they are one path with `experiment.run`."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import stlib
+from stlib.data.mvtec import Category
+from stlib.methods import et_stpm, stpm
+from stlib.records.store import read_record
+from stlib.run.experiment import RunSpec, run
+
+TINY = {"image_size": 64, "epochs": 2, "batch_size": 4}
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(stpm.PROFILES, "demo", stpm.Config(**TINY))
+
+
+def fit(category: Category, **options) -> stlib.FittedDetector:
+    return stlib.fit("stpm", category, profile="demo", teacher="random", progress=False, **options)
+
+
+def test_importing_the_package_or_the_records_loads_no_torch():
+    code = "import sys, stlib, stlib.records.store; dir(stlib); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_exported_name_is_there_and_no_other():
+    assert {"load_category", "fit", "evaluate", "Detector"} <= set(stlib.__all__) <= set(dir(stlib))
+    for name in stlib.__all__:
+        assert getattr(stlib, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'train': it exports"):
+        _ = stlib.train
+
+
+def test_the_front_door_and_a_run_give_the_same_record(plate: Category, tmp_path):
+    detector = fit(plate)
+    maps = detector.maps(plate.test)
+    spec = RunSpec("stpm", "plate", data=plate.layout.folder.parent, teacher="random")
+    result = run(spec, runs=tmp_path)
+    assert torch.equal(maps.pixel, result.maps.pixel)
+    assert detector.record(maps).same_result(result.record)
+    metrics = stlib.evaluate(maps, plate).metrics
+    assert {name: metrics[name] for name in result.record.metrics} == result.record.metrics
+
+
+def test_a_saved_detector_gives_the_same_maps(plate: Category, tmp_path):
+    detector = fit(plate)
+    detector.save(f"{tmp_path}/plate.safetensors")
+    loaded = stlib.Detector.load(f"{tmp_path}/plate.safetensors")
+    assert torch.equal(loaded.maps(plate.test).pixel, detector.maps(plate.test).pixel)
+
+
+def test_a_fit_leaves_nothing_behind_unless_it_is_told_where(plate: Category, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not fit(plate).checkpoint.path.exists()
+    assert not list(tmp_path.iterdir())
+    assert fit(plate, runs=tmp_path / "runs").checkpoint.path.is_relative_to(tmp_path / "runs")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_images_of_another_size_are_refused_with_the_remedy(plate: Category, monkeypatch):
+    monkeypatch.setitem(stpm.PROFILES, "demo", stpm.Config(**TINY | {"image_size": 96}))
+    with pytest.raises(ValueError, match=r"plate was loaded at 64 pixels.*image_size=96"):
+        fit(plate)
+
+
+def test_et_stpm_says_that_its_teacher_needs_a_folder(plate: Category, monkeypatch):
+    monkeypatch.setitem(et_stpm.PROFILES, "demo", et_stpm.Config(**TINY))
+    with pytest.raises(ValueError, match=r"ET-STPM fine-tunes its teacher first, on all categories.*runs="):
+        stlib.fit("et_stpm", plate, profile="demo", teacher="random")
+
+
+def test_a_fit_that_diverges_leaves_its_record_where_it_is_told(plate: Category, tmp_path, monkeypatch):
+    monkeypatch.setitem(stpm.PROFILES, "demo", stpm.Config(**TINY, learning_rate=1e30))
+    with pytest.raises(stlib.RunFailed, match="stpm on plate, seed 0"):
+        fit(plate, records=tmp_path)
+    (path,) = tmp_path.rglob("*.json")
+    assert read_record(path).status == "failed"
+
+
+def test_an_evaluation_prints_a_line_per_metric_and_a_dash_for_an_undefined_one(plate: Category):
+    good = ~plate.labels
+    scores = torch.rand(int(good.sum()), 64, 64)
+    maps = stlib.Maps(scores[:, None], scores, scores.amax((1, 2)))
+    layout = plate.layout.__class__(
+        "plate", plate.layout.folder, plate.layout.train, [i for i in plate.layout.test if i.mask is None]
+    )
+    part = Category("plate", plate.train, plate.test[good], plate.masks[good], layout, "")
+    lines = str(stlib.evaluate(maps, part)).splitlines()
+    assert lines[0] == "image AUROC    -"
+    assert len(lines) == 8

@@ -21,10 +21,10 @@ from stlib.run.experiment import RunFailed, RunResult, run, tune
 from study import figures
 from study.figures import images
 from study.parameters import Plan
-from study.tables import Html, score, signed, to_html
+from study.tables import Markup, score, signed, to_html
 
 
-def recipe(plan: Plan) -> Html:
+def recipe(plan: Plan) -> Markup:
     """Everything that the numbers depend on, as a table."""
     spec = plan.spec
     config = get_method(spec.method).recipe(spec.profile, spec.variant).model_dump()
@@ -39,7 +39,7 @@ def recipe(plan: Plan) -> Html:
     return _pairs(values | {"device": spec.device, "precision": spec.precision} | config, "What is run")
 
 
-def dataset(plan: Plan) -> Html:
+def dataset(plan: Plan) -> Markup:
     """How many images there are of each kind, and what is missing from the official dataset."""
     kinds = Counter(item.defect for item in plan.layout.test)
     counts = {"train/good": len(plan.layout.train)} | {f"test/{kind}": n for kind, n in sorted(kinds.items())}
@@ -124,7 +124,7 @@ def teacher_features(plan: Plan) -> Figure:
     return figures.feature_maps(image, before, after)
 
 
-def metrics(record: Record) -> Html:
+def metrics(record: Record) -> Markup:
     """The run's metrics, each beside the number that is reported for it."""
     known = record.category in CATEGORIES
     asked = {"category": record.category, "variant": record.variant}
@@ -146,7 +146,7 @@ def metrics(record: Record) -> Html:
     return to_html(pd.DataFrame(rows), f"{name}, {record.category}, seed {record.seed}: {labels}")
 
 
-def save(plan: Plan, result: RunResult) -> Html:
+def save(plan: Plan, result: RunResult) -> Markup:
     """Keep the record and say where it is and what it was made from."""
     record, path = result.record, _keep(plan, result)
     shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
@@ -156,6 +156,6 @@ def save(plan: Plan, result: RunResult) -> Html:
     return _pairs(values, "Where the numbers are and what made them")
 
 
-def _pairs(values: Mapping[str, object], caption: str) -> Html:
+def _pairs(values: Mapping[str, object], caption: str) -> Markup:
     rows = [(name.replace("_", " "), str(value)) for name, value in values.items()]
     return to_html(pd.DataFrame(rows, columns=["Name", "Value"]), caption)

@@ -8,7 +8,7 @@ from stlib.paths import RECORDS
 from stlib.protocol import METRICS
 from stlib.records.schema import Record
 from stlib.records.store import read_record
-from study.tables import Html, to_html
+from study.tables import Html, Markup, to_html
 
 DRIFT = 0.05
 """Largest difference of a pixel metric from the committed demo record on another processor."""
@@ -16,7 +16,7 @@ IMAGE_DRIFT = 0.10
 """Of an image metric: it rests on 32 images, and AVX2 for AVX-512 moves one by .038."""
 
 
-def regression(record: Record, committed: Path = RECORDS) -> Html:
+def regression(record: Record, committed: Path = RECORDS) -> Markup:
     """A line per metric: as committed (within the drift) or CHANGED; recipe, teacher, counts must be equal.
 
     The text holds no number that rounding can move, so that nbval can compare it. Raises RecordError when

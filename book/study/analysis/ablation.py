@@ -40,7 +40,7 @@ def rows_html(
     profile: Profile,
     parameters: Mapping[str, int],
     categories: Sequence[str] = tuple(CATEGORIES),
-) -> Html:
+) -> Markup:
     """Every row: reported means over 15 categories, reproduced means over the measured ones, size and speed.
 
     `parameters`: trainable parameters by label (`sizes.ablation_parameters`). Under another schedule

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from stlib.paths import BENCHMARKS
 from stlib.protocol import METRICS, Metric
 from stlib.records.reported import METHOD_NAMES
-from study.tables import NOT_RUN, Html, Text, plain, to_html
+from study.tables import NOT_RUN, Markup, Text, plain, to_html
 
 
 class Timing(BaseModel):
@@ -78,7 +78,7 @@ def read_benchmark(name: str, device: str = "cpu", folder: Path = BENCHMARKS) ->
         raise ValueError(f"{path} is damaged ({error}): run benchmarks/{name}.py --save again") from error
 
 
-def timings_html(found: Benchmark | None, *keys: str, caption: str, each: str = "") -> Html | Text:
+def timings_html(found: Benchmark | None, *keys: str, caption: str, each: str = "") -> Markup:
     """A comparison as a table; `each` names what is counted per second."""
     if found is None:
         return NOT_RUN
@@ -98,7 +98,7 @@ def timings_html(found: Benchmark | None, *keys: str, caption: str, each: str = 
     return to_html(plain(rows), f"{caption} {found.where()}.")
 
 
-def modules_html(found: Benchmark | None) -> Html | Text:
+def modules_html(found: Benchmark | None) -> Markup:
     """Parameters, operations and seconds of every method and row of the ablation."""
     if found is None:
         return NOT_RUN
@@ -124,7 +124,7 @@ def modules_html(found: Benchmark | None) -> Html | Text:
     return to_html(plain(rows), caption)
 
 
-def growth_html(found: Benchmark | None) -> Html | Text:
+def growth_html(found: Benchmark | None) -> Markup:
     """How time grows with batch, resolution and number of test images."""
     if found is None:
         return NOT_RUN
@@ -179,7 +179,7 @@ def limit_sentence(found: Benchmark | None) -> Text:
     return Text(text)
 
 
-def waiting_html(found: Benchmark | None) -> Html | Text:
+def waiting_html(found: Benchmark | None) -> Markup:
     """Shares of a training step: the device at work, waiting, and the making of its images."""
     if found is None:
         return NOT_RUN
@@ -198,7 +198,7 @@ def waiting_html(found: Benchmark | None) -> Html | Text:
     return to_html(plain(rows), f"{caption} {found.where()}.")
 
 
-def invariance_html(found: Benchmark | None) -> Html | Text:
+def invariance_html(found: Benchmark | None) -> Markup:
     """What the sixth power of the scores, which keeps their order, changes in each implementation."""
     if found is None:
         return NOT_RUN
@@ -216,7 +216,7 @@ def invariance_html(found: Benchmark | None) -> Html | Text:
     return to_html(plain(rows), "Change of each metric when every score is raised to the sixth power.")
 
 
-def deployed_html(found: Benchmark | None) -> Iterator[Html | Text]:
+def deployed_html(found: Benchmark | None) -> Iterator[Markup]:
     """Latency and throughput of every method, with the largest difference to ONNX Runtime."""
     if found is None:
         yield NOT_RUN
@@ -231,7 +231,7 @@ def deployed_html(found: Benchmark | None) -> Iterator[Html | Text]:
         yield timings_html(found, "methods", method, "batch", caption=title, each="images")
 
 
-def rounding_html(found: Benchmark | None) -> Html | Text:
+def rounding_html(found: Benchmark | None) -> Markup:
     """What bfloat16 at inference changes in the metrics of trained detectors: a row each."""
     if found is None:
         return NOT_RUN

@@ -110,7 +110,7 @@ def printed_gain(claim: Claim, category: str) -> float | None:
     return second.number - first.number if first and second else None
 
 
-def printed_wins_html(claims: Iterable[Claim]) -> Html:
+def printed_wins_html(claims: Iterable[Claim]) -> Markup:
     """In how many categories a paper's own rows show the claimed order; claims without rows are left out."""
     rows: list[dict[str, object]] = []
     for claim in claims:
@@ -134,7 +134,7 @@ def printed_wins_html(claims: Iterable[Claim]) -> Html:
     return to_html(plain(rows), caption)
 
 
-def claims_html(results: Sequence[ClaimResult], caption: str) -> Html:
+def claims_html(results: Sequence[ClaimResult], caption: str) -> Markup:
     """Claim, reported gain, reproduced gain with interval, answer."""
     rows: list[dict[str, object]] = []
     for item in results:

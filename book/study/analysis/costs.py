@@ -7,10 +7,10 @@ from stlib.records.reported import METHOD_NAMES
 from stlib.records.schema import Summary
 from study.plan.estimate import estimate, held_seconds, seconds
 from study.plan.grid import Cell
-from study.tables import Html, Text, plain, to_html
+from study.tables import Markup, Text, plain, to_html
 
 
-def study_html(cells: Sequence[Cell], records: Sequence[Summary]) -> Html:
+def study_html(cells: Sequence[Cell], records: Sequence[Summary]) -> Markup:
     """What the whole grid costs on GPUs or on CPUs, as far as there are records to tell."""
     rows: list[dict[str, object]] = [
         {

@@ -7,7 +7,7 @@ import pandas as pd
 
 from stlib.records.reported import METHOD_NAMES, REPORTED_METRICS
 from study.analysis.paper_tables import conventions
-from study.tables import Html, Text, plain, signed, to_html
+from study.tables import Html, Markup, Text, plain, signed, to_html
 
 CLASSES = {
     "supported": "verdict-agree",
@@ -37,12 +37,12 @@ def _number(row: Cells, key: str) -> float:
     return value
 
 
-def _badge(verdict: object) -> Html:
+def _badge(verdict: object) -> Markup:
     css = CLASSES.get(str(verdict), "badge-partial")
     return Html(f'<span class="{css}">{escape(str(verdict))}</span>')
 
 
-def _statement(row: Cells) -> Html:
+def _statement(row: Cells) -> Markup:
     """The quote, where it stands, and what must be known about reading it."""
     note = f"; {row['note']}" if row["note"] else ""
     told = escape(f"{row['source']}{note}")
@@ -56,7 +56,7 @@ def _average(row: Cells) -> str:
     return f"{_name(row['method'])}, {_metric(row)}, {mean}" + (f" of {part}s" if part else "")
 
 
-def means_html(averages: pd.DataFrame) -> Html:
+def means_html(averages: pd.DataFrame) -> Markup:
     """The printed averages that are not the rounded average of their rows."""
     rows: list[dict[str, object]] = [
         {
@@ -96,7 +96,7 @@ def means_text(averages: pd.DataFrame) -> Text:
     return Text(f"Of {len(averages)} printed averages with all their rows, {counted}.{ending}")
 
 
-def conventions_html(averages: pd.DataFrame) -> Html:
+def conventions_html(averages: pd.DataFrame) -> Markup:
     """Rounding against truncation, table by table."""
     names = {
         "place": "Table",
@@ -110,7 +110,7 @@ def conventions_html(averages: pd.DataFrame) -> Html:
     return to_html(conventions(averages).rename(columns=names), text)
 
 
-def gains_html(gains: pd.DataFrame) -> Html:
+def gains_html(gains: pd.DataFrame) -> Markup:
     """Every stated gain, against each work that prints the baseline."""
     rows: list[dict[str, object]] = [
         {
@@ -152,7 +152,7 @@ def gains_text(gains: pd.DataFrame) -> Text:
     )
 
 
-def rankings_html(rankings: pd.DataFrame) -> Html:
+def rankings_html(rankings: pd.DataFrame) -> Markup:
     """Claims of a place, with the place found in the paper's table."""
     rows: list[dict[str, object]] = [
         {
@@ -172,7 +172,7 @@ def rankings_html(rankings: pd.DataFrame) -> Html:
     )
 
 
-def leaders_html(leaders: pd.DataFrame) -> Html:
+def leaders_html(leaders: pd.DataFrame) -> Markup:
     """First and second places per category, a column per metric."""
     cells = leaders["first"].astype(str) + " / " + leaders["second"].astype(str)
     shown = leaders.assign(cell=cells, row=_pairs(leaders, "method", "paper"))
@@ -188,7 +188,7 @@ def _pairs(frame: pd.DataFrame, *keys: str) -> list[str]:
     return [", ".join(_name(row[key]) for key in keys) for row in _rows(frame)]
 
 
-def module_effects_html(effects: pd.DataFrame) -> Html:
+def module_effects_html(effects: pd.DataFrame) -> Markup:
     """What adding one module changes, a column per metric."""
     rows: dict[tuple[object, object], dict[str, object]] = {}
     for row in _rows(effects):
@@ -199,7 +199,7 @@ def module_effects_html(effects: pd.DataFrame) -> Html:
     return to_html(plain(list(rows.values())), text)
 
 
-def summary_html(summary: pd.DataFrame) -> Html:
+def summary_html(summary: pd.DataFrame) -> Markup:
     """The same method in two works, one line per pair of works."""
     rows: list[dict[str, object]] = [
         {
@@ -218,13 +218,13 @@ def summary_html(summary: pd.DataFrame) -> Html:
     return to_html(plain(rows), text)
 
 
-def works_html(printed: pd.DataFrame, method: str, metric: str) -> Html:
+def works_html(printed: pd.DataFrame, method: str, metric: str) -> Markup:
     """`paper_tables.across_works` as a table."""
     names = f"{METHOD_NAMES[method]}, {REPORTED_METRICS[metric]}, as printed in each work"
     return to_html(printed.astype(object).rename_axis("Category").reset_index(), names)
 
 
-def abstracts_html(statements: pd.DataFrame) -> Html:
+def abstracts_html(statements: pd.DataFrame) -> Markup:
     """What each abstract claims, beside what the tables say."""
     rows: list[dict[str, object]] = [
         {

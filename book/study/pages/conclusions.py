@@ -13,7 +13,7 @@ from study.analysis.comparison import METHODS, ComparisonRow, comparison, rows_o
 from study.analysis.paired import PairedDifference, compare, pairs
 from study.analysis.sensitivity import seed_couples
 from study.analysis.teacher_epochs import epochs_group, leaks
-from study.tables import NOT_RUN, Html, Text, interval, plain, score, signed, to_html
+from study.tables import NOT_RUN, Html, Markup, Text, interval, plain, score, signed, to_html
 
 SCORES_COMPARED: tuple[Metric, ...] = ("image_auroc", "pixel_auroc", "pixel_ap", "iap")
 """In which a method's scores are held against printed ones."""
@@ -22,7 +22,7 @@ Differences = tuple[dict[str, list[PairedDifference]], dict[str, float | None]]
 """Measured and printed differences by name, as `figures.forest` draws them."""
 
 
-def overview_html(records: Sequence[Summary], results: Sequence[ClaimResult]) -> Html:
+def overview_html(records: Sequence[Summary], results: Sequence[ClaimResult]) -> Markup:
     """Every question of the chapter with its answer and what that rests on."""
     metrics: tuple[Metric, ...] = ("image_auroc", "pixel_auroc")
     epochs = {f"{name}, {METRICS[m]}": g for m in metrics for name, g in epoch_pairs(records, m).items()}
@@ -54,11 +54,11 @@ def _level_words(row: ComparisonRow) -> str:
     return row.verdict + (" (provisional)" if row.provisional else "")
 
 
-def _lines(texts: Sequence[str]) -> Html:
+def _lines(texts: Sequence[str]) -> Markup:
     return Html("<br>".join(map(escape, texts)))
 
 
-def _answers(found: Mapping[str, Sequence[PairedDifference]]) -> Html:
+def _answers(found: Mapping[str, Sequence[PairedDifference]]) -> Markup:
     """One line per answer; what was not run is counted."""
     told = [f"{name}: {group[-1].decision}" for name, group in found.items() if group]
     missing = sum(not group for group in found.values())

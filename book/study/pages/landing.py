@@ -10,7 +10,7 @@ from stlib.records.schema import Summary
 from study.analysis.claims import ClaimResult, reservations
 from study.analysis.comparison import METHODS, comparable, comparison, rows_of, select
 from study.pages.results import verdict_html
-from study.tables import NOT_RUN, Html, Text, interval, plain, score, signed, to_html
+from study.tables import NOT_RUN, Html, Markup, Text, interval, plain, score, signed, to_html
 
 PRECISION_NAMES: dict[Precision, str] = {"bf16": "bfloat16", "fp32": "float32", "tf32": "TF32"}
 
@@ -55,7 +55,7 @@ def so_far(records: Iterable[Summary]) -> Text:
     return Text(f"**So far, at the papers' schedules:** {'; '.join(told + none)}.{arithmetic}")
 
 
-def headlines_html(records: Sequence[Summary], results: Sequence[ClaimResult]) -> Html:
+def headlines_html(records: Sequence[Summary], results: Sequence[ClaimResult]) -> Markup:
     """Levels first, then the claims that one method beats another (`claims.claim_results`)."""
     rows = [_level(records, *level) for level in HEADLINE_SCORES] + [_gain(item) for item in results]
     return to_html(plain(rows), "The papers' claims and what paired, recorded runs show")
@@ -102,5 +102,5 @@ def _gain(item: ClaimResult) -> dict[str, object]:
     }
 
 
-def _with_notes(value: str, *notes: str) -> Html:
+def _with_notes(value: str, *notes: str) -> Markup:
     return Html(value + "".join(f"<br><small>{escape(note)}</small>" for note in notes))

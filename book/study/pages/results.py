@@ -40,21 +40,21 @@ VERDICT_CLASSES: dict[Verdict, str] = {
 """Colours of the words, in book/_static/custom.css."""
 
 
-def verdict_html(row: ComparisonRow) -> Html:
+def verdict_html(row: ComparisonRow) -> Markup:
     """The verdict in its colour with the signed difference, and below it what a reader must know."""
     words = f"{row.verdict} {signed(row.difference)}" if row.difference is not None else row.verdict
     notes = "; ".join(filter(None, ["provisional" if row.provisional else "", row.note]))
     return _badge(row.verdict, words) + Html(f"<br><small>{escape(notes)}</small>" if notes else "")
 
 
-def _badge(verdict: Verdict, words: str = "") -> Html:
+def _badge(verdict: Verdict, words: str = "") -> Markup:
     return Html(f'<span class="{VERDICT_CLASSES[verdict]}">{escape(words or verdict)}</span>')
 
 
 WRAP = "white-space: pre-wrap; overflow-wrap: anywhere"
 
 
-def comparison_html(frame: pd.DataFrame, caption: str, *, first: str = "Category") -> Html:
+def comparison_html(frame: pd.DataFrame, caption: str, *, first: str = "Category") -> Markup:
     """A comparison (`comparison.comparison`, `comparison.means`) with a link to every record."""
     rows: list[dict[str, object]] = [
         {
@@ -70,11 +70,11 @@ def comparison_html(frame: pd.DataFrame, caption: str, *, first: str = "Category
     return to_html(plain(rows), caption)
 
 
-def _reported(row: ComparisonRow) -> Html:
+def _reported(row: ComparisonRow) -> Markup:
     return Html(f'<span title="{escape(row.source)}">{row.reported}</span>' if row.reported else "-")
 
 
-def _links(paths: Iterable[str]) -> Html:
+def _links(paths: Iterable[str]) -> Markup:
     """The seeds of the records, each a link to its file."""
     seeds = {path: path.rpartition("-s")[2].removesuffix(".json") for path in paths}
     link = '<a href="{url}{path}" download aria-label="record {path}">{seed}</a>'
@@ -191,7 +191,7 @@ def rerun_html(records: Sequence[Summary]) -> Markup:
     return to_html(plain(rows), "Records, and the commands that repeat them") if rows else NOT_RUN
 
 
-def methods_html(records: Sequence[Summary], metric: Metric) -> Html:
+def methods_html(records: Sequence[Summary], metric: Metric) -> Markup:
     """Reproduced scores of every method side by side, with a label where a run is not the paper's setting."""
     columns: dict[str, object] = {}
     for method, name in STUDIED.items():
@@ -209,7 +209,7 @@ def _method_cell(row: ComparisonRow) -> Markup:
     return Html(score(row.reproduced) + spread + note)
 
 
-def reported_html(columns: Mapping[str, tuple[str, str]], metric: Metric) -> Html:
+def reported_html(columns: Mapping[str, tuple[str, str]], metric: Metric) -> Markup:
     """What papers print for several methods: heading -> (method, paper), a row per category and the mean."""
     content: dict[str, object] = {"Category": [*CATEGORIES, "mean"]}
     for name, (method, paper) in columns.items():
@@ -218,7 +218,7 @@ def reported_html(columns: Mapping[str, tuple[str, str]], metric: Metric) -> Htm
     return to_html(plain(content), f"{METRICS[metric]} as printed")
 
 
-def state_html(state: pd.DataFrame) -> Html:
+def state_html(state: pd.DataFrame) -> Markup:
     """`comparison.state_of_study` with a row per category and a column per method."""
     grid = state.pivot(index="category", columns="method", values="text")
     grid = grid.loc[state["category"].unique(), state["method"].unique()]
@@ -240,7 +240,7 @@ def state_summary(state: pd.DataFrame) -> Text:
     return Text(f"Of {len(state)} cells (one method on one category): {parts}.")
 
 
-def tolerances_html() -> Html:
+def tolerances_html() -> Markup:
     """The tolerance of every metric, as the verdict uses it."""
     rows: dict[str, object] = {
         "Metric": list(METRICS.values()),
@@ -250,7 +250,7 @@ def tolerances_html() -> Html:
     return to_html(plain(rows), text)
 
 
-def profiles_html() -> Html:
+def profiles_html() -> Markup:
     """The profiles and what they mean."""
     folders = [Html(f"<code>{record_path('stpm', 'bottle', 0, name)}</code>") for name in PROFILES]
     rows: dict[str, object] = {

@@ -15,7 +15,7 @@ from study.analysis.comparison import METHODS, ComparisonRow, comparable, compar
 from study.analysis.paired import PairedDifference
 from study.analysis.precisions import couples, rounding
 from study.analysis.runs import good_and_defective
-from study.tables import Html, Text, interval, plain, signed, to_html
+from study.tables import Markup, Text, interval, plain, signed, to_html
 
 FACTORS = (0.5, 1.0, 2.0)
 """Of the tolerances: as fixed, half and double."""
@@ -26,7 +26,7 @@ def _finished(records: Iterable[Run]) -> list[Run]:
     return [r for r in records if r.status == "finished" and r.dataset.name == "MVTec AD"]
 
 
-def coverage_html(records: Sequence[Summary]) -> Html:
+def coverage_html(records: Sequence[Summary]) -> Markup:
     """Per method how many categories and seeds stand behind it, and what cannot be judged."""
     rows: list[dict[str, object]] = []
     for method in METHODS:
@@ -66,7 +66,7 @@ def teachers(records: Sequence[Summary]) -> Text:
     )
 
 
-def seed_spread_html(records: Sequence[Summary], metrics: Sequence[Metric]) -> Html:
+def seed_spread_html(records: Sequence[Summary], metrics: Sequence[Metric]) -> Markup:
     """Standard deviation over seeds where two or more can be compared, beside the tolerance."""
     rows: list[dict[str, object]] = [{"Where": "tolerance"} | {METRICS[m]: TOLERANCES[m] for m in metrics}]
     for method in METHODS:
@@ -139,7 +139,7 @@ def judged(records: Sequence[Summary]) -> list[tuple[Metric, ComparisonRow]]:
     return [(m, row) for m, row in lines if row.difference is not None]
 
 
-def tolerances_html(verdicts: Sequence[tuple[Metric, ComparisonRow]]) -> Html:
+def tolerances_html(verdicts: Sequence[tuple[Metric, ComparisonRow]]) -> Markup:
     """How many verdicts would be 'agrees' with other tolerances, and which factor just makes all agree."""
     rows: list[dict[str, object]] = []
     for metric in METRICS:

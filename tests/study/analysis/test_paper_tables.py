@@ -368,7 +368,7 @@ class Balanced(HTMLParser):
     def __init__(self, html):
         super().__init__()
         self.open, self.text = [], ""
-        self.feed(html)
+        self.feed(str(html))
         self.close()
         assert not self.open, self.open
 

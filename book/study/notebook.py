@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
 import torch
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from stlib.data.mvtec import read_image, read_mask
@@ -21,7 +21,7 @@ from stlib.run.experiment import RunFailed, RunResult, run, tune
 from study import figures
 from study.figures import images
 from study.parameters import Plan
-from study.tables import Markup, score, signed, to_html
+from study.tables import table
 
 
 def recipe(plan: Plan) -> Markup:
@@ -128,22 +128,27 @@ def metrics(record: Record) -> Markup:
     """The run's metrics, each beside the number that is reported for it."""
     known = record.category in CATEGORIES
     asked = {"category": record.category, "variant": record.variant}
-    printed = {m: reported(record.method, m, **asked) if known else None for m in METRICS}
     rows = [
         {
-            "Metric": METRICS[name],
-            "This run": score(record.metrics.get(name)),
-            "Reported": f"{cell.exact:f}" if cell else "-",
-            "Difference": signed(record.metrics[name] - cell.number)
-            if cell and name in record.metrics
-            else "-",
-            "Printed in": cell.source if cell else "-",
+            "metric": m,
+            "value": record.metrics.get(m),
+            "printed": reported(record.method, m, **asked) if known else None,
         }
-        for name, cell in printed.items()
+        for m in METRICS
     ]
-    labels = "; ".join(record.labels()) or "full schedule and dataset"
-    name = " ".join(filter(None, (record.method, record.variant)))
-    return to_html(pd.DataFrame(rows), f"{name}, {record.category}, seed {record.seed}: {labels}")
+    columns = {
+        "Metric": "metric|named",
+        "This run": "value",
+        "Reported": "{{ printed.exact if printed }}",
+        "Difference": "{{ (value - printed.number)|signed if printed and value is not none }}",
+        "Printed in": "{{ printed.source if printed }}",
+    }
+    caption = (
+        "{{ record.method }}{{ ' ' ~ record.variant if record.variant }}, {{ record.category }}, "
+        "seed {{ record.seed }}: "
+        "{{ record.labels()|join('; ') or 'full schedule and dataset' }}"
+    )
+    return table(rows, caption, columns, record=record)
 
 
 def save(plan: Plan, result: RunResult) -> Markup:
@@ -157,5 +162,5 @@ def save(plan: Plan, result: RunResult) -> Markup:
 
 
 def _pairs(values: Mapping[str, object], caption: str) -> Markup:
-    rows = [(name.replace("_", " "), str(value)) for name, value in values.items()]
-    return to_html(pd.DataFrame(rows, columns=["Name", "Value"]), caption)
+    rows = [{"name": name.replace("_", " "), "value": str(value)} for name, value in values.items()]
+    return table(rows, "{{ caption }}", {"Name": "name", "Value": "value"}, caption=caption)

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import pandas as pd
+from markupsafe import Markup
 
 from stlib.paths import RECORDS
 from stlib.protocol import METRICS
 from stlib.records.schema import Record
 from stlib.records.store import read_record
-from study.tables import Html, Markup, to_html
+from study.tables import Html, table
 
 DRIFT = 0.05
 """Largest difference of a pixel metric from the committed demo record on another processor."""
@@ -37,12 +37,12 @@ def regression(record: Record, committed: Path = RECORDS) -> Markup:
         now, then = record.metrics.get(name), before.metrics.get(name)
         limit = IMAGE_DRIFT if name.startswith("image") else DRIFT
         same[words] = now == then if now is None or then is None else abs(now - then) <= limit
-    rows = [(part, "as committed" if held else "CHANGED") for part, held in same.items()]
     caption = (
         "This run and the committed demo record; metrics of pixels may differ by "
         f"{DRIFT:.2f}, of images by {IMAGE_DRIFT:.2f}"
     )
-    return to_html(pd.DataFrame(rows, columns=["Part", "State"]), caption)
+    rows = [{"part": part, "held": held} for part, held in same.items()]
+    return table(rows, caption, {"Part": "part", "State": "{{ 'as committed' if held else 'CHANGED' }}"})
 
 
 def _teacher(record: Record) -> object:

@@ -6,11 +6,10 @@ numbers come from the analysis, which knows neither. HTML here reads well withou
 
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined, Template
-from markupsafe import Markup as Markup
+from markupsafe import Markup
 
 from stlib.records.reported import METHOD_NAMES, REPORTED_METRICS
 
@@ -50,51 +49,44 @@ RECORDS_URL = "../records/"
 """From a page of the book to the records: the site serves `results/` at its root (`html_extra_path`)."""
 
 
+NAMES = METHOD_NAMES | REPORTED_METRICS | {"none": "no module"}
+"""Of methods, metrics and the first row of an ablation, as readers know them."""
+
+
 def table(
     rows: pd.DataFrame | Iterable[object],
     caption: str,
     columns: Mapping[str, str] | None = None,
+    /,
     *,
-    cell: str = "cell",
+    cell: str = "{{ cell }}",
     **context: object,
 ) -> Html | Text:
     """An accessible table; the first column heads the rows, and the wrapper scrolls with the keyboard too.
 
     `rows`: a frame, or mappings or dataclasses. `columns`: heading -> Jinja2 expression or template over the
-    fields of a row (the row itself is `row`); without it, every column of the frame, through the template
-    `cell` but for the first. `context` names what templates and caption need besides. Text is escaped,
-    floats have three decimals, nothing is a dash. Without rows the caption says that nothing was run.
+    fields of a row (the row itself is `row`); without it, every column, its value as `cell` through the
+    template of that name but for the first. `context` and the frame's `attrs` are known to templates and
+    caption too. Text is escaped, floats have three decimals, nothing is a dash. Without rows the caption says
+    that nothing was run.
     """
-    lines = _fields(rows)
+    if isinstance(rows, pd.DataFrame):
+        context |= {str(name): value for name, value in rows.attrs.items()}
+        rows = rows.set_axis(rows.columns.map(str), axis=1).to_dict("records")
+    lines = [{**(row if isinstance(row, Mapping) else vars(row)), "row": row} for row in rows]
     title = _template(caption).render(context)
     if not lines:
         return Text(f"{title.rstrip('.')}: {NOT_RUN}")
     if columns is None:
-        names, *_ = lines
-        heads = list(names)
-        body = [
-            [
-                _cell("cell" if name == heads[0] else cell, {"cell": value} | context)
-                for name, value in line.items()
-            ]
-            for line in lines
-        ]
-    else:
-        heads = list(columns)
-        body = [[_cell(template, context | line) for template in columns.values()] for line in lines]
-    return Html(_TABLE.render(caption=Html(title), heads=heads, body=body))
+        first, *others = lines[0]["row"]
+        columns = {first: "row[head]"} | dict.fromkeys(others, f"{{% set cell = row[head] %}}{cell}")
+    body = [[_cell(columns[head], context | line | {"head": head}) for head in columns] for line in lines]
+    return Html(_TABLE.render(caption=Html(title), heads=columns, body=body))
 
 
 def say(template: str, **context: object) -> Text:
     """Sentences as Markdown from a Jinja2 template, with the formats of `table`."""
     return Text(_template(template).render(context).strip())
-
-
-def _fields(rows: pd.DataFrame | Iterable[object]) -> list[dict[str, Any]]:
-    if isinstance(rows, pd.DataFrame):
-        names = [str(name) for name in rows.columns]
-        return [dict(zip(names, line, strict=True)) for line in rows.itertuples(index=False, name=None)]
-    return [dict(row) if isinstance(row, Mapping) else vars(row) | {"row": row} for row in rows]
 
 
 def _cell(template: str, context: Mapping[str, object]) -> Html:
@@ -146,12 +138,12 @@ def number(value: float | None, form: str) -> str:
 
 
 def named(key: object) -> str:
-    """The name of a method or a metric as readers know it.
+    """What readers call it (`NAMES`).
 
     >>> named("et_stpm"), named("iap90"), named("AFF")
     ('ET-STPM', 'IAP@90', 'AFF')
     """
-    return (METHOD_NAMES | REPORTED_METRICS).get(str(key), str(key))
+    return NAMES.get(str(key), str(key))
 
 
 def badge(verdict: str, words: str = "") -> Markup:
@@ -162,6 +154,37 @@ def badge(verdict: str, words: str = "") -> Markup:
 def note(text: str) -> Markup:
     """Small print below a number."""
     return Markup("<br><small>{}</small>").format(text) if text else Markup()
+
+
+def plus_minus(deviation: float | None) -> str:
+    """A standard deviation behind a mean."""
+    return "" if _missing(deviation) else f" \u00b1 {deviation:.3f}"
+
+
+def span(numbers: Iterable[int]) -> str:
+    """The smallest and the largest number, or the one that there is.
+
+    >>> span([3, 1, 2]), span([2, 2])
+    ('1 to 3', '2')
+    """
+    low, *_, high = sorted(numbers) * 2
+    return f"{low} to {high}" if low != high else str(low)
+
+
+def judged(verdict: str, difference: float | None, provisional: bool, remark: str = "") -> Markup:
+    """A verdict in its colour with the signed difference, and below it what a reader must know."""
+    words = verdict if _missing(difference) else f"{verdict} {signed(difference)}"
+    return badge(verdict, words) + note("; ".join(filter(None, ["provisional" * provisional, remark])))
+
+
+def told_seeds(seeds: Iterable[int], counts: Iterable[int]) -> str:
+    """Which seeds a paired difference has, or how many each category of a mean."""
+    return f"{span(counts)} each" if counts else ", ".join(map(str, seeds))
+
+
+def reservations(provisional: bool, labels: Iterable[str]) -> str:
+    """What keeps an answer from being final, in a word each."""
+    return "; ".join(["provisional"] * provisional + ["not the paper's setting"] * bool(labels))
 
 
 def _missing(value: object) -> bool:
@@ -175,9 +198,12 @@ def _shown(value: object) -> object:
 ENVIRONMENT = Environment(
     autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
 )
-for _format in (score, signed, number, named, badge, note):
+for _format in (score, signed, number, named, badge, note, plus_minus, span):
     ENVIRONMENT.filters[_format.__name__] = _format
-ENVIRONMENT.globals |= {"interval": interval, "NOT_RUN": NOT_RUN, "RECORDS_URL": RECORDS_URL}
+for _function in (interval, judged, told_seeds, reservations):
+    ENVIRONMENT.globals[_function.__name__] = _function
+ENVIRONMENT.globals |= {"NOT_RUN": NOT_RUN, "RECORDS_URL": RECORDS_URL}
+ENVIRONMENT.tests["missing"] = _missing
 
 
 @cache
@@ -192,13 +218,3 @@ _TABLE = _template(
     '{% for cells in body %}<tr><th scope="row">{{ cells[0] }}</th>'
     "{% for cell in cells[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>"
 )
-
-
-def plain(content: list[dict[str, object]] | dict[str, object]) -> pd.DataFrame:
-    """Rows or columns as a frame that keeps its cells; pandas would turn `Markup` into plain text."""
-    return pd.DataFrame(content, dtype=object)
-
-
-def to_html(frame: pd.DataFrame, caption: str) -> Html | Text:
-    """`table` for the pages that are not yet written with it."""
-    return table(frame, "{{ told }}", told=caption)

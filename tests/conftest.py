@@ -1,9 +1,12 @@
 """Shared fixtures: one CPU thread, an untrained teacher, small datasets in MVTec AD's layout, and records."""
 
+import ast
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,7 @@ from PIL import Image
 
 from stlib.data.mvtec import Category, load_category
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher
+from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, LAYERS, METRICS
 from stlib.records.schema import Dataset, History, ImageScore, Record, Runtime, TeacherInfo
 from stlib.records.teacher import TeacherRecord
@@ -171,6 +175,34 @@ def make_record():
         )
 
     return make
+
+
+@pytest.fixture
+def run_page(monkeypatch):
+    """`run_page(name, records=None)` executes the cells of a page of the book and returns what they show.
+
+    With `records`, these stand in the place of the committed ones, and no teacher is recorded.
+    """
+
+    def run(name, records=None):
+        shown = []
+        monkeypatch.setattr("IPython.display.display", lambda *parts: shown.extend(parts))
+        if records is not None:
+            for loader in ("index.load_summaries", "store.load_records", "store.iter_records"):
+                monkeypatch.setattr(f"stlib.records.{loader}", lambda *_args, **_kwargs: list(records))
+            monkeypatch.setattr("stlib.records.teacher.load_teacher_records", list)
+        names = {}
+        page = (ROOT / "book" / f"{name}.md").read_text(encoding="utf-8")
+        for cell in re.findall(r"```\{code-cell\} ipython3\n---\n.*?\n---\n(.*?)```", page, re.DOTALL):
+            tree = ast.parse(cell)
+            last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+            exec(compile(tree, name, "exec"), names)
+            if last:
+                shown.append(eval(compile(ast.Expression(last.value), name, "eval"), names))
+        plt.close("all")
+        return [part for part in shown if part is not None]
+
+    return run
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
 import torch
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from stlib.data.mvtec import read_image, read_mask
@@ -23,10 +23,10 @@ from stlib.run.teacher_cache import Teacher
 from study import figures
 from study.figures import images
 from study.parameters import Plan
-from study.tables import Html, score, signed, to_html
+from study.tables import table
 
 
-def recipe(plan: Plan) -> Html:
+def recipe(plan: Plan) -> Markup:
     """Everything that the numbers depend on, as a table."""
     spec = plan.spec
     config = get_method(spec.method).recipe(spec.profile, spec.variant).model_dump()
@@ -41,7 +41,7 @@ def recipe(plan: Plan) -> Html:
     return _pairs(values | {"device": spec.device, "precision": spec.precision} | config, "What is run")
 
 
-def dataset(plan: Plan) -> Html:
+def dataset(plan: Plan) -> Markup:
     """How many images there are of each kind, and what is missing from the official dataset."""
     kinds = Counter(item.defect for item in plan.layout.test)
     counts = {"train/good": len(plan.layout.train)} | {f"test/{kind}": n for kind, n in sorted(kinds.items())}
@@ -128,29 +128,34 @@ def teacher_features(plan: Plan) -> Figure:
     return figures.feature_maps(image, before, after)
 
 
-def metrics(record: Record) -> Html:
+def metrics(record: Record) -> Markup:
     """The run's metrics, each beside the number that is reported for it."""
     known = record.category in CATEGORIES
     asked = {"category": record.category, "variant": record.variant}
-    printed = {m: reported(record.method, m, **asked) if known else None for m in METRICS}
     rows = [
         {
-            "Metric": METRICS[name],
-            "This run": score(record.metrics.get(name)),
-            "Reported": f"{cell.exact:f}" if cell else "-",
-            "Difference": signed(record.metrics[name] - cell.number)
-            if cell and name in record.metrics
-            else "-",
-            "Printed in": cell.source if cell else "-",
+            "metric": m,
+            "value": record.metrics.get(m),
+            "printed": reported(record.method, m, **asked) if known else None,
         }
-        for name, cell in printed.items()
+        for m in METRICS
     ]
-    labels = "; ".join(record.labels()) or "full schedule and dataset"
-    name = " ".join(filter(None, (record.method, record.variant)))
-    return to_html(pd.DataFrame(rows), f"{name}, {record.category}, seed {record.seed}: {labels}")
+    columns = {
+        "Metric": "metric|named",
+        "This run": "value",
+        "Reported": "{{ printed.exact if printed }}",
+        "Difference": "{{ (value - printed.number)|signed if printed and value is not none }}",
+        "Printed in": "{{ printed.source if printed }}",
+    }
+    caption = (
+        "{{ record.method }}{{ ' ' ~ record.variant if record.variant }}, {{ record.category }}, "
+        "seed {{ record.seed }}: "
+        "{{ record.labels()|join('; ') or 'full schedule and dataset' }}"
+    )
+    return table(rows, caption, columns, record=record)
 
 
-def save(plan: Plan, result: RunResult) -> Html:
+def save(plan: Plan, result: RunResult) -> Markup:
     """Keep the record and say where it is and what it was made from."""
     record, path = result.record, _keep(plan, result)
     shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
@@ -160,6 +165,6 @@ def save(plan: Plan, result: RunResult) -> Html:
     return _pairs(values, "Where the numbers are and what made them")
 
 
-def _pairs(values: Mapping[str, object], caption: str) -> Html:
-    rows = [(name.replace("_", " "), str(value)) for name, value in values.items()]
-    return to_html(pd.DataFrame(rows, columns=["Name", "Value"]), caption)
+def _pairs(values: Mapping[str, object], caption: str) -> Markup:
+    rows = [{"name": name.replace("_", " "), "value": str(value)} for name, value in values.items()]
+    return table(rows, "{{ caption }}", {"Name": "name", "Value": "value"}, caption=caption)

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import pandas as pd
+from markupsafe import Markup
 
 from stlib.paths import RECORDS
 from stlib.protocol import METRICS
 from stlib.records.schema import Record
 from stlib.records.store import read_record
-from study.tables import Html, to_html
+from study.tables import Html, table
 
 DRIFT = 0.05
 """Largest difference of a pixel metric from the committed demo record on another processor."""
@@ -16,7 +16,7 @@ IMAGE_DRIFT = 0.10
 """Of an image metric: it rests on 32 images, and AVX2 for AVX-512 moves one by .038."""
 
 
-def regression(record: Record, committed: Path = RECORDS) -> Html:
+def regression(record: Record, committed: Path = RECORDS) -> Markup:
     """A line per metric: as committed (within the drift) or CHANGED; recipe, teacher, counts must be equal.
 
     The text holds no number that rounding can move, so that nbval can compare it. Raises RecordError when
@@ -37,12 +37,12 @@ def regression(record: Record, committed: Path = RECORDS) -> Html:
         now, then = record.metrics.get(name), before.metrics.get(name)
         limit = IMAGE_DRIFT if name.startswith("image") else DRIFT
         same[words] = now == then if now is None or then is None else abs(now - then) <= limit
-    rows = [(part, "as committed" if held else "CHANGED") for part, held in same.items()]
     caption = (
         "This run and the committed demo record; metrics of pixels may differ by "
         f"{DRIFT:.2f}, of images by {IMAGE_DRIFT:.2f}"
     )
-    return to_html(pd.DataFrame(rows, columns=["Part", "State"]), caption)
+    rows = [{"part": part, "held": held} for part, held in same.items()]
+    return table(rows, caption, {"Part": "part", "State": "{{ 'as committed' if held else 'CHANGED' }}"})
 
 
 def _teacher(record: Record) -> object:

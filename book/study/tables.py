@@ -1,23 +1,21 @@
-"""Tables and sentences as plain HTML that reads well without styles, scripts or sight. Imports no torch."""
+"""How the study shows numbers: one table, one sentence, the formats of both. Imports no torch.
 
-from collections.abc import Sequence
-from html import escape
+A cell, a caption and a sentence are Jinja2 templates over the fields of rows. So words stand in the pages and
+numbers come from the analysis, which knows neither. HTML here reads well without styles, scripts or sight.
+"""
 
-import numpy as np
+from collections.abc import Iterable, Mapping
+from functools import cache
+
 import pandas as pd
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
 
-
-class Markup(str):
-    """HTML that must not be escaped again."""
-
-    __slots__ = ()
-
-    def __add__(self, other: str) -> "Html":
-        return Html(str(self) + (other if isinstance(other, Markup) else escape(other)))
+from stlib.records.reported import METHOD_NAMES, REPORTED_METRICS
 
 
 class Html(Markup):
-    """Markup that a notebook shows as it is, such as a table or a cell of one."""
+    """Markup that a notebook shows as it is."""
 
     __slots__ = ()
 
@@ -26,7 +24,7 @@ class Html(Markup):
 
 
 class Text(Markup):
-    """A sentence. Shown as Markdown: other HTML gets a light card from the theme in dark mode."""
+    """Sentences. Shown as Markdown: other HTML gets a light card from the theme in dark mode."""
 
     __slots__ = ()
 
@@ -37,38 +35,63 @@ class Text(Markup):
 NOT_RUN = Text('<span class="verdict-notrun">not run</span>')
 """Shown in the place of a table or a number without runs."""
 
+BADGES = {
+    "agrees": "verdict-agree",
+    "lower": "verdict-lower",
+    "higher": "verdict-higher",
+    "not comparable": "badge-partial",
+    "not run": "verdict-notrun",
+    "not reported": "verdict-notrun",
+}
+"""Colours of the verdicts, in book/_static/custom.css."""
 
-def to_html(frame: pd.DataFrame, caption: str) -> Html:
-    """`frame` as an accessible table; the first column heads the rows, the index is not shown.
+RECORDS_URL = "../records/"
+"""From a page of the book to the records: the site serves `results/` at its root (`html_extra_path`)."""
 
-    Cells are shown as text, `Markup` cells as they are, missing ones as a dash. The wrapper scrolls sideways
-    and can be reached with the keyboard.
+
+NAMES = METHOD_NAMES | REPORTED_METRICS | {"none": "no module"}
+"""Of methods, metrics and the first row of an ablation, as readers know them."""
+
+
+def table(
+    rows: pd.DataFrame | Iterable[object],
+    caption: str,
+    columns: Mapping[str, str] | None = None,
+    /,
+    *,
+    cell: str = "{{ cell }}",
+    **context: object,
+) -> Html | Text:
+    """An accessible table; the first column heads the rows, and the wrapper scrolls with the keyboard too.
+
+    `rows`: a frame, or mappings or dataclasses. `columns`: heading -> Jinja2 expression or template over the
+    fields of a row (the row itself is `row`); without it, every column, its value as `cell` through the
+    template of that name but for the first. `context` and the frame's `attrs` are known to templates and
+    caption too. Text is escaped, floats have three decimals, nothing is a dash. Without rows the caption says
+    that nothing was run.
     """
-    head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in frame.columns)
-    body = "".join(_row(values) for values in frame.itertuples(index=False, name=None))
-    return Html(
-        f'<div class="table-scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
-        f'<table class="dataframe"><caption>{escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    if isinstance(rows, pd.DataFrame):
+        context |= {str(name): value for name, value in rows.attrs.items()}
+        rows = rows.set_axis(rows.columns.map(str), axis=1).to_dict("records")
+    lines = [{**(row if isinstance(row, Mapping) else vars(row)), "row": row} for row in rows]
+    title = _template(caption).render(context)
+    if not lines:
+        return Text(f"{title.rstrip('.')}: {NOT_RUN}")
+    if columns is None:
+        first, *others = lines[0]["row"]
+        columns = {first: "row[head]"} | dict.fromkeys(others, f"{{% set cell = row[head] %}}{cell}")
+    body = [[_cell(columns[head], context | line | {"head": head}) for head in columns] for line in lines]
+    return Html(_TABLE.render(caption=Html(title), heads=columns, body=body))
 
 
-def plain(content: list[dict[str, object]] | dict[str, object]) -> pd.DataFrame:
-    """Rows or columns as a frame that keeps its cells; pandas would turn `Markup` into plain text."""
-    return pd.DataFrame(content, dtype=object)
+def say(template: str, **context: object) -> Text:
+    """Sentences as Markdown from a Jinja2 template, with the formats of `table`."""
+    return Text(_template(template).render(context).strip())
 
 
-def _row(values: Sequence[object]) -> str:
-    head, *cells = map(_cell, values)
-    return f'<tr><th scope="row">{head}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, Markup):
-        return str(value)
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return "-"
-    return score(value) if isinstance(value, float) else escape(str(value))
+def _cell(template: str, context: Mapping[str, object]) -> Html:
+    text = _template(template if "{" in template else f"{{{{ {template} }}}}").render(context)
+    return Html(text.strip() or "-")
 
 
 def score(value: float | None) -> str:
@@ -77,7 +100,7 @@ def score(value: float | None) -> str:
     >>> score(0.98765), score(None)
     ('0.988', '-')
     """
-    return "-" if value is None or np.isnan(value) else f"{value:.3f}"
+    return "-" if _missing(value) else f"{value:.3f}"
 
 
 def signed(value: float | None, digits: int = 3) -> str:
@@ -86,7 +109,7 @@ def signed(value: float | None, digits: int = 3) -> str:
     >>> signed(0.0124), signed(-0.0124), signed(-0.0001)
     ('+0.012', '-0.012', '0.000')
     """
-    if value is None or np.isnan(value):
+    if _missing(value):
         return "-"
     text = f"{value:+.{digits}f}"
     return text if float(text) else text[1:]
@@ -98,6 +121,100 @@ def interval(low: float | None, high: float | None) -> str:
     >>> interval(-0.0124, 0.002), interval(0.0002, 0.0121)
     ('-0.012 to +0.002', '+0.0002 to +0.0121')
     """
-    close = any(end is not None and 0 < abs(end) < 0.0005 for end in (low, high))
+    if _missing(low) or _missing(high):
+        return "-"
+    close = any(0 < abs(end) < 0.0005 for end in (low, high) if end is not None)
     digits = 4 if close else 3
     return f"{signed(low, digits)} to {signed(high, digits)}"
+
+
+def number(value: float | None, form: str) -> str:
+    """`value` in a format of Python, a dash for nothing.
+
+    >>> number(1234.5, ",.0f"), number(None, ".1%")
+    ('1,234', '-')
+    """
+    return "-" if _missing(value) else format(value, form)
+
+
+def named(key: object) -> str:
+    """What readers call it (`NAMES`).
+
+    >>> named("et_stpm"), named("iap90"), named("AFF")
+    ('ET-STPM', 'IAP@90', 'AFF')
+    """
+    return NAMES.get(str(key), str(key))
+
+
+def badge(verdict: str, words: str = "") -> Markup:
+    """`words`, or the verdict itself, in the verdict's colour."""
+    return Markup('<span class="{}">{}</span>').format(BADGES[verdict], words or verdict)
+
+
+def note(text: str) -> Markup:
+    """Small print below a number."""
+    return Markup("<br><small>{}</small>").format(text) if text else Markup()
+
+
+def plus_minus(deviation: float | None) -> str:
+    """A standard deviation behind a mean."""
+    return "" if _missing(deviation) else f" \u00b1 {deviation:.3f}"
+
+
+def span(numbers: Iterable[int]) -> str:
+    """The smallest and the largest number, or the one that there is.
+
+    >>> span([3, 1, 2]), span([2, 2])
+    ('1 to 3', '2')
+    """
+    low, *_, high = sorted(numbers) * 2
+    return f"{low} to {high}" if low != high else str(low)
+
+
+def judged(verdict: str, difference: float | None, provisional: bool, remark: str = "") -> Markup:
+    """A verdict in its colour with the signed difference, and below it what a reader must know."""
+    words = verdict if _missing(difference) else f"{verdict} {signed(difference)}"
+    return badge(verdict, words) + note("; ".join(filter(None, ["provisional" * provisional, remark])))
+
+
+def told_seeds(seeds: Iterable[int], counts: Iterable[int]) -> str:
+    """Which seeds a paired difference has, or how many each category of a mean."""
+    return f"{span(counts)} each" if counts else ", ".join(map(str, seeds))
+
+
+def reservations(provisional: bool, labels: Iterable[str]) -> str:
+    """What keeps an answer from being final, in a word each."""
+    return "; ".join(["provisional"] * provisional + ["not the paper's setting"] * bool(labels))
+
+
+def _missing(value: object) -> bool:
+    return value is None or value != value
+
+
+def _shown(value: object) -> object:
+    return score(value) if value is None or isinstance(value, float) else value
+
+
+ENVIRONMENT = Environment(
+    autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+)
+for _format in (score, signed, number, named, badge, note, plus_minus, span):
+    ENVIRONMENT.filters[_format.__name__] = _format
+for _function in (interval, judged, told_seeds, reservations):
+    ENVIRONMENT.globals[_function.__name__] = _function
+ENVIRONMENT.globals |= {"NOT_RUN": NOT_RUN, "RECORDS_URL": RECORDS_URL}
+ENVIRONMENT.tests["missing"] = _missing
+
+
+@cache
+def _template(source: str) -> Template:
+    return ENVIRONMENT.from_string(source)
+
+
+_TABLE = _template(
+    '<div class="table-scroll" role="region" tabindex="0" aria-label="{{ caption|striptags }}">'
+    '<table class="dataframe"><caption>{{ caption }}</caption>'
+    '<thead><tr>{% for head in heads %}<th scope="col">{{ head }}</th>{% endfor %}</tr></thead><tbody>'
+    '{% for cells in body %}<tr><th scope="row">{{ cells[0] }}</th>'
+    "{% for cell in cells[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</tbody></table></div>"
+)

@@ -1,14 +1,20 @@
 """PFADSeg's ablation beside the paper's Table 4: what each module gains and costs. Imports no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean, median
+from dataclasses import dataclass
+from decimal import Decimal
+from statistics import median
 
-from stlib.protocol import ABLATION_ROWS, CATEGORIES, METRICS, Metric, Profile
+import pandas as pd
+from markupsafe import Markup
+
+from stlib.protocol import ABLATION_ROWS, CATEGORIES, Metric, Profile
 from stlib.records.reported import reported
 from stlib.records.schema import Summary
 from study.analysis.comparison import comparable, select
-from study.analysis.paired import PairedDifference, RunGroup, pairs, pairs_html
-from study.tables import Html, Markup, plain, score, to_html
+from study.analysis.paired import PairedDifference, RunGroup, frame, pairs
+from study.columns import ABLATION, ABLATION_CAPTION, LABELS, PAIRED
+from study.tables import table
 
 CHOICES: dict[str, str] = {
     "gamma=1": "RCM's LayerScale starts at 1 instead of 1e-6",
@@ -35,56 +41,52 @@ STEPS = (
 """Pairs of rows that differ by a module (or by all three): what does it gain?"""
 
 
-def rows_html(
+@dataclass(frozen=True)
+class Mean:
+    """A score of one row; None where nothing was run or printed."""
+
+    reproduced: float | None
+    printed: Decimal | None
+
+
+def rows(
     records: Iterable[Summary],
     profile: Profile,
     parameters: Mapping[str, int],
     categories: Sequence[str] = tuple(CATEGORIES),
-) -> Html:
-    """Every row: reported means over 15 categories, reproduced means over the measured ones, size and speed.
+) -> pd.DataFrame:
+    """Every row: printed means over 15 categories, reproduced means over the measured ones, size and speed.
 
-    `parameters`: trainable parameters by label (`sizes.ablation_parameters`). Under another schedule
-    than the paper's nothing reported is shown; under the paper's, labelled runs enter no mean.
+    `parameters`: trainable parameters by label (`sizes.ablation_parameters`). Columns: `label`, `parameters`,
+    a column per metric of `COLUMNS` with a `Mean`, `runs`, `step_seconds` (median, both stages together).
+    `attrs` holds the `remarks` of the runs. Under the paper's schedule labelled runs enter no mean; under
+    another nothing printed is shown.
     """
     full = profile == "paper"
     everything = [r for r in records if r.category in categories and r.status == "finished"]
-    lines: list[dict[str, object]] = []
+    lines = []
     remarks: dict[str, None] = {}
     for label, variant in ABLATION_ROWS.items():
         runs = select(everything, "pfadseg", profile=profile, variant=variant)
         runs = comparable(runs) if full else runs
-        line: dict[str, object] = {"Row": label, "Parameters, M": f"{parameters[label] / 1e6:.1f}"}
-        for metric in COLUMNS:
-            told = reported("pfadseg", metric, variant=label)
-            beside = f"<small>reported {told.exact if told else '-'}</small><br>" if full else ""
-            line[METRICS[metric]] = Html(beside + _mean(runs, metric))
-        line["Runs"] = ", ".join(f"{r.category} s{r.seed}" for r in runs) or "not run"
-        line["Step, s"] = _step(runs)
-        lines.append(line)
-        remarks |= dict.fromkeys(
-            remark
-            for r in runs
-            for remark in [*r.remarks(), f"trained in {r.precision} on a {r.runtime.processor}"]
-        )
-    names = f"Ablation of PFADSeg, {profile} schedule"
-    names += "; reported: means over 15 categories" if full else "; compared with no paper"
-    names += f"; {', '.join(remarks)}" if remarks else ""
-    return to_html(plain(lines), names)
+        printed = {m: reported("pfadseg", m, variant=label) if full else None for m in COLUMNS}
+        means = {m: Mean(_mean(runs, m), p.exact if p else None) for m, p in printed.items()}
+        times = [r.runtime.train_seconds / r.history.steps for r in runs if r.history]
+        line = {"label": label, "parameters": parameters[label]} | means
+        lines.append(line | {"runs": runs, "step_seconds": median(times) if times else None})
+        for r in runs:
+            made = f"trained in {r.precision} on a {r.runtime.processor}"
+            remarks |= dict.fromkeys([*r.remarks(), made])
+    frame = pd.DataFrame(lines)
+    frame.attrs = {"remarks": list(remarks), "profile": profile}
+    return frame
 
 
-def _mean(runs: Sequence[Summary], metric: Metric) -> str:
+def _mean(runs: Sequence[Summary], metric: Metric) -> float | None:
     """Mean over categories of the means over seeds."""
-    groups = [
-        [r.metrics[metric] for r in runs if r.category == c and metric in r.metrics] for c in CATEGORIES
-    ]
-    groups += [[r.metrics[metric] for r in runs if r.category not in CATEGORIES and metric in r.metrics]]
-    return score(fmean(fmean(group) for group in groups if group)) if any(groups) else "not run"
-
-
-def _step(runs: Sequence[Summary]) -> str:
-    """Median seconds per training step, both stages together."""
-    times = [r.runtime.train_seconds / r.history.steps for r in runs if r.history]
-    return f"{median(times):.2f}" if times else "-"
+    scores = pd.DataFrame([(r.category, r.metrics.get(metric)) for r in runs], columns=["category", "score"])
+    mean = scores.groupby("category")["score"].mean().mean()
+    return None if pd.isna(mean) else float(mean)
 
 
 def steps(records: Iterable[Summary], metric: Metric, profile: Profile) -> dict[str, list[PairedDifference]]:
@@ -97,20 +99,34 @@ def steps(records: Iterable[Summary], metric: Metric, profile: Profile) -> dict[
     return found
 
 
-def steps_html(records: Iterable[Summary], metric: Metric, profile: Profile) -> Markup:
-    """`steps` as a table: one line per category and mean."""
-    return pairs_html(
-        steps(records, metric, profile), f"{METRICS[metric]}, {profile} schedule: gain by module"
-    )
+def printed_steps(metric: Metric) -> dict[str, float | None]:
+    """The differences of the rows that the paper prints, by the names of `steps`; None for our own row."""
+    rows = {label: reported("pfadseg", metric, variant=label) for label in ABLATION_ROWS}
+    found = {f"{before} \u2192 {after}": (rows[before], rows[after]) for before, after in STEPS}
+    return {name: b.number - a.number if a and b else None for name, (a, b) in found.items()}
 
 
-def choices_html(records: Iterable[Summary], metric: Metric, profile: Profile) -> Markup:
-    """PFADSeg with one open choice changed, against PFADSeg as this study builds it."""
+def choices(
+    records: Iterable[Summary], metric: Metric, profile: Profile
+) -> dict[str, list[PairedDifference]]:
+    """PFADSeg with one open choice changed, minus PFADSeg as this study builds it."""
     everything = list(records)
-    found = {
-        f"{name}: {words}": pairs(
-            everything, RunGroup("pfadseg", "", profile), RunGroup("pfadseg", name, profile), metric
-        )
+    own = RunGroup("pfadseg", "", profile)
+    return {
+        f"{name}: {words}": pairs(everything, own, RunGroup("pfadseg", name, profile), metric)
         for name, words in CHOICES.items()
     }
-    return pairs_html(found, f"{METRICS[metric]}, {profile} schedule: what an open choice changes")
+
+
+# What notebooks/ablation.ipynb still calls; a cell with `table` takes their place.
+def rows_html(
+    records: Iterable[Summary], profile: Profile, parameters: Mapping[str, int], categories: Sequence[str]
+) -> Markup:
+    """`rows` as a table."""
+    return table(rows(records, profile, parameters, categories), ABLATION_CAPTION, ABLATION)
+
+
+def steps_html(records: Iterable[Summary], metric: Metric, profile: Profile) -> Markup:
+    """`steps` as a table."""
+    caption = "{{ metric|named }}, {{ profile }} schedule: gain by module" + LABELS
+    return table(frame(steps(records, metric, profile)), caption, PAIRED, metric=metric, profile=profile)

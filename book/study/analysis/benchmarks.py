@@ -1,33 +1,15 @@
 """What the scripts in `benchmarks/` measured: their committed outcomes as tables. Imports no torch."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stlib.paths import BENCHMARKS
-from stlib.protocol import METRICS, Metric
-from stlib.records.reported import METHOD_NAMES
-from study.tables import NOT_RUN, Html, Text, plain, to_html
-
-
-class Timing(BaseModel):
-    """One candidate of a side-by-side comparison (benchmarks/side_by_side.py)."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    seconds: float
-    """Median of the turns."""
-    lowest: float
-    highest: float
-    cpu_seconds: float
-    items_per_second: float
-    ratio: float
-    """Median of its time over ours in the same turn."""
-    ratio_lowest: float
-    ratio_highest: float
 
 
 class Benchmark(BaseModel):
@@ -43,25 +25,10 @@ class Benchmark(BaseModel):
     turns: int
     results: Mapping[str, object]
 
-    def timings(self, *keys: str) -> dict[str, Timing]:
-        """The comparison at `keys` in the results, by candidate; ours is the first."""
-        found: object = self.results
-        for key in keys:
-            assert isinstance(found, Mapping)
-            found = found[key]
-        assert isinstance(found, Mapping)
-        return {str(name): Timing.model_validate(row) for name, row in found.items()}
-
-    def where(self) -> str:
-        """Machine, turns and versions, for a caption."""
-        m = self.machine
-        packages = ", ".join(
-            f"{k} {v}" for k, v in m.items() if k not in {"processor", "cores", "threads", "load"}
-        )
-        return (
-            f"{m['processor']}, {m['threads']} of {m['cores']} cores, load {m['load']}, {self.turns} turns; "
-            f"{packages}"
-        )
+    @property
+    def packages(self) -> dict[str, object]:
+        """Versions of the packages that were timed."""
+        return {k: v for k, v in self.machine.items() if k not in {"processor", "cores", "threads", "load"}}
 
 
 def read_benchmark(name: str, device: str = "cpu", folder: Path = BENCHMARKS) -> Benchmark | None:
@@ -78,171 +45,57 @@ def read_benchmark(name: str, device: str = "cpu", folder: Path = BENCHMARKS) ->
         raise ValueError(f"{path} is damaged ({error}): run benchmarks/{name}.py --save again") from error
 
 
-def timings_html(found: Benchmark | None, *keys: str, caption: str, each: str = "") -> Html | Text:
-    """A comparison as a table; `each` names what is counted per second."""
+def rows(found: Benchmark | None, *keys: str) -> list[dict[str, Any]]:
+    """What lies at `keys` in the results, a row per `name`: a candidate, a method, a detector, ours first.
+
+    Timings have `seconds`, `lowest`, `highest`, `cpu_seconds`, `items_per_second` and `ratio`, its time over
+    ours, with `ratio_lowest` and `ratio_highest` (benchmarks/side_by_side.py). Empty where it was not run.
+    """
     if found is None:
-        return NOT_RUN
-    rows: list[dict[str, object]] = [
-        {
-            "What": name,
-            "Seconds": f"{t.seconds:.3g}",
-            "Range": f"{t.lowest:.3g} to {t.highest:.3g}",
-            "CPU seconds": f"{t.cpu_seconds:.3g}",
-        }
-        for name, t in found.timings(*keys).items()
+        return []
+    part: Any = found.results
+    for key in keys:
+        part = part[key]
+    return [{"name": name} | values for name, values in part.items()]
+
+
+def growth(found: Benchmark | None) -> list[dict[str, Any]]:
+    """How time grows with the batch, the resolution and the number of test images; `times` the first."""
+    if found is None:
+        return []
+    parts = {part: rows(found, "growth", part) for part in ("batch", "side", "maps")}
+    return [
+        row | {"part": part, "times": row["cpu_seconds"] / lines[0]["cpu_seconds"]}
+        for part, lines in parts.items()
+        for row in lines
     ]
-    for row, t in zip(rows, found.timings(*keys).values(), strict=True):
-        if each:
-            row[f"{each} per second"] = f"{t.items_per_second:.3g}"
-        row["Times the first"] = f"{t.ratio:.2f} ({t.ratio_lowest:.2f} to {t.ratio_highest:.2f})"
-    return to_html(plain(rows), f"{caption} {found.where()}.")
 
 
-def modules_html(found: Benchmark | None) -> Html | Text:
-    """Parameters, operations and seconds of every method and row of the ablation."""
+def limits(found: Benchmark | None) -> pd.DataFrame:
+    """How close STPM comes to the processor's fastest matrix product, and how far ahead it could be.
+
+    A row per `precision`: `limit` (FLOP/s), the shares of it that `training` and `inference` reach, and
+    `ahead`, how many times faster than anomalib's in fp32 inference would be at the limit (NaN: not run).
+    Times are those of the clock on a GPU, of the processor otherwise.
+    """
     if found is None:
-        return NOT_RUN
-    methods = found.results["methods"]
-    assert isinstance(methods, Mapping)
-    rows: list[dict[str, object]] = []
-    for name, about in methods.items():
-        stages = [f"{about['seconds'][stage]:.2f}" for stage in about["seconds"]]
-        work = [f"{about['step_flops'][stage] / 1e9:.0f}" for stage in about["step_flops"]]
-        rows.append(
-            {
-                "Networks": name,
-                "Parameters, M": f"{about['parameters'] / 1e6:.1f}",
-                "GFLOP to score an image": f"{about['image_flops'] / 1e9:.0f}",
-                "GFLOP to train on one": " + ".join(work),
-                "Seconds to train on one": " + ".join(stages),
-            }
-        )
-    caption = (
-        "Networks as deployed, teacher included; training on one image, for DeSTSeg and PFADSeg first the "
-        f"student's stage, then the segmentation net's; {found.results['precision']}. {found.where()}."
-    )
-    return to_html(plain(rows), caption)
-
-
-def growth_html(found: Benchmark | None) -> Html | Text:
-    """How time grows with batch, resolution and number of test images."""
-    if found is None:
-        return NOT_RUN
-    rows: list[dict[str, object]] = []
-    for key, what in (
-        ("batch", "STPM's step, 256 pixels"),
-        ("side", "STPM's step, 8 images"),
-        ("maps", "all pixel metrics"),
-    ):
-        table = found.timings("growth", key)
-        first = next(iter(table.values()))
-        rows += [
-            {
-                "Of": what,
-                "With": name,
-                "Seconds": f"{t.seconds:.3g}",
-                "CPU seconds": f"{t.cpu_seconds:.3g}",
-                "CPU, times the first": f"{t.cpu_seconds / first.cpu_seconds:.1f}",
-            }
-            for name, t in table.items()
-        ]
-    return to_html(plain(rows), f"Growth, by CPU seconds. {found.where()}.")
-
-
-def limit_sentence(found: Benchmark | None) -> Text:
-    """How close STPM comes to the processor's fastest matrix product, and how far ahead it could be."""
-    if found is None:
-        return NOT_RUN
-    limits, shares, needed = (found.results[name] for name in ("limit_flops", "share_of_limit", "operations"))
-    assert isinstance(limits, Mapping)
-    assert isinstance(shares, Mapping)
-    assert isinstance(needed, Mapping)
-    inference = found.timings("inference")
-    fastest = {name: limit / (2 * needed["forward"]) for name, limit in limits.items()}  # teacher and student
-    on_cpu = "CPU" in str(found.machine["processor"])
-    parts, ahead = [], []
-    for name, share in shares.items():
-        own = inference[f"ours, {name}"]
-        seconds = own.cpu_seconds if on_cpu else own.seconds
-        parts.append(
-            f"{limits[name] / 1e9:,.0f} GFLOP/s in {name}, of which a training step reaches {share:.0%} and "
-            f"inference {1 / seconds / fastest[name]:.0%}"
-        )
-        peer = inference.get("anomalib Stfpm, fp32")
-        if peer:
-            seconds = peer.cpu_seconds if on_cpu else peer.seconds
-            ahead.append(f"{fastest[name] * seconds:.1f} times in {name}")
-    unit = "a core" if on_cpu else "the GPU"
-    text = f"A large matrix product reaches, on {unit}, " + ", and ".join(parts) + "."
-    if ahead:
-        text += f" At that limit, inference would be faster than anomalib's in fp32 {' and '.join(ahead)}."
-    return Text(text)
-
-
-def waiting_html(found: Benchmark | None) -> Html | Text:
-    """Shares of a training step: the device at work, waiting, and the making of its images."""
-    if found is None:
-        return NOT_RUN
-    steps = found.results["steps"]
-    assert isinstance(steps, Mapping)
-    rows: list[dict[str, object]] = [
-        {
-            "Step of": name,
-            "At work": f"{share['working']:.1%}",
-            "Between operators": f"{1 - share['working']:.1%}",
-            "Making its images": f"{share['data']:.1%}",
-        }
-        for name, share in steps.items()
+        return pd.DataFrame()
+    results: Any = found.results
+    seconds = "cpu_seconds" if "CPU" in str(found.machine["processor"]) else "seconds"
+    peer = results["inference"].get("anomalib Stfpm, fp32", {}).get(seconds, float("nan"))
+    shares = results["share_of_limit"]
+    table = pd.DataFrame({"limit": results["limit_flops"], "training": shares}, index=list(shares))
+    fastest = table["limit"] / (2 * results["operations"]["forward"])  # teacher and student
+    own = pd.Series({name: results["inference"][f"ours, {name}"][seconds] for name in table.index})
+    table = table.assign(inference=1 / own / fastest, ahead=fastest * peer).loc[
+        list(results["share_of_limit"])
     ]
-    caption = f"Shares of one training step on {found.results['batch']} images, {found.results['precision']}."
-    return to_html(plain(rows), f"{caption} {found.where()}.")
+    return table.rename_axis("precision").reset_index()
 
 
-def invariance_html(found: Benchmark | None) -> Html | Text:
-    """What the sixth power of the scores, which keeps their order, changes in each implementation."""
-    if found is None:
-        return NOT_RUN
-    table = found.results["invariance"]
-    assert isinstance(table, Mapping)
-    names: tuple[Metric, ...] = ("pixel_auroc", "pixel_ap", "aupro")
-    rows: list[dict[str, object]] = [
-        {"What": who}
-        | {
-            METRICS[name]: f"{values['s^6'][name] - values['s'][name]:+.5f}" if name in values["s"] else "-"
-            for name in names
-        }
-        for who, values in table.items()
+def invariance(found: Benchmark | None) -> list[dict[str, Any]]:
+    """What the sixth power of the scores, which keeps their order, changes in each metric."""
+    return [
+        {"name": row["name"]} | {metric: row["s^6"][metric] - value for metric, value in row["s"].items()}
+        for row in rows(found, "invariance")
     ]
-    return to_html(plain(rows), "Change of each metric when every score is raised to the sixth power.")
-
-
-def deployed_html(found: Benchmark | None) -> Iterator[Html | Text]:
-    """Latency and throughput of every method, with the largest difference to ONNX Runtime."""
-    if found is None:
-        yield NOT_RUN
-        return
-    methods, batch = found.results["methods"], found.results["batch"]
-    assert isinstance(methods, Mapping)
-    for method, about in methods.items():
-        gap = f"largest difference of a pixel {about['largest_difference']:.0e}, largest pixel"
-        title = f"{METHOD_NAMES[method]} on one image; {gap} {about['largest_pixel']:.2g}."
-        yield timings_html(found, "methods", method, "one", caption=title)
-        title = f"{METHOD_NAMES[method]} on {batch} images."
-        yield timings_html(found, "methods", method, "batch", caption=title, each="images")
-
-
-def rounding_html(found: Benchmark | None) -> Html | Text:
-    """What bfloat16 at inference changes in the metrics of trained detectors: a row each."""
-    if found is None:
-        return NOT_RUN
-    rows: list[dict[str, object]] = []
-    for name, metrics in found.results.items():
-        assert isinstance(metrics, Mapping)
-        row: dict[str, object] = {"Detector": name}
-        row |= {METRICS[m]: f"{metrics[m]['change']:+.5f}" if m in metrics else "-" for m in METRICS}
-        rows.append(row)
-    caption = (
-        "Change of each metric with the maps in bf16 instead of fp32; the detectors carry the labels of "
-        f"their runs and are compared with no paper. {found.where()}."
-    )
-    return to_html(plain(rows), caption)

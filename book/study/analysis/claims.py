@@ -1,18 +1,17 @@
 """The papers' claims that one method beats another, beside what paired runs show. Imports no torch."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from statistics import fmean
 
+import pandas as pd
 from scipy.stats import wilcoxon
 
 from stlib.protocol import CATEGORIES, METRICS, Metric, Profile
 from stlib.records.reported import METHOD_NAMES, reported
 from stlib.records.schema import Summary
 from study.analysis.comparison import METHODS
-from study.analysis.paired import PairedDifference, RunGroup, pairs
-from study.tables import NOT_RUN, Html, Markup, Text, interval, plain, signed, to_html
+from study.analysis.paired import PairedDifference, RunGroup, pairs, row_of
 
 
 @dataclass(frozen=True)
@@ -110,81 +109,81 @@ def printed_gain(claim: Claim, category: str) -> float | None:
     return second.number - first.number if first and second else None
 
 
-def printed_wins_html(claims: Iterable[Claim]) -> Html:
-    """In how many categories a paper's own rows show the claimed order; claims without rows are left out."""
-    rows: list[dict[str, object]] = []
+def printed_wins(claims: Iterable[Claim]) -> pd.DataFrame:
+    """In how many categories a paper's own rows show the claimed order; claims without rows are left out.
+
+    Columns: `name`, `higher`, `equal`, `lower` (counts), `mean`, `p_value` (of Wilcoxon's signed rank test).
+    """
+    found = []
     for claim in claims:
-        found = [printed_gain(claim, category) for category in CATEGORIES]
-        differences = [round(value, 6) for value in found if value is not None]  # 0.8 - 0.7 is not 0.1
-        if differences:
-            rows.append(
-                {
-                    "Claim": claim.name,
-                    "Higher in": sum(d > 0 for d in differences),
-                    "Equal in": differences.count(0),
-                    "Lower in": sum(d < 0 for d in differences),
-                    "Mean": signed(fmean(differences)),
-                    "Wilcoxon's p": f"{wilcoxon(differences).pvalue:.2g}",
-                }
-            )
-    caption = (
-        "Printed scores of the categories, both sides from the claiming paper. The mean of the rows may "
-        "differ by 0.001 from the difference of the printed means"
-    )
-    return to_html(plain(rows), caption)
+        values = [printed_gain(claim, category) for category in CATEGORIES]
+        gains = pd.Series([round(v, 6) for v in values if v is not None], dtype=float)  # 0.8 - 0.7 is not 0.1
+        if len(gains):
+            counts = ((gains > 0).sum(), (gains == 0).sum(), (gains < 0).sum())
+            found.append((claim.name, *counts, gains.mean(), float(wilcoxon(gains).pvalue)))
+    return pd.DataFrame(found, columns=["name", "higher", "equal", "lower", "mean", "p_value"])
 
 
-def claims_html(results: Sequence[ClaimResult], caption: str) -> Html:
-    """Claim, reported gain, reproduced gain with interval, answer."""
-    rows: list[dict[str, object]] = []
+def frame(results: Iterable[ClaimResult]) -> pd.DataFrame:
+    """A row per claim: `name`, `reported_all`, `reported_here`; and where it was run the mean of its pairs.
+
+    Of that: the fields of `PairedDifference`, `decision`, `provisional`, and the number of `categories` and
+    of `pairs` of runs behind it.
+    """
+    rows = []
     for item in results:
-        row: dict[str, object] = {
-            "Claim": item.claim.name,
-            "Reported, 15 categories": signed(item.reported_all),
-            "Reported, these categories": signed(item.reported_here),
-        }
+        row: dict[str, object] = {"name": item.claim.name, "reported_all": item.reported_all}
+        row |= {"reported_here": item.reported_here}
+        if item.pairs:
+            *each, mean = item.pairs
+            row |= row_of(mean) | {"categories": len(each), "pairs": sum(len(pair.seeds) for pair in each)}
+        rows.append(row)
+    of_pair = [field.name for field in fields(PairedDifference)] + ["decision", "provisional"]
+    columns = ["name", "reported_all", "reported_here", *of_pair, "categories", "pairs"]
+    return pd.DataFrame(rows, columns=columns, dtype=object)
+
+
+@dataclass(frozen=True)
+class WithoutLargest:
+    """A claim without the category that moves the mean most."""
+
+    claim: Claim
+    left_out: str
+    pairs: list[PairedDifference]
+    """Of the others."""
+    reported: float | None
+    """Mean of the printed differences of the others."""
+
+
+def without_largest(records: Iterable[Summary], results: Iterable[ClaimResult]) -> list[WithoutLargest]:
+    """Does one category carry a claim? Claims with at least two categories."""
+    everything = list(records)
+    found = []
+    for item in (item for item in results if len(item.pairs) > 2):
+        largest = max(item.pairs[:-1], key=lambda pair: abs(pair.difference)).category
+        rest = [r for r in everything if r.category != largest]
+        left = pairs(rest, *item.claim.groups("paper"), item.claim.metric)
+        shown = printed_mean(item.claim, [pair.category for pair in left[:-1]])
+        found.append(WithoutLargest(item.claim, largest, left, shown))
+    return found
+
+
+def by_category(
+    results: Iterable[ClaimResult],
+) -> tuple[dict[str, list[PairedDifference]], dict[str, float | None]]:
+    """Measured and printed differences by category and their mean, as `figures.forest` draws them.
+
+    Where none was run the printed gain stands alone.
+    """
+    measured: dict[str, list[PairedDifference]] = {}
+    printed: dict[str, float | None] = {}
+    for item in results:
         if not item.pairs:
-            rows.append(row | {"Reproduced": NOT_RUN})
-            continue
-        pair = item.pairs[-1]
-        rows.append(
-            row
-            | {
-                "Reproduced": Html(
-                    f"{signed(pair.difference)}<br><small>{interval(pair.low, pair.high)}</small>"
-                ),
-                "Categories, seeds": f"{len(item.pairs) - 1}, {pair.told_seeds}",
-                "Answer": Html(f"{escape(pair.decision)}<br><small>{reservations(pair)}</small>"),
-            }
-        )
-    return to_html(plain(rows), caption)
-
-
-def reservations(pair: PairedDifference) -> str:
-    """What keeps an answer from being final, in a word each; `sentences` spells the labels out."""
-    few = ["provisional"] * pair.provisional
-    return "; ".join(few + ["not the paper's setting"] * bool(pair.labels))
-
-
-def sentences(results: Sequence[ClaimResult]) -> Markup:
-    """The same in plain language, one list item per claim; those without a run share one."""
-    lines = [f"- {_sentence(item)}" for item in results if item.pairs]
-    missing = [f"{f.claim.name} ({signed(f.reported_all)} printed)" for f in results if not f.pairs]
-    return Text("\n".join(lines + ([f"- **Not run**: {', '.join(missing)}."] if missing else [])))
-
-
-def _sentence(item: ClaimResult) -> str:
-    told = f"the paper prints {signed(item.reported_all)}"
-    pair = item.pairs[-1]
-    where = ", ".join(p.category for p in item.pairs[:-1])
-    if item.reported_here is not None:
-        told += f" ({signed(item.reported_here)} on the categories run here)"
-    few = f" Rests on {len(pair.seeds)} seeds." if pair.provisional else ""
-    if len(pair.seeds) == 1:
-        alone = sum(len(p.seeds) == 1 for p in item.pairs[:-1])
-        few = f" {alone} of {len(item.pairs) - 1} categories have one seed, without chance in the training."
-    labels = f" Not the paper's setting: {'; '.join(pair.labels)}." if pair.labels else ""
-    return (
-        f"**{item.claim.name}**: {told}. Measured on {where}: {signed(pair.difference)}, "
-        f"95 % interval {interval(pair.low, pair.high)}: **{pair.decision}**.{few}{labels}"
-    )
+            measured[item.claim.name], printed[item.claim.name] = [], item.reported_all
+        # with one category the mean repeats it
+        for pair in item.pairs if len(item.pairs) > 2 else item.pairs[:1]:
+            name = f"{pair.category}, {METRICS[item.claim.metric]}"
+            measured[name] = [pair]
+            known = pair.category in CATEGORIES
+            printed[name] = printed_gain(item.claim, pair.category) if known else item.reported_here
+    return measured, printed

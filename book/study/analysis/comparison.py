@@ -1,9 +1,9 @@
 """Records beside reported numbers: what was measured, how far it lies from the paper, and the verdict.
 
-Imports no torch, so that the book builds quickly. `study.pages.results` turns these tables into HTML.
+Imports no torch, so that the book builds quickly.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Any, Literal
@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric, Profile
-from stlib.records.reported import METHOD_NAMES, PAPERS, reported
+from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric, Profile
+from stlib.records.reported import METHOD_NAMES, PAPERS, Reported, reported
 from stlib.records.schema import Run, Summary
 
 Verdict = Literal["agrees", "lower", "higher", "not run", "not comparable", "not reported"]
@@ -50,6 +50,13 @@ class ComparisonRow:
     note: str = ""
     records: tuple[str, ...] = ()
     """Paths of the records behind the number, relative to the folder of records."""
+
+    @property
+    def inside(self) -> bool:
+        """Whether chance in the test images alone could explain the difference from the reported number."""
+        ends = (self.low, self.reported_number, self.high)
+        low, printed, high = (end if end is not None else float("nan") for end in ends)
+        return low <= printed <= high
 
 
 def verdict(reproduced: float | None, reported: float | None, metric: Metric) -> Verdict:
@@ -207,21 +214,54 @@ def rows_of(frame: pd.DataFrame) -> list[ComparisonRow]:
     return [ComparisonRow(**row) for row in cells]
 
 
+@dataclass(frozen=True)
+class Level:
+    """Does a method reach its printed score?"""
+
+    method: str
+    metric: Metric
+    printed: Reported | None
+    """The mean over 15 categories."""
+    mean: ComparisonRow
+    judged: list[ComparisonRow]
+    """The categories with a verdict."""
+    finished: int
+    """Runs, labelled ones included."""
+    compared: int
+    """Runs without a label."""
+
+
+def level(records: Iterable[Summary], method: str, metric: Metric) -> Level:
+    """Of the runs at the paper's schedule."""
+    runs = [r for r in select(records, method) if r.status == "finished"]
+    *rows, mean = rows_of(comparison(runs, method, metric))
+    judged = [row for row in rows if row.difference is not None]
+    return Level(method, metric, reported(method, metric), mean, judged, len(runs), len(comparable(runs)))
+
+
 def means(records: Sequence[Summary], method: str, metrics: Iterable[Metric]) -> pd.DataFrame:
-    """The mean rows of several comparisons; `category` names the metric and how many categories it covers."""
-    rows = [comparison(records, method, metric).iloc[-1].to_dict() for metric in metrics]
-    frame = pd.DataFrame(rows)
-    frame["category"] = [
-        f"{METRICS[m]}, {row['category'].removeprefix('mean of ')}"
-        for m, row in zip(metrics, rows, strict=True)
+    """The mean rows of several comparisons, with their `metric`; empty where no run can be judged."""
+    rows = [comparison(records, method, m).iloc[-1].to_dict() | {"metric": m} for m in metrics]
+    return pd.DataFrame(rows if any(row["verdict"] != "not run" for row in rows) else [])
+
+
+def differing(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The categories that the comparisons call lower or higher, with the `metric`; no mean rows."""
+    shown = [
+        frame[frame["verdict"].isin(["lower", "higher"]) & frame["category"].isin(list(CATEGORIES))].assign(
+            metric=frame.attrs["metric"]
+        )
+        for frame in frames
     ]
-    return frame
+    for frame in shown:
+        frame.attrs = {}
+    return pd.concat(shown)
 
 
-def differing(frames: Iterable[pd.DataFrame]) -> list[str]:
-    """Categories that any of the comparisons calls lower or higher, in the papers' order; no mean rows."""
-    found = {row.category for frame in frames for row in rows_of(frame) if row.verdict in ("lower", "higher")}
-    return [category for category in CATEGORIES if category in found]
+def side_by_side(columns: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """A `ComparisonRow` per category and comparison; each has its own mean, over its own categories."""
+    rows = {name: rows_of(frame) for name, frame in columns.items()}
+    return pd.DataFrame({"Category": [*CATEGORIES, "mean"]} | rows, dtype=object)
 
 
 def state_of_study(
@@ -245,6 +285,20 @@ def state_of_study(
             text = _state(seeds, labelled, failed)
             rows.append((METHOD_NAMES[method], category, seeds, labelled, failed, text))
     return pd.DataFrame(rows, columns=["method", "category", "seeds", "labelled", "failed", "text"])
+
+
+def progress(state: pd.DataFrame) -> pd.DataFrame:
+    """From `state_of_study`, a row per method: `categories` with comparable runs, the `fewest` and `most`
+    seeds of them, and `labelled`, categories with other finished runs.
+    """
+    measured = state["seeds"].where(state["seeds"] > 0)
+    marks = state.assign(measured=measured, others=state["labelled"] > 0).groupby("method", sort=False)
+    return marks.agg(
+        categories=("measured", "count"),
+        fewest=("measured", "min"),
+        most=("measured", "max"),
+        labelled=("others", "sum"),
+    ).reset_index()
 
 
 def _state(seeds: int, labelled: int, failed: int) -> str:

@@ -9,11 +9,11 @@ the training (`sensitivity.seed_couples` shows it), and the part of few seeds is
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from statistics import fmean
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student_t
@@ -21,7 +21,6 @@ from scipy.stats import t as student_t
 from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, Metric, Profile
 from stlib.records.schema import Summary
 from study.analysis.comparison import INTERVAL, select
-from study.tables import NOT_RUN, Markup, Text, interval, plain, score, signed, to_html
 
 Decision = Literal["gain", "loss", "higher on one seed", "lower on one seed", "no difference to be seen"]
 
@@ -36,6 +35,14 @@ class RunGroup:
     method: str
     variant: str = ""
     profile: Profile = "paper"
+
+    def of(self, records: Iterable[Summary]) -> list[Summary]:
+        """Its runs, failed ones included."""
+        return select(records, self.method, profile=self.profile, variant=self.variant)
+
+
+Couple = tuple[Summary, Summary]
+"""Two runs that differ in one thing."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +65,6 @@ class PairedDifference:
     """Of a mean: how many seeds each category has."""
 
     @property
-    def told_seeds(self) -> str:
-        """Which seeds, or how many each category of a mean has."""
-        if not self.counts:
-            return ", ".join(map(str, self.seeds))
-        low, high = min(self.counts), max(self.counts)
-        return f"{low} each" if low == high else f"{low} to {high} each"
-
-    @property
     def decision(self) -> Decision:
         """The rule above, applied to the interval."""
         if self.low <= 0 <= self.high:
@@ -83,24 +82,44 @@ class PairedDifference:
 def pairs(
     records: Iterable[Summary], first: RunGroup, second: RunGroup, metric: Metric
 ) -> list[PairedDifference]:
-    """A pair per category in which both methods have a finished run with the same seed, on the same data.
-
-    The last one is the mean over these categories; empty when there is no pair. Runs may carry labels: both
-    sides ran under the same conditions, and the labels come along.
-    """
+    """`compare` for the runs of two groups that `match_runs` brings together."""
     everything = list(records)
-    sides = [by_category_and_seed(everything, group, metric) for group in (first, second)]
-    places = [place for place in sides[0] if place in sides[1]]
-    return compare([(sides[0][place], sides[1][place]) for place in sorted(places)], metric)
+    return compare(match_runs(first.of(everything), second.of(everything), metric), metric)
 
 
-def compare(couples: Iterable[tuple[Summary, Summary]], metric: Metric) -> list[PairedDifference]:
+def match_runs(
+    first: Iterable[Summary],
+    second: Iterable[Summary],
+    metric: Metric | None = None,
+    *,
+    other_seed: bool = False,
+) -> list[Couple]:
+    """Every finished run of `first` with that of `second` on the same category and seed, in this order.
+
+    Both saw the same images, the same textures where both used some, in one arithmetic; another precision is
+    told (`PairedDifference.labels`), one that means two things is refused. Labels come along: both sides ran
+    under the same conditions. With `metric`, only runs that have replicates of it; with `other_seed`, the
+    seeds need not be equal. Of several runs in one place the last counts.
+    """
+    sides = [
+        {
+            (r.category, 0 if other_seed else r.seed): r
+            for r in runs
+            if r.status == "finished" and (metric is None or r.bootstrap.get(metric))
+        }
+        for runs in (first, second)
+    ]
+    couples = [(sides[0][place], sides[1][place]) for place in sorted(sides[0].keys() & sides[1].keys())]
+    return [couple for couple in couples if _alike(*couple)]
+
+
+def compare(couples: Iterable[Couple], metric: Metric) -> list[PairedDifference]:
     """Second minus first of runs that belong together, by category, and the mean over the categories last.
 
-    Couples that `alike` refuses are left out; empty when none remains.
+    Empty where there is no couple.
     """
-    by_category: dict[str, list[tuple[Summary, Summary]]] = {}
-    for a, b in alike(couples):
+    by_category: dict[str, list[Couple]] = {}
+    for a, b in couples:
         by_category.setdefault(a.category, []).append((a, b))
     if not by_category:
         return []
@@ -112,15 +131,42 @@ def compare(couples: Iterable[tuple[Summary, Summary]], metric: Metric) -> list[
     return [*found, _mean(found, draws.mean(axis=0))]
 
 
-def alike(couples: Iterable[tuple[Summary, Summary]]) -> Iterator[tuple[Summary, Summary]]:
-    """The couples whose runs saw the same images, the same textures where both used some, in one arithmetic.
+def frame(found: Mapping[str, Sequence[PairedDifference]]) -> pd.DataFrame:
+    """A row per comparison and category, the mean last; one without values for a comparison without pairs.
 
-    Other precisions are told (`Pair.labels`); one that means two things is refused.
+    Columns: `name` and the fields of `PairedDifference` with its `decision` and `provisional`. `attrs` holds
+    the `labels` of all runs. Empty where nothing was run.
     """
-    for a, b in couples:
-        textures = {run.textures.fingerprint for run in (a, b) if run.textures}
-        if a.dataset.fingerprint == b.dataset.fingerprint and len(textures) < 2 and _rounded_alike(a, b):
-            yield a, b
+    rows: list[dict[str, object]] = []
+    labels: dict[str, None] = {}
+    for name, group in found.items() if any(found.values()) else ():
+        # with one category the mean repeats it
+        for pair in group if len(group) > 2 else group[:1]:
+            labels |= dict.fromkeys(pair.labels)
+            rows.append({"name": name} | row_of(pair))
+        if not group:
+            rows.append({"name": name})
+    table = pd.DataFrame(rows, dtype=object)
+    table.attrs = {"labels": list(labels)}
+    return table
+
+
+def behind(found: Mapping[str, Sequence[PairedDifference]]) -> tuple[set[int], set[int], bool]:
+    """How many categories and how many seeds stand behind comparisons, and whether a run has a label."""
+    each = [group[:-1] for group in found.values() if group]
+    pairs_of_all = [pair for group in each for pair in group]
+    seeds = {len(pair.seeds) for pair in pairs_of_all}
+    return {len(group) for group in each}, seeds, any(pair.labels for pair in pairs_of_all)
+
+
+def row_of(pair: PairedDifference) -> dict[str, object]:
+    """The fields of a pair with what follows from them."""
+    return vars(pair) | {"decision": pair.decision, "provisional": pair.provisional}
+
+
+def _alike(a: Summary, b: Summary) -> bool:
+    textures = {run.textures.fingerprint for run in (a, b) if run.textures}
+    return a.dataset.fingerprint == b.dataset.fingerprint and len(textures) < 2 and _rounded_alike(a, b)
 
 
 def _rounded_alike(a: Summary, b: Summary) -> bool:
@@ -129,15 +175,7 @@ def _rounded_alike(a: Summary, b: Summary) -> bool:
     return not (two_meanings and {a.method, b.method} & ROUNDED_BY_DEVICE)
 
 
-def by_category_and_seed(
-    records: Iterable[Summary], group: RunGroup, metric: Metric
-) -> dict[tuple[str, int], Summary]:
-    """The finished runs that have replicates of `metric`, by category and seed."""
-    runs = select(records, group.method, profile=group.profile, variant=group.variant)
-    return {(r.category, r.seed): r for r in runs if r.status == "finished" and r.bootstrap.get(metric)}
-
-
-def _replicates(matched: Sequence[tuple[Summary, Summary]], metric: Metric) -> NDArray[np.float64]:
+def _replicates(matched: Sequence[Couple], metric: Metric) -> NDArray[np.float64]:
     """(R,) differences of the mean over seeds, for test images and seeds drawn with replacement.
 
     The seeds' part is widened to what their number can tell.
@@ -154,9 +192,7 @@ def _replicates(matched: Sequence[tuple[Summary, Summary]], metric: Metric) -> N
     return np.asarray(mean + wider * (resampled - mean))
 
 
-def _pair(
-    matched: Sequence[tuple[Summary, Summary]], metric: Metric, low: float, high: float
-) -> PairedDifference:
+def _pair(matched: Sequence[Couple], metric: Metric, low: float, high: float) -> PairedDifference:
     first = fmean(a.metrics[metric] for a, _ in matched)
     second = fmean(b.metrics[metric] for _, b in matched)
     labels = dict.fromkeys(label for pair in matched for run in pair for label in run.labels())
@@ -187,29 +223,3 @@ def _mean(found: Sequence[PairedDifference], replicates: NDArray[np.float64]) ->
     return PairedDifference(
         name, fewest, first, second, second - first, float(low), float(high), labels, counts
     )
-
-
-def pairs_html(found: Mapping[str, Sequence[PairedDifference]], caption: str) -> Markup:
-    """Paired comparisons: a line per pair and category; what has no pair of runs says so."""
-    if not any(found.values()):
-        return Text(f"{escape(caption)}: {NOT_RUN}")
-    rows: list[dict[str, object]] = []
-    labels: dict[str, None] = {}
-    for name, group in found.items():
-        if not group:
-            rows.append({"Comparison": name, "Difference": NOT_RUN})
-        # with one category the mean repeats it
-        for pair in group if len(group) > 2 else group[:1]:
-            labels |= dict.fromkeys(pair.labels)
-            rows.append(
-                {
-                    "Comparison": name,
-                    "Difference": signed(pair.difference),
-                    "95 % interval": interval(pair.low, pair.high),
-                    "Answer": pair.decision + (", provisional" if pair.provisional else ""),
-                    "Category, seeds": f"{pair.category}, {pair.told_seeds}",
-                    "First, second": f"{score(pair.first)}, {score(pair.second)}",
-                }
-            )
-    caption += f". Labels of the runs: {'; '.join(labels)}" if labels else ""
-    return to_html(plain(rows), caption)

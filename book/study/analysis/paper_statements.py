@@ -3,10 +3,10 @@
 The statements are inputs: results/claims.csv, one per row, with a verbatim quote. Imports no torch.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_validator
@@ -147,6 +147,13 @@ def gains(frame: pd.DataFrame, statements: Iterable[Statement]) -> pd.DataFrame:
             statement.model_dump() | {"baseline": baseline} | _gain(statement, own, base) for base in bases
         ]
     return pd.DataFrame(rows)
+
+
+def moved_gains(gains: pd.DataFrame) -> list[list[dict[Hashable, Any]]]:
+    """Of `gains`, those that depend on whose number of the baseline is taken: of each a row per work."""
+    groups = gains.groupby(["paper", "method", "baseline", "metric"], sort=False)
+    works = [group.drop_duplicates("printed_in") for _, group in groups]
+    return [rows.to_dict("records") for rows in works if rows["gain"].round(3).nunique() > 1]
 
 
 def _gain(statement: Statement, own: Column, base: Column) -> dict[str, object]:

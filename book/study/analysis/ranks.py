@@ -17,7 +17,6 @@ from stlib.protocol import CATEGORIES, METRICS, Metric
 from stlib.records.reported import METHOD_NAMES, PAPERS, load_reported
 from stlib.records.schema import Summary
 from study.analysis.comparison import METHODS, comparable, select
-from study.tables import Text
 
 LEVEL = 0.05
 """Of the tests."""
@@ -50,6 +49,11 @@ class Ranking:
             if reach > i and (not found or reach > found[-1][1]):
                 found.append((i, reach))
         return [(names[i], names[j]) for i, j in found]
+
+    def bars(self) -> list[list[str]]:
+        """Every largest group of methods that cannot be told apart, best first."""
+        names = list(self.ranks)
+        return [names[names.index(best) : names.index(worst) + 1] for best, worst in self.cliques()]
 
     def _close(self, first: str, second: str) -> bool:
         return self.ranks[second] - self.ranks[first] < self.critical_difference
@@ -126,28 +130,24 @@ def drawable(tables: Mapping[str, pd.DataFrame]) -> dict[str, Ranking]:
     return {title: one for title, one in found.items() if one.can_tell}
 
 
-def sentences(tables: Mapping[str, pd.DataFrame]) -> Text:
-    """What the ranks of every table show and what they cannot show, one list item each."""
-    return Text("\n".join(f"- **{title}**: {_sentence(table)}" for title, table in tables.items()))
+@dataclass(frozen=True)
+class RankTest:
+    """What the ranks of one table show."""
+
+    title: str
+    methods: list[str]
+    ranking: Ranking | None
+    """None for fewer than two methods, or none of the categories in common."""
+    p_value: float | None
+    """Of Friedman's test of equal ranks."""
 
 
-def _sentence(scores: pd.DataFrame) -> str:
-    names, count = ", ".join(map(str, scores.columns)), len(scores)
-    if scores.shape[1] < 2:
-        there = f"only {names} has" if names else "no method has"
-        return f"{there} runs that can be compared; a ranking needs two methods on the same categories."
-    if not count:
-        return f"{names} have no category that all of them were run on, so there is nothing to rank."
-    found = ranking(scores)
-    text = f"{names} on {count} of {len(CATEGORIES)} categories. "
-    text += f"Critical difference {found.critical_difference:.2f}"
-    if not found.can_tell:
-        return (
-            f"{text}: more than any ranks can differ by, so these categories cannot tell the methods apart."
-        )
-    p_value = friedman(scores)
-    if p_value is not None:
-        text += f"; Friedman's test of equal ranks: p = {p_value:.1g}"
-    order = list(found.ranks)
-    bars = [", ".join(order[order.index(best) : order.index(worst) + 1]) for best, worst in found.cliques()]
-    return f"{text}. Not told apart by their ranks: {'; '.join(bars) or 'none'}."
+def tests(tables: Mapping[str, pd.DataFrame]) -> list[RankTest]:
+    """One for every table of scores, by its title."""
+    found = []
+    for title, scores in tables.items():
+        methods = [str(name) for name in scores]
+        enough = len(methods) > 1 and len(scores)
+        results = (ranking(scores), friedman(scores)) if enough else (None, None)
+        found.append(RankTest(title, methods, *results))
+    return found

@@ -3,15 +3,15 @@
 Imports no torch, like `study.analysis.comparison`.
 """
 
-from collections.abc import Iterable, Sequence
-from statistics import median
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from stlib.records.reported import METHOD_NAMES
-from stlib.records.schema import History, Record, Runtime, Summary
+from stlib.records.schema import History, Record, Summary
 from study.analysis.comparison import comparable, select
 
 
@@ -29,24 +29,27 @@ def good_and_defective(record: Record) -> tuple[NDArray[np.floating], NDArray[np
     return np.array(good, float), np.array(defective, float)
 
 
-def caption(records: Sequence[Summary]) -> str:
-    """How the finished runs among `records` were made: number, seeds, precision, teacher and device."""
+@dataclass(frozen=True)
+class Made:
+    """How runs were made; every value once, in order."""
+
+    runs: int
+    seeds: list[int]
+    precisions: list[str]
+    teachers: list[str]
+    devices: list[str]
+
+
+def made(records: Iterable[Summary]) -> Made:
+    """Of the finished runs."""
     runs = [r for r in records if r.status == "finished"]
-    if not runs:
-        return "No run has finished yet."
-    seeds = [str(seed) for seed in sorted({r.seed for r in runs})]
-    parts: dict[str, list[str]] = {
-        "": [_count(len(runs), "run")],
-        "seeds " if len(seeds) > 1 else "seed ": seeds,
-        "training in ": sorted({str(r.precision) for r in runs}),
-        "teacher ": sorted({r.teacher.source for r in runs}),
-        "on ": sorted({r.runtime.device for r in runs}),
-    }
-    return "; ".join(name + ", ".join(values) for name, values in parts.items()) + "."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
+    return Made(
+        len(runs),
+        sorted({r.seed for r in runs}),
+        sorted({str(r.precision) for r in runs}),
+        sorted({r.teacher.source for r in runs}),
+        sorted({r.runtime.device for r in runs}),
+    )
 
 
 def rerun_command(record: Summary) -> str:
@@ -63,26 +66,24 @@ def rerun_command(record: Summary) -> str:
 
 
 def runtimes(records: Iterable[Summary]) -> pd.DataFrame:
-    """Median minutes and largest memory of the finished runs per method, profile, device and precision.
+    """Medians of the finished runs per `method`, `variant`, `profile`, `device`, `threads` and `precision`.
 
-    Reads `records` once and keeps none of them.
+    Columns besides: `runs`, `training` and `evaluation` (seconds), and `memory` (MiB), the largest. Reads
+    `records` once and keeps none of them.
     """
-    groups: dict[tuple[str, ...], list[Runtime]] = {}
-    for r in records:
-        if r.status == "finished":
-            device = f"{r.runtime.device}, {_count(r.runtime.threads, 'thread')}"
-            name = f"{METHOD_NAMES[r.method]} {r.variant}".strip()
-            key = (f"{name}, {r.profile}", device, r.precision)
-            groups.setdefault(key, []).append(r.runtime)
+    keys = ["method", "variant", "profile", "device", "threads", "precision"]
     rows = [
         (
-            *key,
-            len(group),
-            f"{median(r.train_seconds for r in group) / 60:.1f}",
-            f"{median(r.evaluate_seconds for r in group) / 60:.1f}",
-            f"{max(r.peak_memory_mb for r in group) / 1024:.1f}",
+            *(METHOD_NAMES[r.method], r.variant, r.profile, r.runtime.device, r.runtime.threads, r.precision),
+            *(r.runtime.train_seconds, r.runtime.evaluate_seconds, r.runtime.peak_memory_mb),
         )
-        for key, group in sorted(groups.items())
+        for r in records
+        if r.status == "finished"
     ]
-    names = ["Method, profile", "Device", "Precision", "Runs"]
-    return pd.DataFrame(rows, columns=[*names, "Training, min", "Evaluation, min", "Memory, GiB"])
+    groups = pd.DataFrame(rows, columns=[*keys, "train", "evaluate", "peak"]).groupby(keys)
+    return groups.agg(
+        runs=("train", "size"),
+        training=("train", "median"),
+        evaluation=("evaluate", "median"),
+        memory=("peak", "max"),
+    ).reset_index()

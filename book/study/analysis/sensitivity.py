@@ -14,12 +14,10 @@ from statistics import fmean
 import pandas as pd
 
 from stlib.protocol import CATEGORIES, METRICS, Metric, Profile
-from stlib.records.reported import METHOD_NAMES
 from stlib.records.schema import Summary
 from study.analysis.claims import claimed
 from study.analysis.comparison import comparable
-from study.analysis.paired import compare
-from study.tables import NOT_RUN, Html, Markup, Text, interval, plain, signed, to_html
+from study.analysis.paired import PairedDifference, compare, match_runs
 
 REEVALUATED = {
     "maps=sum": "sum of the levels",
@@ -32,8 +30,8 @@ REEVALUATED = {
 }
 """Keys of `Record.sensitivity`, with the words shown to readers. 'test=' is no choice and not among them."""
 
-RETRAINED = {"precision=": "training in another precision"}
-"""Beginnings of the variants that change one choice of the training, with the words for 'not run'."""
+RETRAINED = "precision="
+"""How the names of variants begin that change one choice of the training."""
 
 GAINED: tuple[Metric, ...] = ("image_auroc", "pixel_auroc", "pixel_ap", "iap", "iap90")
 """The metrics in which a paper claims a gain."""
@@ -51,13 +49,6 @@ class Effect:
     paired: bool = False
     """True: `low` and `high` are the 95 % interval of paired runs. False: smallest and largest category."""
 
-    @property
-    def spread(self) -> str:
-        """`low` and `high` in words."""
-        if self.low is None or self.high is None:
-            return ""
-        return ("95 %: " if self.paired else "range: ") + interval(self.low, self.high)
-
 
 Effects = dict[str, list[Effect]]
 """By choice: an effect per category and their mean; no effect where the choice was not run."""
@@ -71,6 +62,21 @@ class Group:
     runs: Sequence[Summary]
     variants: Sequence[Summary]
 
+    @property
+    def categories(self) -> list[str]:
+        """Of the runs, in the papers' order."""
+        return _in_order(dict.fromkeys(run.category for run in self.runs))
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of the runs."""
+        return sorted({run.seed for run in self.runs})
+
+    @property
+    def labels(self) -> list[str]:
+        """Of the runs, each once."""
+        return list(dict.fromkeys(label for run in self.runs for label in run.labels()))
+
 
 def group(
     records: Iterable[Summary], method: str, *, profile: Profile = "paper", labelled: bool = False
@@ -78,7 +84,7 @@ def group(
     """The finished runs of a method under one profile, either those without labels or those with."""
     finished = [r for r in records if (r.method, r.profile, r.status) == (method, profile, "finished")]
     kept = [r for r in finished if r.labels()] if labelled else comparable(finished)
-    variants = [r for r in kept if r.variant.startswith(tuple(RETRAINED))]
+    variants = [r for r in kept if r.variant.startswith(RETRAINED)]
     return Group(method, [r for r in kept if not r.variant], variants)
 
 
@@ -97,7 +103,12 @@ def effects(chosen: Group, metric: Metric) -> Effects:
         for key, words in REEVALUATED.items()
         if key in known and not key.startswith(blind)
     }
-    return found | _seeds(chosen.runs, metric) | retrained(chosen, metric)
+    again = other_seeds(chosen.runs, metric) or {"another seed": []}
+    again |= _retrained(chosen, metric) or {"training in another precision": []}
+    return found | {
+        name: [Effect(p.category, p.difference, p.low, p.high, paired=True) for p in pairs]
+        for name, pairs in again.items()
+    }
 
 
 def _reevaluated(runs: Sequence[Summary], key: str, metric: Metric) -> list[Effect]:
@@ -114,71 +125,64 @@ def _reevaluated(runs: Sequence[Summary], key: str, metric: Metric) -> list[Effe
     return [*found, Effect(f"mean of {len(found)}", fmean(values), *bounds)]
 
 
-def seed_couples(runs: Iterable[Summary], metric: Metric) -> dict[str, list[tuple[Summary, Summary]]]:
-    """The first seed's runs, each with that of another seed, by the words for it: what chance alone does."""
-    own = {(run.category, run.seed): run for run in runs if run.bootstrap.get(metric)}
-    first, *others = sorted({seed for _, seed in own}) or [0]
-    places = [name for name, seed in own if seed == first]
+def other_seeds(runs: Sequence[Summary], metric: Metric) -> dict[str, list[PairedDifference]]:
+    """Every other seed minus the first, by the words for it: what chance in the training does alone."""
+    seeds = sorted({run.seed for run in runs if run.bootstrap.get(metric)}) or [0]
+    groups = {seed: [run for run in runs if run.seed == seed] for seed in seeds}
+    first, *others = seeds
     return {
-        f"seed {other} instead of {first}": [
-            (own[c, first], own[c, other]) for c in places if (c, other) in own
-        ]
-        for other in others
+        f"seed {seed} instead of {first}": compare(
+            match_runs(groups[first], groups[seed], metric, other_seed=True), metric
+        )
+        for seed in others
     }
 
 
-def _seeds(runs: Sequence[Summary], metric: Metric) -> Effects:
-    found = {name: _paired(couples, metric) for name, couples in seed_couples(runs, metric).items()}
-    return found or {"another seed": []}
-
-
-def retrained(chosen: Group, metric: Metric) -> Effects:
-    """The study's own runs, each paired with the variant's run of the same category and seed."""
-    own = {(run.category, run.seed): run for run in chosen.runs if run.bootstrap.get(metric)}
-    found: Effects = {}
-    for prefix, words in RETRAINED.items():
-        names = sorted({run.variant for run in chosen.variants if run.variant.startswith(prefix)})
-        for name in names:
-            others = [r for r in chosen.variants if r.variant == name and r.bootstrap.get(metric)]
-            couples = [(own[r.category, r.seed], r) for r in others if (r.category, r.seed) in own]
-            couples = [(a, b) for a, b in couples if prefix != "precision=" or a.precision != b.precision]
-            found[f"trained with {name}"] = _paired(couples, metric)
-        if not names:
-            found[words] = []
+def _retrained(chosen: Group, metric: Metric) -> dict[str, list[PairedDifference]]:
+    """The runs in another precision minus the study's own of the same category and seed."""
+    found = {}
+    for name in sorted({run.variant for run in chosen.variants}):
+        couples = match_runs(chosen.runs, [run for run in chosen.variants if run.variant == name], metric)
+        couples = [(a, b) for a, b in couples if a.precision != b.precision]
+        found[f"trained with {name}"] = compare(couples, metric)
     return found
-
-
-def _paired(couples: Iterable[tuple[Summary, Summary]], metric: Metric) -> list[Effect]:
-    found = compare(couples, metric)
-    return [Effect(p.category, p.difference, p.low, p.high, paired=True) for p in found]
 
 
 def _in_order(names: Mapping[str, object]) -> list[str]:
     return [*(name for name in CATEGORIES if name in names), *sorted(set(names) - set(CATEGORIES))]
 
 
-def overview_html(chosen: Group, metrics: Sequence[Metric] = GAINED) -> Markup:
-    """The claimed gains, and below them the mean effect of every choice, a column per metric.
+def overview(chosen: Group, metrics: Sequence[Metric] = GAINED) -> pd.DataFrame:
+    """A row per claimed gain, and below them one per choice; a column per metric holds an `Effect`.
 
-    Runs with a label are compared with nothing, so no claim stands above theirs.
+    Of a choice it is the mean effect, () where it was not run, None where it cannot move the metric. Runs
+    with a label are compared with nothing, so no claim stands above theirs.
     """
     if not chosen.runs:
-        return Text(f"{METHOD_NAMES[chosen.method]}: {NOT_RUN}")
-    columns = {metric: effects(chosen, metric) for metric in metrics}
-    labelled = any(run.labels() for run in chosen.runs)
-    claims = {metric: {} if labelled else claimed(metric) for metric in metrics}
-    rows = [
-        {"Choice": f"claimed: {sides}"} | {METRICS[m]: signed(claims[m].get(sides)) for m in metrics}
-        for sides in dict.fromkeys(name for found in claims.values() for name in found)
-    ]
-    rows += [
-        {"Choice": name} | {METRICS[m]: _mean_cell(columns[m], name) for m in metrics}
-        for name in choices(columns.values())
-    ]
-    return to_html(
-        plain([dict[str, object](row) for row in rows]),
-        f"{'Mean' if labelled else 'Claimed gains and mean'} effects. {_made(chosen)}",
-    )
+        return pd.DataFrame()
+    claims = {metric: {} if chosen.labels else claimed(metric) for metric in metrics}
+    found = {metric: effects(chosen, metric) for metric in metrics}
+    rows = {
+        f"claimed: {sides}": [Effect("", c[sides]) if sides in c else None for c in claims.values()]
+        for sides in dict.fromkeys(name for some in claims.values() for name in some)
+    } | {
+        name: [(some[name][-1] if some[name] else ()) if name in some else None for some in found.values()]
+        for name in choices(found.values())
+    }
+    columns = [METRICS[metric] for metric in metrics]
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=object)
+    return frame.rename_axis("Choice").reset_index()
+
+
+def by_category(chosen: Group, metric: Metric) -> pd.DataFrame:
+    """The `Effect` of every choice that was run, a row per category and one for the mean; None: not there."""
+    found = {name: group for name, group in effects(chosen, metric).items() if group}
+    rows = _in_order(dict.fromkeys(effect.category for group in found.values() for effect in group[:-1]))
+    columns: dict[str, list[object]] = {"Category": [*rows, "mean"]} if rows else {}
+    for name, group in found.items():
+        cells = {effect.category: effect for effect in group}
+        columns[name] = [*(cells.get(row) for row in rows), group[-1]]
+    return pd.DataFrame(columns, dtype=object)
 
 
 def choices(columns: Iterable[Effects]) -> list[str]:
@@ -188,62 +192,33 @@ def choices(columns: Iterable[Effects]) -> list[str]:
     return sorted(known, key=lambda name: words.index(name) if name in words else len(words))
 
 
-def _mean_cell(found: Effects, name: str) -> Markup | str:
-    if name not in found:
-        return "-"
-    if not found[name]:
-        return NOT_RUN
-    mean = found[name][-1]
-    words = (mean.category, mean.spread)
-    return Html(f"{signed(mean.change)}<br><small>{'; '.join(filter(None, words))}</small>")
+@dataclass(frozen=True)
+class AgainstClaim:
+    """How far every choice moves the score in which a gain is claimed."""
+
+    sides: str
+    metric: Metric
+    gain: float
+    sizes: Mapping[str, float]
+    """By choice: the mean over categories of the change without its sign; what helps one may harm another."""
+    most: Mapping[str, Effect]
+    """By choice: in the category that it moves most."""
+
+    @property
+    def large(self) -> list[str]:
+        """The choices that alone move the score as far."""
+        return [name for name, size in self.sizes.items() if size >= abs(self.gain)]
 
 
-def _made(chosen: Group) -> str:
-    """What stands behind a table: method, categories, seeds and labels."""
-    names = _in_order(dict.fromkeys(run.category for run in chosen.runs))
-    seeds = ", ".join(map(str, sorted({run.seed for run in chosen.runs})))
-    labels = dict.fromkeys(label for run in chosen.runs for label in run.labels())
-    text = f"{METHOD_NAMES[chosen.method]} on {', '.join(names)}; seeds {seeds}"
-    return text + (f"; not comparable: {'; '.join(labels)}" if labels else "")
-
-
-def by_category_html(chosen: Group, metric: Metric) -> Markup:
-    """The effect of every choice that was run, a row per category and one for the mean."""
-    found = {name: group for name, group in effects(chosen, metric).items() if group}
-    caption = f"{METRICS[metric]}, change per category. {_made(chosen)}"
-    rows = dict.fromkeys(effect.category for group in found.values() for effect in group[:-1])
-    if not rows:
-        return Text(f"{METHOD_NAMES[chosen.method]}, {METRICS[metric]}: {NOT_RUN}")
-    cells = {
-        name: {effect.category: signed(effect.change) for effect in group} for name, group in found.items()
-    }
-    columns: dict[str, object] = {"Category": [*_in_order(rows), "mean"]}
-    for name in found:
-        columns[name] = [cells[name].get(row, "-") for row in _in_order(rows)] + [_mean_cell(found, name)]
-    return to_html(plain(columns), caption)
-
-
-def against_claims(chosen: Group, metrics: Sequence[Metric] = GAINED) -> Text:
-    """Per claimed gain the choices that alone move the score as far; one list item each.
-
-    How far is the mean over categories of the change without its sign: what helps one may harm another.
-    """
-    lines = []
+def against_claims(chosen: Group, metrics: Sequence[Metric] = GAINED) -> list[AgainstClaim]:
+    """Every claimed gain beside the choices that were run."""
+    found = []
     for metric in metrics:
-        known = {name: found[:-1] for name, found in effects(chosen, metric).items() if found}
-        sizes = {name: fmean(abs(effect.change) for effect in found) for name, found in known.items()}
-        most = {name: max(found, key=lambda effect: abs(effect.change)) for name, found in known.items()}
-        for sides, gain in claimed(metric).items():
-            large = [
-                f"{name} ({size:.3f}; {most[name].category} {signed(most[name].change)})"
-                for name, size in sizes.items()
-                if size >= abs(gain)
-            ]
-            told = f"{', '.join(large)}: {len(large)} of {len(sizes)}" if large else f"none of {len(sizes)}"
-            lines.append(
-                f"- **{sides}, {METRICS[metric]}, {signed(gain)} claimed.** As large or larger: {told}."
-            )
-    return Text("\n".join(lines))
+        known = {name: group[:-1] for name, group in effects(chosen, metric).items() if group}
+        sizes = {name: fmean(abs(effect.change) for effect in group) for name, group in known.items()}
+        most = {name: max(group, key=lambda effect: abs(effect.change)) for name, group in known.items()}
+        found += [AgainstClaim(sides, metric, gain, sizes, most) for sides, gain in claimed(metric).items()]
+    return found
 
 
 def readings(records: Iterable[Summary], metric: Metric) -> pd.DataFrame:
@@ -256,4 +231,4 @@ def readings(records: Iterable[Summary], metric: Metric) -> pd.DataFrame:
         for r in records
         if metric in r.metrics
     }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("run").reset_index()

@@ -1,16 +1,19 @@
 """ET-STPM against the number of fine-tuning epochs, and the leakage question. Imports no torch."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
+from markupsafe import Markup
 
-from stlib.protocol import LAYERS, METRICS, TUNING_EPOCHS, Metric, Profile
+from stlib.protocol import TUNING_EPOCHS, Metric, Profile
 from stlib.records.schema import Summary
 from stlib.records.teacher import TeacherRecord
 from study.analysis.comparison import select
-from study.analysis.paired import PairedDifference, RunGroup, by_category_and_seed, compare, pairs, pairs_html
+from study.analysis.paired import PairedDifference, RunGroup, compare, frame, match_runs, pairs
+from study.columns import LABELS, PAIRED
 from study.plan.grid import tuned_variant
-from study.tables import Markup, Text, plain, signed, to_html
+from study.tables import table
 
 
 def epochs_group(epochs: int, rest: str = "", profile: Profile = "paper") -> RunGroup:
@@ -18,16 +21,14 @@ def epochs_group(epochs: int, rest: str = "", profile: Profile = "paper") -> Run
     return RunGroup("et_stpm", tuned_variant(epochs, rest), profile)
 
 
-def untuned(records: Sequence[Summary], metric: Metric, profile: Profile) -> dict[tuple[str, int], Summary]:
-    """By place the run without fine-tuning: STPM's, or its equal, ET-STPM's with 0 epochs."""
-    zero = by_category_and_seed(records, epochs_group(0, "", profile), metric)
-    return zero | by_category_and_seed(records, RunGroup("stpm", "", profile), metric)
+def untuned(records: Sequence[Summary], profile: Profile) -> list[Summary]:
+    """The runs without fine-tuning: ET-STPM's with 0 epochs, and their equals, STPM's, which count before."""
+    return [*epochs_group(0, "", profile).of(records), *RunGroup("stpm", "", profile).of(records)]
 
 
 def against_untuned(records: Sequence[Summary], other: RunGroup, metric: Metric) -> list[PairedDifference]:
     """The runs of `other` against those without fine-tuning, as `paired.pairs`."""
-    first, second = untuned(records, metric, other.profile), by_category_and_seed(records, other, metric)
-    return compare([(first[place], second[place]) for place in sorted(second) if place in first], metric)
+    return compare(match_runs(untuned(records, other.profile), other.of(records), metric), metric)
 
 
 def against_epochs(
@@ -39,19 +40,18 @@ def against_epochs(
     paired bootstrap.
     """
     everything = list(records)
-    first = untuned(everything, metric, profile)
-    rows: list[tuple[object, ...]] = [(*place, 0, 0.0, 0.0, 0.0) for place in first]
+    first = untuned(everything, profile)
+    rows: list[tuple[object, ...]] = [
+        (run.category, run.seed, 0, 0.0, 0.0, 0.0) for run, _ in match_runs(first, first, metric)
+    ]
     for epochs in TUNING_EPOCHS[1:]:
-        second = by_category_and_seed(everything, epochs_group(epochs, rest, profile), metric)
-        rows += [
-            (*place, epochs, pair.difference, pair.low, pair.high)
-            for place in second
-            if place in first
-            for pair in compare([(first[place], second[place])], metric)[:1]
-        ]
-    frame = pd.DataFrame(rows, columns=["category", "seed", "epochs", "difference", "low", "high"])
-    tuned = frame.loc[frame["epochs"] > 0, "category"]
-    return frame[frame["category"].isin(tuned)]  # STPM alone is no curve
+        tuned = epochs_group(epochs, rest, profile).of(everything)
+        for a, b in match_runs(first, tuned, metric):
+            pair = compare([(a, b)], metric)[0]
+            rows.append((a.category, a.seed, epochs, pair.difference, pair.low, pair.high))
+    table = pd.DataFrame(rows, columns=["category", "seed", "epochs", "difference", "low", "high"])
+    tuned_categories = table.loc[table["epochs"] > 0, "category"]
+    return table[table["category"].isin(tuned_categories)]  # STPM alone is no curve
 
 
 def changes(
@@ -70,19 +70,13 @@ def changes(
     return {name: against_untuned(everything, other, metric) for name, other in wanted.items()}
 
 
-def changes_html(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> Markup:
-    """`changes` as a table."""
-    return pairs_html(changes(records, metric, profile), _caption(metric, profile))
-
-
-def main_gain_html(records: Sequence[Summary], metric: Metric, profile: Profile = "paper") -> Markup:
-    """The paper's two epochs against STPM, as a table."""
-    found = against_untuned(records, epochs_group(2, "", profile), metric)
-    return pairs_html({"2 epochs": found}, _caption(metric, profile))
-
-
-def _caption(metric: Metric, profile: Profile) -> str:
-    return f"{METRICS[metric]}: ET-STPM minus STPM, same seeds, {profile} schedule"
+def against_two(
+    records: Sequence[Summary], metric: Metric, profile: Profile = "paper"
+) -> dict[str, list[PairedDifference]]:
+    """Every other number of full epochs minus the paper's two."""
+    two = epochs_group(2, "", profile)
+    others = {f"{e} instead of 2": epochs_group(e, "", profile) for e in TUNING_EPOCHS if e not in (0, 2)}
+    return {name: pairs(records, two, other, metric) for name, other in others.items()}
 
 
 def leakage(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> pd.DataFrame:
@@ -111,49 +105,48 @@ def leaks(
     }
 
 
-def leaks_html(records: Sequence[Summary], metric: Metric, profile: Profile = "paper") -> Markup:
-    """`leaks` as a table."""
-    caption = f"{METRICS[metric]} on all test images, same seeds, {profile} schedule"
-    return pairs_html(leaks(records, metric, profile), caption)
+@dataclass(frozen=True)
+class LeakGain:
+    """B's mean gain over A, and beside it what chance alone does."""
+
+    seen: float
+    """On all test images."""
+    unseen: float
+    """On the images that B left untouched."""
+    pairs: int
+    chance: float | None
+    """Largest range over A's seeds of its score on all images minus that on the untouched ones."""
+    category: str | None
+    """Where that is."""
 
 
-def leak_sentence(frame: pd.DataFrame, metric: Metric) -> Text:
-    """From `leakage`: B's mean gain over A on all test images and on the untouched ones, beside chance."""
+def leak_gain(frame: pd.DataFrame) -> LeakGain | None:
+    """From `leakage`; None without a pair."""
     clean = frame[frame["variant"] == "A"]
     both = frame[frame["variant"] == "B"].merge(clean, on=["category", "seed"], suffixes=("_b", "_a"))
     if both.empty:
-        return Text("")
+        return None
     seen, unseen = ((both[f"{part}_b"] - both[f"{part}_a"]).mean() for part in ("all", "untouched"))
     gaps = (clean["all"] - clean["untouched"]).groupby(clean["category"])
     spread = (gaps.max() - gaps.min())[gaps.size() > 1]
-    chance = " Between two seeds of A, where nothing can leak, it is up to "
-    chance = f"{chance}{spread.max():.4f} ({spread.idxmax()})." if len(spread) else ""
-    return Text(
-        f"{METRICS[metric]}, B minus A: {signed(seen, 4)} on all test images, {signed(unseen, 4)} on the "
-        f"untouched ones. The difference, {signed(seen - unseen, 4)}, is what would point to leakage. "
-        f"Pairs: {len(both)}.{chance}"
-    )
+    largest = (float(spread.max()), str(spread.idxmax())) if len(spread) else (None, None)
+    return LeakGain(float(seen), float(unseen), len(both), *largest)
 
 
-def teachers_html(teachers: Sequence[TeacherRecord]) -> Markup:
-    """The fine-tunings: classes, images, held-out accuracy after every epoch, how far they moved."""
-    rows: list[dict[str, object]] = [
-        {
-            "Teacher, epoch": f"{t.tuning.get('data')}, {'head' if epoch == 0 else epoch}",
-            "Classes, images": f"{len(t.categories)}, {t.images}",
-            "Loss": t.curves["train_loss"][epoch],
-            "Accuracy": t.curves["accuracy"][epoch],
-            **{
-                f"{level}": f"{t.curves[f'weight_change_{level}'][epoch]:.3f}, "
-                f"{t.curves[f'feature_cosine_{level}'][epoch]:.3f}"
-                for level in LAYERS
-            },
-        }
+def courses(teachers: Sequence[TeacherRecord]) -> pd.DataFrame:
+    """The fine-tunings: `data`, `classes`, `images`, and the curves of the record, a row per full epoch."""
+    parts = [
+        pd.DataFrame(t.curves)
+        .rename_axis("epoch")
+        .reset_index()
+        .assign(data=str(t.tuning.get("data")), classes=len(t.categories), images=t.images)
         for t in teachers
-        for epoch in range(len(t.curves["accuracy"]))
     ]
-    caption = (
-        "Fine-tuned teachers (variant of the data, full epochs): accuracy on held-out images; per level the "
-        "relative weight change and the feature cosine to the original"
-    )
-    return to_html(plain(rows), caption)
+    return pd.concat(parts) if parts else pd.DataFrame()
+
+
+# What notebooks/teacher_epochs.ipynb still calls; a cell with `table` takes its place.
+def changes_html(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> Markup:
+    """`changes` as a table."""
+    caption = "{{ metric|named }}: ET-STPM minus STPM, same seeds, {{ profile }} schedule" + LABELS
+    return table(frame(changes(records, metric, profile)), caption, PAIRED, metric=metric, profile=profile)

@@ -1,7 +1,5 @@
 """The comparison chapter, the ablation, the teacher's epochs and the landing page, on made records."""
 
-import re
-
 import pytest
 
 from stlib.methods import METHODS, et_stpm, pfadseg, sizes
@@ -9,7 +7,6 @@ from stlib.protocol import ABLATION_ROWS, TUNING_EPOCHS
 from stlib.records.schema import TuningInfo
 from study import figures
 from study.analysis import ablation, claims, teacher_epochs
-from study.pages import landing
 
 
 def tuned(record, epochs=2, categories=("bottle",), missing=()):
@@ -54,46 +51,6 @@ def test_the_baseline_of_pfadseg_is_the_first_row_of_its_ablation(make_record):
     assert image.pairs[-1].difference == pytest.approx(0.1)
 
 
-def test_plain_language_names_result_interval_and_reservations(et_runs):
-    text = claims.sentences(claims.claim_results(et_runs))
-    line = next(line for line in text.splitlines() if "ET-STPM over STPM, pixel AUROC" in line)
-    for part in (
-        "+0.007",
-        "+0.030",
-        "higher on one seed",
-        "2 of 2 categories have one seed",
-        "fine-tuned on 1 of 15 categories",
-    ):
-        assert part in line
-    assert "**Not run**: PFADSeg over DeSTSeg, image AUROC (+0.005 printed)" in text
-
-
-def test_the_landing_page_judges_no_labelled_run(et_runs):
-    table = landing.headlines_html(et_runs, claims.claim_results(et_runs))
-    rows = {row[: row.index("</th>")]: row for row in table.split('<th scope="row">')[1:]}
-    assert "not comparable" in rows["ET-STPM reaches, pixel AUROC"]
-    assert "labelled runs: 2" in rows["ET-STPM reaches, pixel AUROC"]
-    assert "lower" in rows["STPM reaches, pixel AUROC"]
-    assert "not run" in rows["PFADSeg reaches, pixel AP"]
-    assert "2 pairs of runs" in rows["ET-STPM over STPM, pixel AUROC"]
-
-
-def test_the_first_page_says_what_has_been_run(et_runs, make_record):
-    text = landing.so_far([*et_runs, make_record("bottle", 1)])
-    assert "STPM on 2 of 15 categories, 1 to 2 seeds each" in text
-    assert "ET-STPM on 2 categories, in a setting that is not the paper's" in text
-    assert "not yet DeSTSeg and PFADSeg." in text
-    assert text.endswith("Arithmetic of the training: bfloat16 in 5 runs.")
-
-
-def test_printed_rows_are_counted_category_by_category():
-    checked = [claim for claim in claims.CLAIMS if claim.name.startswith("PFADSeg over DeSTSeg")]
-    table = claims.printed_wins_html(checked)
-    # by hand from PFADSeg's Table 2: seven categories higher, eight lower; image AUROC has no rows
-    assert "PFADSeg over DeSTSeg, pixel AP</th><td>7</td><td>0</td><td>8</td>" in table
-    assert "image AUROC" not in table
-
-
 def test_labels_of_a_tuned_teacher(make_record):
     run = make_record(method="et_stpm")
     assert tuned(run, epochs=0).labels() == []
@@ -114,17 +71,6 @@ def test_parameters_of_every_row():
     expected = (32.4, 28.4, 33.9, 60.4, 56.5, 62.0, 58.0)
     assert tuple(found.values())[:7] == expected
     assert abs(found["control"] - found["PCAR"]) < 1  # the control has PCAR's capacity
-
-
-def test_the_ablation_shows_reported_and_reproduced(make_record):
-    runs = [make_record(value=0.5, method="pfadseg", variant="RCM"), make_record(value=0.6, method="pfadseg")]
-    table = ablation.rows_html(runs, "paper", sizes.ablation_parameters())
-    row = table.split('<th scope="row">RCM</th>')[1].split("</tr>")[0]
-    assert re.findall(r"reported ([\d.]+)", row) == ["0.988", "0.740", "0.766"]
-    assert row.count("0.500") == 3
-    assert "1.00" in row  # 600 s for 600 steps
-    control = table.split('<th scope="row">control</th>')[1].split("</tr>")[0]
-    assert control.count("not run") == 4
 
 
 def test_epochs_of_the_study_exist_as_variants():
@@ -175,27 +121,85 @@ def test_leakage_needs_both_parts_of_the_test_set(make_record):
     found = teacher_epochs.leakage(runs, "pixel_auroc")
     assert list(found["variant"]) == ["A", "B"]
     assert list(found["all"] - found["untouched"]) == pytest.approx([0.02, 0.07])
-    sentence = teacher_epochs.leak_sentence(found, "pixel_auroc")
-    assert "B minus A: +0.0500 on all test images, 0.0000 on the untouched ones" in sentence
-    assert "two seeds" not in sentence
+    gain = teacher_epochs.leak_gain(found)
+    assert (gain.seen, gain.unseen, gain.pairs, gain.chance) == (pytest.approx(0.05), 0, 1, None)
     runs += [make_record(seed=1, value=0.93, method="et_stpm", sensitivity=half)]
-    sentence = teacher_epochs.leak_sentence(teacher_epochs.leakage(runs, "pixel_auroc"), "pixel_auroc")
-    assert (
-        "Pairs: 1. Between two seeds of A, where nothing can leak, it is up to 0.0300 (bottle)." in sentence
-    )
-    assert teacher_epochs.leak_sentence(found[found["variant"] == "A"], "pixel_auroc") == ""
-    table = teacher_epochs.leaks_html(runs[:2], "pixel_auroc")
-    assert re.search(r"B minus A.*\+0\.050.*C minus A.*not run", table)
-
-
-def test_a_teacher_is_shown_epoch_by_epoch(teacher):
-    table = teacher_epochs.teachers_html([teacher])
-    assert "head" in table
-    assert "0.100, 0.100" in table
-    assert len(figures.teacher_curves(teacher).axes) == 3
+    gain = teacher_epochs.leak_gain(teacher_epochs.leakage(runs, "pixel_auroc"))
+    assert (gain.pairs, gain.chance, gain.category) == (1, pytest.approx(0.03), "bottle")
+    assert teacher_epochs.leak_gain(found[found["variant"] == "A"]) is None
+    leaks = teacher_epochs.leaks(runs[:2], "pixel_auroc")
+    assert (leaks["B minus A"][-1].difference, leaks["C minus A"]) == (pytest.approx(0.05), [])
 
 
 def test_claims_can_be_drawn(et_runs):
     measured = {f.claim.name: f.pairs for f in claims.claim_results(et_runs) if f.pairs}
     figure = figures.forest(measured, {f.claim.name: f.reported_here for f in claims.claim_results(et_runs)})
     assert len(figure.axes[0].get_yticklabels()) == len(measured) == 2
+
+
+def test_a_claims_frame_holds_the_mean_and_what_stands_behind_it(et_runs):
+    frame = claims.frame(claims.claim_results(et_runs)).set_index("name")
+    row = frame.loc["ET-STPM over STPM, pixel AUROC"]
+    assert (row["categories"], row["pairs"], row["decision"]) == (2, 2, "higher on one seed")
+    assert frame.loc["PFADSeg over STPM, IAP", ["decision", "pairs"]].isna().all()
+
+
+def test_printed_rows_are_counted_category_by_category():
+    checked = [claim for claim in claims.CLAIMS if claim.name.startswith("PFADSeg over DeSTSeg")]
+    table = claims.printed_wins(checked).set_index("name")
+    # by hand from PFADSeg's Table 2: seven categories higher, eight lower; image AUROC has no rows
+    counts = table.loc["PFADSeg over DeSTSeg, pixel AP", ["higher", "equal", "lower"]]
+    assert counts.tolist() == [7, 0, 8]
+    assert not table.index.str.contains("image AUROC").any()
+
+
+def test_a_claim_without_the_category_that_carries_it(make_record):
+    runs = [
+        make_record(name, value=value, method=method, spread=0.0)
+        for name, first, second in (("bottle", 0.90, 0.91), ("grid", 0.90, 0.91), ("transistor", 0.80, 0.70))
+        for method, value in (("stpm", first), ("et_stpm", second))
+    ]
+    found = claims.without_largest(runs, claims.claim_results(runs))
+    assert [item.left_out for item in found] == ["transistor"] * 2  # image and pixel AUROC
+    assert found[1].pairs[-1].difference == pytest.approx(0.01)
+    assert found[1].reported == pytest.approx(-0.002, abs=5e-4)
+
+
+def test_a_claim_is_drawn_by_category_or_as_printed(et_runs):
+    measured, printed = claims.by_category(claims.claim_results(et_runs))
+    assert measured["transistor, pixel AUROC"][0].difference == pytest.approx(0.05)
+    assert printed["transistor, pixel AUROC"] == pytest.approx(0.869 - 0.825)
+    assert printed["mean of 2, pixel AUROC"] == pytest.approx(((0.981 - 0.988) + (0.869 - 0.825)) / 2)
+    assert measured["PFADSeg over STPM, pixel AP"] == []
+    assert printed["PFADSeg over STPM, pixel AP"] > 0
+
+
+def test_the_ablation_holds_printed_and_reproduced(make_record):
+    runs = [make_record(value=0.5, method="pfadseg", variant="RCM"), make_record(value=0.6, method="pfadseg")]
+    rows = ablation.rows(runs, "paper", sizes.ablation_parameters()).set_index("label")
+    means = [rows.loc["RCM", metric] for metric in ablation.COLUMNS]
+    assert [float(mean.printed) for mean in means] == [0.988, 0.740, 0.766]
+    assert [mean.reproduced for mean in means] == pytest.approx([0.5] * 3)
+    assert rows.loc["RCM", "step_seconds"] == 1  # 600 s for 600 steps
+    assert (rows.loc["control", "iap"], rows.loc["control", "runs"]) == (ablation.Mean(None, None), [])
+    assert ablation.printed_steps("pixel_ap")["none → RCM"] == pytest.approx(-0.019)
+    assert ablation.printed_steps("pixel_ap")["none → control"] is None  # our own row
+
+
+def test_epochs_are_held_against_two(make_record):
+    runs = [
+        make_record(value=0.90, method="et_stpm"),
+        make_record(value=0.93, method="et_stpm", variant="e=10"),
+    ]
+    found = teacher_epochs.against_two(runs, "pixel_auroc")
+    assert found["10 instead of 2"][-1].difference == pytest.approx(0.03)
+    assert found["1 instead of 2"] == []
+
+
+def test_a_course_has_a_row_per_epoch(teacher):
+    rows = teacher_epochs.courses([teacher])
+    assert rows[["epoch", "classes", "images", "accuracy"]].to_numpy().tolist() == [
+        [0, 1, 10, 0.8],
+        [1, 1, 10, 1.0],
+    ]
+    assert len(figures.teacher_curves(teacher).axes) == 3

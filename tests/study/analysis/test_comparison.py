@@ -7,7 +7,16 @@ import pytest
 
 from stlib.protocol import CATEGORIES, METRICS, TOLERANCES
 from stlib.records.reported import reported
-from study.analysis.comparison import comparison, means, rows_of, state_of_study, verdict
+from study.analysis.comparison import (
+    comparison,
+    differing,
+    level,
+    means,
+    progress,
+    rows_of,
+    state_of_study,
+    verdict,
+)
 
 NO_GOOD = {
     "image_auroc": "the test set holds no normal image",
@@ -142,9 +151,48 @@ def test_a_metric_that_no_paper_prints_has_a_mean_but_no_verdict(make_record):
     assert last.reproduced == pytest.approx(0.6)
 
 
-def test_means_name_metric_and_coverage(make_record):
+def test_means_are_the_last_rows_and_nothing_where_no_run_is_judged(make_record):
     frame = means([make_record()], "stpm", ("image_auroc", "iap"))
-    assert list(frame["category"]) == ["image AUROC, 1 of 15", "IAP, 1 of 15"]
+    assert frame[["metric", "category"]].to_numpy().tolist() == [
+        ["image_auroc", "mean of 1 of 15"],
+        ["iap", "mean of 1 of 15"],
+    ]
+    assert means([make_record(gaps=[GAP])], "stpm", ("iap",)).empty
+
+
+def test_only_categories_that_differ_are_listed(make_record):
+    runs = [make_record("bottle", value=0.988), make_record("pill", value=0.80)]
+    frames = [comparison(runs, "stpm", metric) for metric in ("image_auroc", "pixel_auroc")]
+    found = differing(frames)[["category", "metric"]].to_numpy().tolist()
+    assert found == [["pill", "image_auroc"], ["pill", "pixel_auroc"]]
+    assert differing([comparison([], "stpm", "iap")]).empty
+
+
+def test_a_level_holds_mean_and_judged_categories(make_record):
+    # printed for STPM: bottle 0.988, grid 0.990 pixel AUROC; the tolerance is 0.010
+    found = level(
+        [make_record("bottle", value=0.988), make_record("grid", value=0.970)], "stpm", "pixel_auroc"
+    )
+    assert (found.printed.number, found.finished, found.compared) == (0.970, 2, 2)
+    assert (found.mean.reproduced, found.mean.reported_number) == pytest.approx((0.979, 0.989))
+    assert (found.mean.verdict, found.mean.provisional) == ("agrees", True)
+    assert [(row.category, row.verdict, row.inside) for row in found.judged] == [
+        ("grid", "lower", False),
+        ("bottle", "agrees", True),
+    ]
+    (wide,) = level([make_record("grid", value=0.970, spread=0.05)], "stpm", "pixel_auroc").judged
+    assert (wide.verdict, wide.inside) == ("lower", True)
+    labelled = level([make_record(gaps=[GAP])], "stpm", "pixel_auroc")
+    assert (labelled.finished, labelled.compared, labelled.judged) == (1, 0, [])
+
+
+def test_progress_counts_categories_and_the_span_of_seeds(make_record):
+    runs = [make_record("bottle"), make_record("bottle", 1), make_record("grid")]
+    runs.append(make_record("pill", method="et_stpm", gaps=[GAP]))
+    found = progress(state_of_study(runs)).set_index("method")
+    assert found.loc["STPM"].tolist() == [2, 1, 2, 0]
+    assert found.loc["ET-STPM", ["categories", "labelled"]].tolist() == [0, 1]
+    assert found.loc["PFADSeg", ["categories", "labelled"]].tolist() == [0, 0]
 
 
 def test_state_counts_comparable_seeds_only(make_record):
@@ -167,5 +215,5 @@ def test_an_unknown_method_is_refused():
 
 
 def test_tables_pages_and_figures_import_no_torch():
-    code = "import sys, study.pages.results, study.figures.runs; sys.exit('torch' in sys.modules)"
+    code = "import sys, study.columns, study.figures; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

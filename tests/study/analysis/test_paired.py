@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from study.analysis.paired import RunGroup, compare, pairs, pairs_html
-from study.analysis.sensitivity import seed_couples
+from study.analysis.paired import RunGroup, behind, frame, match_runs, pairs
+from study.analysis.sensitivity import other_seeds
 
 FIRST, SECOND = RunGroup("stpm"), RunGroup("et_stpm")
 
@@ -128,15 +128,32 @@ def test_bf16_of_a_cpu_and_of_a_gpu_is_paired_only_where_it_is_one_arithmetic(ma
         assert paired(method, (gpu, "bf16"), (gpu, "bf16"))
         assert paired(method, (cpu, "fp32"), (gpu, "fp32"))
         assert paired(method, (cpu, "bf16"), (gpu, "tf32"))  # other words, which the labels tell
-    seeds = seed_couples([made("pfadseg", cpu, "bf16"), made("pfadseg", gpu, "bf16", seed=1)], "iap")
-    assert [compare(couples, "iap") for couples in seeds.values()] == [[]]
+    seeds = other_seeds([made("pfadseg", cpu, "bf16"), made("pfadseg", gpu, "bf16", seed=1)], "iap")
+    assert list(seeds.values()) == [[]]
     two = [made("stpm", cpu, "bf16"), made("et_stpm", gpu, "bf16")]
     assert pairs(two, FIRST, SECOND, "iap")[0].labels == ("the sides ran on a CPU and a GPU",)
 
 
-def test_the_table_says_what_was_not_run(make_record):
-    runs = [make_record(value=0.9), make_record(value=0.95, method="et_stpm")]
-    table = pairs_html({"a": pairs(runs, FIRST, SECOND, "iap"), "b": []}, "Two")
-    assert "higher on one seed" in table
-    assert "not run" in table
-    assert "not run" in pairs_html({"a": []}, "None")
+def test_runs_are_matched_by_category_and_seed_or_by_category_alone(make_record):
+    first = [make_record("pill", 1), make_record("bottle", 0), make_record("grid", 0, status="failed")]
+    second = [make_record(r.category, r.seed, method="et_stpm") for r in (*first, first[1])]
+    found = match_runs(first, second)
+    assert [(a.category, a.seed, b.method) for a, b in found] == [
+        ("bottle", 0, "et_stpm"),
+        ("pill", 1, "et_stpm"),
+    ]
+    assert found[0][1] is second[-1]  # the last of several in one place
+    again = [make_record("bottle", 1), make_record("pill", 2, bootstrap={})]
+    assert [(a.seed, b.seed) for a, b in match_runs(first, again, other_seed=True)] == [(0, 1), (1, 2)]
+    assert [b.seed for _, b in match_runs(first, again, "iap", other_seed=True)] == [1]
+
+
+def test_a_frame_has_a_row_per_pair_and_one_for_what_was_not_run(make_record):
+    runs = [make_record(value=0.9, gaps=["x"]), make_record(value=0.95, method="et_stpm")]
+    both = {"a": pairs(runs, FIRST, SECOND, "iap"), "b": []}
+    found = frame(both)
+    assert list(found["name"]) == ["a", "b"]  # with one category the mean repeats it
+    assert list(found["decision"].fillna("-")) == ["higher on one seed", "-"]
+    assert found.attrs["labels"] == ["incomplete dataset: x"]
+    assert behind(both) == ({1}, {1}, True)
+    assert frame({"a": []}).empty

@@ -1,18 +1,14 @@
 import csv
-import re
 from fractions import Fraction
-from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
 
-from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, TEXTURES
 from stlib.records.reported import load_reported
 from study import figures
 from study.analysis import paper_statements, paper_tables
 from study.analysis.paper_statements import Statement, load_statements
-from study.pages import audit
 
 
 def printed(
@@ -362,47 +358,7 @@ def test_other_columns_are_refused(tmp_path):
     assert str(error.value).startswith(f"{path}, line 1: ")
 
 
-class Balanced(HTMLParser):
-    """Fails on markup that is not balanced; keeps the text."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.open, self.text = [], ""
-        self.feed(html)
-        self.close()
-        assert not self.open, self.open
-
-    def handle_starttag(self, tag, _attributes):
-        if tag != "br":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
-
-
-def test_the_page_runs_and_names_what_it_found():
-    page = (ROOT / "book" / "audit.md").read_text()
-    names = {}
-    shown = []
-    for cell in re.findall(r"```\{code-cell\} ipython3\n---\n.*?\n---\n(.*?)```", page, re.DOTALL):
-        *lines, last = cell.strip().split("\n")
-        exec("\n".join(lines), names)
-        shown.append(eval(last, names))
-    text = "".join(Balanced(str(part)).text for part in shown if isinstance(part, str))
-    assert len(shown) > 10
-    for told in ("SPADE, pixel AUROC", "printed as 0.965", "level with AFF+PCAR", "+0.023"):
-        assert told in text
-    assert "nan" not in text.lower().split()
-    prose = re.sub(r"```.*?```|`[^`]*`", "", page, flags=re.DOTALL)
-    assert not re.findall(r"\d\.\d|\d %", prose)  # a result is read from the data, never typed
-
-
-def test_a_sentence_for_nothing_found(frame):
-    good = paper_tables.means(printed(row_of({}, "80.0")))
-    assert "Not explained" not in audit.means_text(good)
-    assert audit.gains_text(paper_statements.gains(MEANS, [Statement(**GAIN)])).count("\n- ") == 1
-    same = paper_statements.gains(MEANS[:3], [Statement(**GAIN)])
-    assert audit.gains_text(same) == "No gain depends on whose number of the baseline is taken."
+def test_gains_that_depend_on_the_work_are_told_apart():
+    (moved,) = paper_statements.moved_gains(paper_statements.gains(MEANS, [Statement(**GAIN)]))
+    assert len({row["printed_in"] for row in moved}) == len(moved) > 1
+    assert paper_statements.moved_gains(paper_statements.gains(MEANS[:3], [Statement(**GAIN)])) == []

@@ -30,6 +30,7 @@ def test_cliques_are_the_largest_groups_that_cannot_be_told_apart():
     width = critical_difference(5, len(categories))  # 1.57
     ranks_of_five = {"A": 1.0, "B": 1.0 + 0.9 * width, "C": 1.0 + 1.1 * width, "D": 4.9, "E": 5.0}
     assert Ranking(ranks_of_five, categories).cliques() == [("A", "B"), ("B", "C"), ("D", "E")]
+    assert Ranking(ranks_of_five, categories).bars() == [["A", "B"], ["B", "C"], ["D", "E"]]
     assert Ranking({"A": 1.0, "B": 2.0}, categories).cliques() == []  # width 0.51
     assert Ranking({"A": 1.3, "B": 1.7}, categories).cliques() == [("A", "B")]
 
@@ -40,7 +41,8 @@ def test_few_categories_cannot_tell_methods_apart(make_record):
     table = ranks.measured(runs, "iap")
     assert table.shape == (3, 2)
     assert ranks.drawable({"iap": table}) == {}  # 1.96 * sqrt(2 * 3 / (6 * 3)) = 1.13 > 1
-    assert "cannot tell the methods apart" in ranks.sentences({"iap": table})
+    (found,) = ranks.tests({"iap": table})
+    assert (found.ranking.can_tell, found.p_value) == (False, None)
 
 
 def test_only_comparable_runs_on_shared_categories_are_ranked(make_record):
@@ -54,8 +56,9 @@ def test_only_comparable_runs_on_shared_categories_are_ranked(make_record):
     table = ranks.measured(runs, "iap")
     assert list(table.columns) == ["STPM", "ET-STPM"]
     assert table.to_dict("index") == {"bottle": {"STPM": pytest.approx(0.85), "ET-STPM": 0.7}}
-    assert "only STPM has runs" in ranks.sentences({"x": ranks.measured(runs[:3], "iap")})
-    assert "no method has runs" in ranks.sentences({"x": ranks.measured([], "iap")})
+    alone, none = ranks.tests({"one": ranks.measured(runs[:3], "iap"), "none": ranks.measured([], "iap")})
+    assert (alone.methods, alone.ranking) == (["STPM"], None)
+    assert (none.methods, none.ranking) == ([], None)
 
 
 def test_printed_tables_hold_every_category_and_no_ablation():

@@ -29,7 +29,7 @@ def test_effects_are_means_over_seeds_then_over_categories(make_record):
     assert found["grid"].change == pytest.approx(-0.04)
     mean = found["mean of 2"]
     assert (mean.change, mean.low, mean.high) == pytest.approx((-0.01, -0.04, 0.02))
-    assert mean.spread == "range: -0.040 to +0.020"  # of categories: nothing paired stands behind it
+    assert not mean.paired  # the range of categories: no interval stands behind it
 
 
 def test_labelled_runs_stay_apart(make_record):
@@ -58,10 +58,13 @@ def test_what_was_not_run_says_so(make_record):
         "another seed",
         "training in another precision",
     }
-    table = sensitivity.overview_html(runs)
-    row = table.split('<th scope="row">training in another precision</th>')[1].split("</tr>")[0]
-    assert row.count("not run") == len(sensitivity.GAINED)
-    assert "not run" in sensitivity.overview_html(group([], "stpm"))
+    table = sensitivity.overview(runs).set_index("Choice")
+    assert set(table.loc["training in another precision"]) == {()}
+    assert table.loc["claimed: ET-STPM over STPM", "pixel AUROC"].change == pytest.approx(0.007)
+    assert table.loc["mask: any non-zero", "image AUROC"] is None
+    assert sensitivity.overview(group([], "stpm")).empty
+    labelled = sensitivity.overview(group([make_record(gaps=["x"])], "stpm", labelled=True))
+    assert not labelled["Choice"].str.startswith("claimed").any()
 
 
 def test_a_seed_is_paired_with_the_first_seed_of_the_same_category(make_record):
@@ -98,22 +101,25 @@ def test_claims_stand_beside_the_effects(make_record):
     assert claim == {"ET-STPM over STPM": pytest.approx(0.977 - 0.970)}
     below = make_record(value=0.9, sensitivity=changed(pixel_auroc=0.894))
     above = make_record(value=0.9, sensitivity=changed(pixel_auroc=0.892))
-    texts = [sensitivity.against_claims(group([run], "stpm"), ["pixel_auroc"]) for run in (below, above)]
-    assert texts[0].endswith("As large or larger: none of 1.")
-    assert texts[1].endswith("As large or larger: last epoch (0.008; bottle -0.008): 1 of 1.")
+    (small,), (large,) = (
+        sensitivity.against_claims(group([run], "stpm"), ["pixel_auroc"]) for run in (below, above)
+    )
+    assert (small.large, large.large) == ([], ["last epoch"])
     other = make_record("grid", value=0.9, sensitivity=changed(pixel_auroc=0.909))
-    both = sensitivity.against_claims(group([above, other], "stpm"), ["pixel_auroc"])
-    assert "last epoch (0.009; grid +0.009): 1 of 1" in both  # though their mean is next to nothing
-    assert "+0.007 claimed" in texts[0]
+    (both,) = sensitivity.against_claims(group([above, other], "stpm"), ["pixel_auroc"])
+    assert both.sizes["last epoch"] == pytest.approx(0.0085)  # though their mean is next to nothing
+    assert both.most["last epoch"].category == "grid"
+    assert both.gain == claim["ET-STPM over STPM"]
 
 
 def test_a_table_per_category_has_every_choice_that_was_run(make_record):
     runs = [make_record("bottle", s, 0.9) for s in (0, 1)] + [make_record("grid", 0, 0.8)]
-    table = sensitivity.by_category_html(group(runs, "stpm"), "pixel_auroc")
-    grid = table.split('<th scope="row">grid</th>')[1].split("</tr>")[0]
-    assert grid.count("-0.050") == 4
-    assert grid.endswith("<td>-</td>")  # grid has no second seed
-    assert "not run" in sensitivity.by_category_html(group([], "stpm"), "pixel_auroc")
+    table = sensitivity.by_category(group(runs, "stpm"), "pixel_auroc").set_index("Category")
+    assert list(table.index) == ["grid", "bottle", "mean"]
+    *read_again, seed = table.loc["grid"]
+    assert [effect.change for effect in read_again] == pytest.approx([-0.05] * 4)
+    assert seed is None  # grid has no second seed
+    assert sensitivity.by_category(group([], "stpm"), "pixel_auroc").empty
 
 
 def test_the_picture_has_a_mark_per_effect_and_claim(make_record):
@@ -132,7 +138,7 @@ def test_the_picture_has_a_mark_per_effect_and_claim(make_record):
 
 def test_readings_show_every_run_and_its_other_maps(make_record):
     frame = sensitivity.readings([make_record("bottle", 0, 0.9, variant="RCM")], "iap")
-    assert frame.loc["RCM, bottle, seed 0"].to_dict() == {
+    assert frame.set_index("run").loc["RCM, bottle, seed 0"].to_dict() == {
         "as tested": 0.9,
         "sum of the levels": pytest.approx(0.85),
     }

@@ -1,0 +1,119 @@
+"""What a sceptical reviewer counts: the runs behind the verdicts, how firm they are. Imports no torch."""
+
+from collections.abc import Iterable, Sequence
+from statistics import stdev
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
+from stlib.records.schema import Record, Run, Summary
+from study.analysis.comparison import METHODS, comparable, comparison, rows_of, select
+from study.analysis.runs import good_and_defective
+
+FACTORS = (0.5, 1.0, 2.0)
+"""Of the tolerances: as fixed, half and double."""
+
+
+def on_mvtec(records: Iterable[Run]) -> list[Run]:
+    """The finished runs on MVTec AD, whatever their labels."""
+    return [r for r in records if r.status == "finished" and r.dataset.name == "MVTec AD"]
+
+
+def coverage(records: Sequence[Summary]) -> pd.DataFrame:
+    """A row per method: its `judged` categories, those `run` at all, those with `enough` seeds.
+
+    `runs`: without a label and deviation. `labelled`: with a label; `labels`: which ones.
+    """
+    rows = []
+    for method in METHODS:
+        runs = [r for r in on_mvtec(records) if r.method == method]
+        clean = [r for r in comparable(runs) if not r.variant]
+        seeds = pd.Series([r.category for r in clean], dtype=object).value_counts()
+        rows.append(
+            {
+                "method": method,
+                "judged": len(seeds),
+                "run": [name for name in CATEGORIES if any(r.category == name for r in runs)],
+                "enough": int((seeds >= SEEDS_FOR_A_VERDICT).sum()),
+                "runs": len(clean),
+                "labelled": len(runs) - len(comparable(runs)),
+                "labels": list(dict.fromkeys(label for r in runs for label in r.labels())),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def teachers(records: Sequence[Summary]) -> dict[str, object]:
+    """How many runs had which `sources` of weights, which `layers` a file lacks and in how many runs.
+
+    `partial`: runs with such a file; `tuned`: those of them that fine-tuned it; `hashes`: of the tensors that
+    are used without fine-tuning.
+    """
+    runs = on_mvtec(records)
+    partial = [r for r in runs if r.teacher.missing]
+    return {
+        "runs": len(runs),
+        "sources": pd.Series([r.teacher.source for r in runs], dtype=object)
+        .value_counts(sort=False)
+        .to_dict(),
+        "partial": len(partial),
+        "layers": sorted({name.partition(".")[0] for r in partial for name in r.teacher.missing}),
+        "tuned": sum(bool(r.teacher.tuned and r.teacher.tuned.epochs) for r in partial),
+        "hashes": len({r.teacher.pyramid_sha256 for r in runs if not r.teacher.tuned}),
+    }
+
+
+def seed_spread(records: Sequence[Summary], metrics: Sequence[Metric]) -> pd.DataFrame:
+    """Standard deviation over the seeds of a `method` on a `category`, where two or more can be compared.
+
+    A column per metric, and the number of `seeds`.
+    """
+    rows: list[dict[str, object]] = []
+    for method in METHODS:
+        clean = comparable(select(records, method))
+        for category in CATEGORIES:
+            group = [r for r in clean if r.category == category]
+            if len(group) > 1:
+                scores = {m: [r.metrics[m] for r in group if m in r.metrics] for m in metrics}
+                spreads = {m: stdev(values) if len(values) > 1 else None for m, values in scores.items()}
+                rows.append({"method": method, "category": category, "seeds": len(group)} | spreads)
+    return pd.DataFrame(rows)
+
+
+def verdicts(records: Sequence[Summary]) -> pd.DataFrame:
+    """Every category's verdict: `method`, `metric`, `difference`, `provisional`, `share` of the tolerance."""
+    rows = [
+        (method, metric, row.difference, row.provisional, abs(row.difference) / TOLERANCES[metric])
+        for method in METHODS
+        for runs in [select(records, method)]
+        for metric in METRICS
+        for row in rows_of(comparison(runs, method, metric))[:-1]
+        if row.difference is not None
+    ]
+    return pd.DataFrame(rows, columns=["method", "metric", "difference", "provisional", "share"])
+
+
+def other_tolerances(found: pd.DataFrame) -> pd.DataFrame:
+    """From `verdicts`, per metric: how many of `count` agree at `FACTORS`, and where all do (`limit`)."""
+    rows: list[dict[str, object]] = []
+    for metric in METRICS:
+        shares = found.loc[found["metric"] == metric, "share"]
+        if len(shares):
+            within = {str(factor): int((shares <= factor + 1e-9).sum()) for factor in FACTORS}
+            row: dict[str, object] = {"metric": metric, "tolerance": TOLERANCES[metric], "count": len(shares)}
+            rows.append(row | within | {"limit": shares.max()})
+    return pd.DataFrame(rows)
+
+
+def counted_again(records: Iterable[Record]) -> list[float]:
+    """Per run, how far its image AUROC lies from that of its image scores by SciPy's ranks."""
+    differences = []
+    for record in (r for one in records for r in on_mvtec([one])):  # one by one: they are many and large
+        good, defective = good_and_defective(record)
+        if "image_auroc" in record.metrics:
+            ranks = rankdata(np.concatenate([defective, good]))[: len(defective)]
+            won = ranks.mean() - (len(defective) + 1) / 2  # Mann and Whitney's U, per defective image
+            differences.append(abs(float(won / len(good)) - record.metrics["image_auroc"]))
+    return differences

@@ -1,0 +1,117 @@
+"""Columns, captions and cells that several pages and notebooks show, for `study.tables`. Imports no torch."""
+
+from collections.abc import Iterable
+
+from stlib.protocol import METRICS, Metric
+
+MADE = (
+    "{% if not made.runs %}No run has finished yet.{% else %}{{ made.runs }} run{{ 's' if made.runs != 1 }}; "
+    "seed{{ 's' if made.seeds|length > 1 }} {{ made.seeds|join(', ') }}; "
+    "training in {{ made.precisions|join(', ') }}; teacher {{ made.teachers|join(', ') }}; "
+    "on {{ made.devices|join(', ') }}.{% endif %}"
+)
+"""`runs.made` in words."""
+
+RECORDS = (
+    '{% for path in records %}<a href="{{ RECORDS_URL }}{{ path }}" download aria-label="record {{ path }}">'
+    "{{ path.rpartition('-s')[2].removesuffix('.json') }}</a>{{ ', ' if not loop.last }}"
+    "{% else %}{{ seeds or '-' }}{% endfor %}"
+)
+"""The seeds behind a `ComparisonRow`, each a link to its record."""
+
+COMPARISON = {
+    "Reported": '{% if reported is not missing %}<span title="{{ source }}">{{ reported }}</span>{% endif %}',
+    "Reproduced": "{{ reproduced|score }}{{ sd|plus_minus }}",
+    "Seeds": RECORDS,
+    "95 % interval": "{% if low is not missing %}{{ low|score }} to {{ high|score }}{% endif %}",
+    "Verdict, difference": "judged(verdict, difference, provisional, note)",
+}
+"""Of `comparison.comparison`, behind a first column of the page's own."""
+
+COMPACT = (
+    "{% if cell.verdict == 'not run' %}{{ NOT_RUN }}"
+    "{% if cell.reported %}<br><small>reported {{ cell.reported }}</small>{% endif %}"
+    "{% else %}{{ cell.reproduced|score }}"
+    "{% if cell.category.startswith('mean') %} ({{ cell.category.removeprefix('mean of ') }}){% endif %}"
+    "{% if cell.verdict != 'not reported' %}<br>"
+    "{% if cell.reported %}<small>reported {{ cell.reported }}</small><br>{% endif %}"
+    "{{ judged(cell.verdict, none, cell.provisional) }}{% endif %}{% endif %}"
+)
+"""A `ComparisonRow` in one cell of `comparison.side_by_side`."""
+
+LABELS = "{% if labels %}. Labels of the runs: {{ labels|join('; ') }}{% endif %}"
+"""The end of a caption of `PAIRED`."""
+
+PAIRED = {
+    "Comparison": "name",
+    "Difference": "{{ NOT_RUN if difference is missing else difference|signed }}",
+    "95 % interval": "interval(low, high)",
+    "Answer": "{{ decision }}{{ ', provisional' if provisional is true }}",
+    "Category, seeds": "{% if difference is not missing %}{{ category }}, {{ told_seeds(seeds, counts) }}"
+    "{% endif %}",
+    "First, second": "{% if first is not missing %}{{ first|score }}, {{ second|score }}{% endif %}",
+}
+"""Of `paired.frame`."""
+
+LEAK = (
+    "{{ metric|named }}, B minus A: {{ gain.seen|signed(4) }} on all test images, "
+    "{{ gain.unseen|signed(4) }} on the untouched ones. The difference, "
+    "{{ (gain.seen - gain.unseen)|signed(4) }}, is what would point to "
+    "leakage. Pairs: {{ gain.pairs }}.{% if gain.chance is not none %} Between two seeds of A, "
+    "where nothing can leak, it is up to {{ gain.chance|number('.4f') }} ({{ gain.category }}).{% endif %}"
+)
+"""`teacher_epochs.leak_gain` of a metric in words."""
+
+ABLATION = {
+    "Row": "label",
+    "Parameters, M": "(parameters / 1e6)|number('.1f')",
+    **{
+        METRICS[
+            metric
+        ]: "{% if profile == 'paper' %}<small>reported {{ METRIC.printed or '-' }}</small><br>{% endif %}"
+        "{{ METRIC.reproduced|score if METRIC.reproduced is not none else 'not run' }}".replace(
+            "METRIC", metric
+        )
+        for metric in ("image_auroc", "pixel_ap", "iap")
+    },
+    "Runs": "{% for r in runs %}{{ r.category }} s{{ r.seed }}{{ ', ' if not loop.last }}"
+    "{% else %}not run{% endfor %}",
+    "Step, s": "step_seconds|number('.2f')",
+}
+"""Of `ablation.rows`."""
+
+ABLATION_CAPTION = (
+    "Ablation of PFADSeg, {{ profile }} schedule; "
+    "{{ 'reported: means over 15 categories' if profile == 'paper' else 'compared with no paper' }}"
+    "{% if remarks %}; {{ remarks|join(', ') }}{% endif %}"
+)
+
+RERUN = {
+    "Record": '<a href="{{ RECORDS_URL }}{{ row.path.as_posix() }}" download>'
+    "{{ variant ~ ' ' if variant }}{{ category }}, seed {{ seed }}</a>",
+    # the class brings a copy button
+    "Command": '<div class="highlight"><pre style="white-space: pre-wrap; overflow-wrap: anywhere">'
+    "{{ command(row) }}</pre></div>",
+}
+"""Of records; `command` is `runs.rerun_command`."""
+
+RERUN_CAPTION = "Records, and the commands that repeat them"
+
+RUNTIMES = {
+    "Method, profile": "{{ method }}{{ ' ' ~ variant if variant }}, {{ profile }}",
+    "Device": "{{ device }}, {{ threads }} thread{{ 's' if threads != 1 }}",
+    "Precision": "precision",
+    "Runs": "runs",
+    "Training, min": "(training / 60)|number('.1f')",
+    "Evaluation, min": "(evaluation / 60)|number('.1f')",
+    "Memory, GiB": "(memory / 1024)|number('.1f')",
+}
+"""Of `runs.runtimes`."""
+
+
+def scores(metrics: Iterable[Metric]) -> dict[str, str]:
+    """Of records: the run, its scores, its labels. For runs that no table compares."""
+    run = "{{ method|named }}{{ ' (variant ' ~ variant ~ ')' if variant }}, {{ category }}, seed {{ seed }}"
+    columns = {METRICS[metric]: f"row.metrics.get('{metric}')|score" for metric in metrics}
+    labels = "(row.labels() + row.remarks())|join('; ') or 'none'"
+    return {"Run": run} | columns | {"Labels and remarks": labels}

@@ -1,1 +1,0 @@
-"""What single pages of the book show: tables and sentences. Imports no torch."""

@@ -1,0 +1,46 @@
+"""What a sceptical reviewer counts: every number is that of the records."""
+
+import pytest
+
+from stlib.records.schema import ImageScore
+from study.analysis import doubts
+
+
+def test_coverage_counts_categories_seeds_and_labels(make_record):
+    runs = [make_record("bottle", s) for s in range(3)] + [
+        make_record("grid"),
+        make_record("pill", gaps=["x"]),
+    ]
+    runs += [make_record(method="pfadseg", profile="short"), make_record("brick", dataset="demo")]
+    found = doubts.coverage(runs).set_index("method")
+    assert found.loc["stpm"].tolist() == [2, ["grid", "bottle", "pill"], 1, 4, 1, ["incomplete dataset: x"]]
+    assert found.loc["pfadseg"].tolist() == [0, ["bottle"], 0, 0, 1, ["short schedule"]]
+    assert found.loc["destseg"].tolist() == [0, [], 0, 0, 0, []]
+
+
+def test_missing_weights_are_named(make_record):
+    whole, partial = make_record("bottle"), make_record("grid")
+    teacher = partial.teacher.model_copy(update={"missing": ["layer4.0.conv1.weight", "layer4.1.bn1.bias"]})
+    found = doubts.teachers([whole, partial.model_copy(update={"teacher": teacher})])
+    assert (found["partial"], found["layers"], found["tuned"], found["hashes"]) == (1, ["layer4"], 0, 1)
+
+
+def test_the_spread_needs_two_seeds(make_record):
+    runs = [make_record("bottle", 0, 0.90), make_record("bottle", 1, 0.92), make_record("grid")]
+    (row,) = doubts.seed_spread(runs, ["iap"]).to_dict("records")
+    assert (row["category"], row["seeds"], row["iap"]) == ("bottle", 2, pytest.approx(0.01414, abs=1e-5))
+
+
+def test_other_tolerances_flip_verdicts(make_record):
+    # printed for STPM: bottle 0.988, grid 0.990 pixel AUROC; the tolerance is 0.010
+    runs = [make_record("bottle", value=0.980), make_record("grid", value=0.975)]
+    found = doubts.other_tolerances(doubts.verdicts(runs)).set_index("metric").loc["pixel_auroc"]
+    assert found.tolist() == [0.010, 2, 0, 1, 2, pytest.approx(1.5)]
+
+
+def test_image_auroc_is_counted_without_our_code(make_record):
+    # pairs (0.9, 0.4) against (0.5, 0.1): three of four in the right order
+    right, wrong = (make_record(metrics={"image_auroc": value}) for value in (0.75, 0.80))
+    tied = [ImageScore(image=f"{kind}/0.png", score=0.5) for kind in ("bent", "good")]
+    half = make_record(metrics={"image_auroc": 0.5}, image_scores=tied)
+    assert doubts.counted_again([right, wrong, half]) == pytest.approx([0, 0.05, 0])

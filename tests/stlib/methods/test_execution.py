@@ -1,11 +1,12 @@
-"""Each precision's switches in PyTorch. They belong to the process, so they can be read without a GPU."""
+"""PyTorch's switches for each precision, which belong to the process, and the compiler: no GPU is needed."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
-from stlib.methods.execution import Execution
+from stlib.methods.execution import Execution, require_compiler
 from stlib.protocol import Precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -52,3 +53,17 @@ def test_tf32_on_a_cpu_is_refused_instead_of_computing_something_else():
         Execution(CPU, "tf32")
     with pytest.raises(ValueError, match="unknown precision 'fp16': choose fp32, tf32, bf16"):
         Execution(CPU, "fp16")  # type: ignore[arg-type]
+
+
+def test_a_compiler_is_asked_for_before_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(
+        ValueError, match=r"finds no g\+\+ or clang\+\+: install one .* or run without --compile"
+    ):
+        require_compiler()
+    (tmp_path / "clang++").touch(mode=0o755)
+    require_compiler()
+    monkeypatch.setenv("CXX", "icpx")  # torch.compile would call this one and no other
+    with pytest.raises(ValueError, match="finds no icpx"):
+        require_compiler()

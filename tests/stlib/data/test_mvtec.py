@@ -93,6 +93,11 @@ def test_mask_rules_on_a_hand_made_mask(tmp_path: Path):
     assert not read["half"][1:3].any()
 
 
+def test_a_pixel_of_a_mask_counts_from_grey_value_128(tmp_path: Path):
+    Image.fromarray(np.array([[127, 128], [0, 255]], np.uint8)).save(tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png", 2).tolist() == [[False, True], [False, True]]
+
+
 def test_rules_are_nested_and_half_equals_torchvisions_antialiased_resize(tmp_path: Path):
     rng = np.random.default_rng(0)
     mask = np.zeros((300, 421), bool)

@@ -1,8 +1,6 @@
-"""STPM on a handful of small striped images: it learns, repeats itself exactly, and survives being killed."""
+"""STPM on a handful of small striped images: it learns, and repeats itself exactly."""
 
 import math
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from torch import Tensor, nn
 from stlib.data.mvtec import Category
 from stlib.data.splits import split_train
 from stlib.methods.stpm import PROFILES, STPM, Config
-from stlib.methods.training import Checkpoint, Execution, State
+from stlib.methods.training import Execution
 from stlib.metrics import PixelRanking, image_metrics, label_regions
 from stlib.nn.backbone import ResNet18Pyramid, features, load_teacher, prepare
 from stlib.nn.losses import l2_normalize
@@ -116,18 +114,35 @@ def test_maps_have_the_shapes_they_promise_and_do_not_depend_on_the_batch(
     torch.testing.assert_close(maps.pixel, one_by_one, rtol=1e-3, atol=1e-7)
 
 
-def test_every_epoch_shows_each_training_image_once_the_last_small_batch_included(
+def test_every_epoch_shows_each_training_image_once_in_an_order_of_its_own(
     plate: Category, random_teacher: ResNet18Pyramid, monkeypatch: pytest.MonkeyPatch
 ):
-    taken = []
-    step = torch.optim.SGD.step
-    monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *a: (taken.append(1), step(self, *a))[1])
-    config = SMALL.model_copy(update={"epochs": 2})
-    _, history = trained(
-        plate.train[:12], random_teacher, config
-    )  # 9 of 12 to learn from: batches of 4, 4, 1
-    assert len(taken) == history.steps == 2 * 3
-    assert history.images_seen == 2 * 9
+    # 9 of 12 to learn from: batches of 4, 4 and 1, the last small one included
+    shown, settings = [], []
+    step, forward = torch.optim.SGD.step, ResNet18Pyramid.forward
+
+    def spying_step(self: torch.optim.SGD) -> None:
+        settings.extend(
+            (g["lr"], g["momentum"], g["weight_decay"], len(g["params"])) for g in self.param_groups
+        )
+        step(self)
+
+    def spying_forward(self: ResNet18Pyramid, images: Tensor) -> object:
+        if self.training:
+            shown.append(images)
+        return forward(self, images)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", spying_step)
+    monkeypatch.setattr(ResNet18Pyramid, "forward", spying_forward)
+    rates = {"epochs": 2, "learning_rate": 0.3, "momentum": 0.8, "weight_decay": 0.01}
+    train = plate.train[:12]
+    method, history = trained(train, random_teacher, SMALL.model_copy(update=rates))
+    assert settings == [(0.3, 0.8, 0.01, len(list(method.student.parameters())))] * 6
+    order = [(prepare(train) == image).all(3).all(2).all(1).nonzero().item() for image in torch.cat(shown)]
+    first, second = order[:9], order[9:]
+    assert sorted(first) == sorted(second) == sorted(split_train(12)[0])
+    assert first != second
+    assert (history.steps, history.images_seen) == (2 * 3, 2 * 9)
     assert {len(series) for series in history.curves.values()} == {2}
 
 
@@ -214,44 +229,6 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(
     assert torch.equal(weights(again.snapshots["last"]), weights(method.snapshots["last"]))
     other, _ = trained(few, random_teacher, Config(image_size=64, epochs=1, batch_size=4), seed=1)
     assert not torch.equal(weights(other.snapshots["last"]), weights(method.snapshots["last"]))
-
-
-class Every(Checkpoint):
-    """Saved at every `nth` offer, however fast they come."""
-
-    nth = 1
-    offers = 0
-
-    def offer(self, state: Callable[[], State]) -> None:
-        self.offers += 1
-        if self.offers % self.nth == 0:
-            super().offer(state)
-
-
-@pytest.mark.parametrize(("every", "killed_after"), [(1, 1), (2, 3), (1, 4)])
-def test_a_killed_and_resumed_run_equals_an_unbroken_one_bit_for_bit(
-    few: Tensor, random_teacher: ResNet18Pyramid, run: tuple[STPM, History], tmp_path: Path, every: int,
-    killed_after: int,
-):  # fmt: skip
-    def kill(done: int, *_: object) -> None:
-        if done == killed_after:
-            raise KeyboardInterrupt
-
-    checkpoint = Every(tmp_path / "s0.ckpt", "this run", seconds=0)
-    checkpoint.nth = every
-    doomed = Execution(CPU, progress=kill, checkpoint=checkpoint)
-    with pytest.raises(KeyboardInterrupt):
-        trained(few, random_teacher, execution=doomed)
-    epochs = []
-    second = Execution(CPU, progress=lambda done, *_: epochs.append(done), checkpoint=checkpoint)
-    resumed, history = trained(few, random_teacher, execution=second)
-    assert epochs == list(
-        range(killed_after - killed_after % every + 1, 5)
-    )  # no epoch is repeated needlessly
-    unbroken, expected = run
-    assert history == expected
-    for name in ("best", "last"):
-        assert torch.equal(weights(resumed.snapshots[name]), weights(unbroken.snapshots[name]))
 
 
 def test_progress_is_reported_per_epoch(few: Tensor, random_teacher: ResNet18Pyramid):

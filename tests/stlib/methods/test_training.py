@@ -12,7 +12,15 @@ import torch
 from torch import nn
 
 from stlib.methods import training
-from stlib.methods.training import LONGEST, Checkpoint, Execution, Resumable, descend, save_on_sigterm
+from stlib.methods.training import (
+    LONGEST,
+    Checkpoint,
+    Execution,
+    Resumable,
+    descend,
+    require_compiler,
+    save_on_sigterm,
+)
 from stlib.protocol import Precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -291,3 +299,17 @@ def test_a_resumed_training_has_weights_momentum_and_curves_in_the_layout_that_t
     first.step()
     resumed.step()
     assert torch.equal(weight, first.network.weight)
+
+
+def test_a_compiler_is_asked_for_before_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(
+        ValueError, match=r"finds no g\+\+ or clang\+\+: install one .* or run without --compile"
+    ):
+        require_compiler()
+    (tmp_path / "clang++").touch(mode=0o755)
+    require_compiler()
+    monkeypatch.setenv("CXX", "icpx")  # torch.compile would call this one and no other
+    with pytest.raises(ValueError, match="finds no icpx"):
+        require_compiler()

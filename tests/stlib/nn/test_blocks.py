@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from stlib.methods import METHODS
 from stlib.methods.pfadseg import ROWS
-from stlib.nn.blocks import AFF, ASPP, PCAR, RCM, SPR, Design, ResidualBlock
+from stlib.nn.blocks import AFF, ASPP, PCAR, RCM, SPR, Design, ResidualBlock, average
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet, similarity_features
 
 
@@ -97,16 +98,62 @@ def test_pcar_with_equal_attention_is_a_third_of_the_control():
     torch.testing.assert_close(pcar(x), control(x) / 3)
 
 
-def test_pcar_attention_is_shared_out_between_branches_per_channel():
-    pcar = PCAR(16).eval()
-    assert pcar.spr is not None
-    x = torch.randn(2, 16, 8, 8)
-    maps = [branch(x) for branch in pcar.branches]
-    weights = torch.stack([pcar.spr(m) for m in maps]).softmax(0)
-    # three values in (0, 1) through a softmax stay within these bounds
-    assert 1 / (1 + 2 * torch.e) < weights.min()
-    assert weights.max() < torch.e / (torch.e + 2)
-    torch.testing.assert_close(pcar(x), sum(w * m for w, m in zip(weights, maps, strict=True)))
+SHAPES = [
+    ((8, 8), (1, 1)),
+    ((8, 8), (2, 2)),
+    ((7, 5), (2, 2)),
+    ((5, 7), (3, 2)),
+    ((7, 5), (7, 1)),
+    ((7, 5), (1, 5)),
+]
+
+
+@pytest.mark.parametrize(("size", "cells"), SHAPES)
+def test_average_is_adaptive_pooling_with_a_gradient_that_is_channels_last(size, cells):
+    features = torch.randn(2, 6, *size).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weights = torch.randn(2, 6, *cells)
+    averages, expected = average(features, *cells), F.adaptive_avg_pool2d(features, cells)
+    torch.testing.assert_close(averages, expected)
+    (gradient,) = torch.autograd.grad((averages * weights).sum(), features)
+    (plain,) = torch.autograd.grad((expected * weights).sum(), features)
+    torch.testing.assert_close(gradient, plain)
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
+def require_same_training(output: Tensor, plain: Tensor, wanted: list[Tensor]) -> None:
+    """Equal values, and equal gradients of `wanted`, of a loss that weighs every number differently."""
+    torch.testing.assert_close(output, plain)
+    weights = torch.randn(output.shape)
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    found = torch.autograd.grad((output * weights).sum(), wanted)
+    for gradient, expected in zip(found, torch.autograd.grad((plain * weights).sum(), wanted), strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_aff_is_its_formula_in_value_and_gradient():
+    fusion = AFF(16, factor=1.5)
+    maps = torch.randn(2, 3, 16, 8, 8)
+    residual, shortcut = (m.contiguous(memory_format=torch.channels_last).requires_grad_() for m in maps)
+    total = residual + shortcut
+    context = fusion.local_context(total) + fusion.global_context(total.mean((2, 3), keepdim=True))
+    weight = context.sigmoid()
+    plain = 1.5 * (weight * residual + (1 - weight) * shortcut)
+    require_same_training(fusion(residual, shortcut), plain, [residual, shortcut, *fusion.parameters()])
+
+
+def test_pcar_is_its_formula_in_value_and_gradient():
+    pcar = PCAR(16, dilations=(1, 2, 3)).to(memory_format=torch.channels_last)
+    x = torch.randn(3, 16, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    maps = torch.stack([branch(x) for branch in pcar.branches])
+    attention = torch.stack([spr(pcar.spr, branch) for branch in maps]).softmax(0)
+    require_same_training(pcar(x), (attention * maps).sum(0), [x, *pcar.parameters()])
+
+
+def spr(module: SPR, features: Tensor) -> Tensor:
+    """Attention as in MSPANet: PyTorch's own pooling to one cell and to four, two 1x1 convolutions."""
+    pooled = [F.adaptive_avg_pool2d(features, side).flatten(1) for side in (1, 2)]
+    hidden = module.squeeze(torch.cat(pooled, 1)[:, :, None, None]).relu()
+    return module.excite(hidden).sigmoid()
 
 
 def test_rcm_starts_as_the_identity_with_its_released_layer_scale():
@@ -166,3 +213,11 @@ def test_similarity_is_the_cosine_before_the_sum_over_channels():
     joined = similarity_features(teacher, teacher)
     assert joined.shape == (2, 448, 16, 16)
     torch.testing.assert_close(joined[:, :64].sum(1), torch.ones(2, 16, 16))
+
+
+def test_coarse_levels_of_the_similarity_are_resized_bilinearly():
+    teacher = [torch.randn(2, c, s, s) for c, s in ((64, 16), (128, 8), (256, 4))]
+    student = [torch.randn_like(level) for level in teacher]
+    joined = similarity_features(teacher, student)
+    coarse = F.normalize(teacher[2], dim=1) * F.normalize(student[2], dim=1)
+    torch.testing.assert_close(joined[:, -256:], F.interpolate(coarse, (16, 16), mode="bilinear"))

@@ -16,13 +16,13 @@ from stlib.data.splits import unseen_indices
 from stlib.data.textures import load_textures
 from stlib.methods import METHODS, MethodEntry
 from stlib.methods.stpm import STPM, Config, empty_network
-from stlib.methods.training import Checkpoint
+from stlib.methods.training import Checkpoint, Execution
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.nn.maps import Maps
 from stlib.protocol import METRICS, Profile
 from stlib.records.store import read_record, write_record
 from stlib.run import experiment
-from stlib.run.evaluation import evaluate
+from stlib.run.evaluation import evaluate, observed
 from stlib.run.experiment import RunResult, RunSpec, run
 from stlib.run.fitted import RunFailed
 from stlib.run.provenance import forget_peak, peak_memory
@@ -158,10 +158,10 @@ def test_the_record_survives_its_file(result: RunResult, tmp_path: Path):
     assert read_record(write_record(result.record, tmp_path)) == result.record
 
 
-@pytest.mark.parametrize(("method", "variant"), [("destseg", ""), ("pfadseg", "RCM")])
 def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
-    result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, variant: str
+    result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    method, variant = "pfadseg", "RCM"
     few = {"image_size": 32, "batch_size": 4, "student_steps": 2, "segmentation_steps": 2, "top": 10}
     line = METHODS[method]
     tiny = line.profiles["demo"].model_copy(update=few)
@@ -169,7 +169,7 @@ def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
     wanted = spec(result.category.layout.folder.parent, method=method, variant=variant)
     finished = run(wanted, runs=tmp_path / "runs")
     record = finished.record
-    assert (record.method, record.variant, record.config["rcm"]) == (method, variant, variant == "RCM")
+    assert (record.method, record.variant, record.config["rcm"]) == (method, variant, True)
     assert record.textures == load_textures("demo", 32)[1]
     assert list(record.sensitivity) == [
         "maps=distances",
@@ -184,8 +184,7 @@ def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
     assert set(record.history.curves) >= {"distillation_loss", "focal_loss", "l1_loss"}
     assert record.history.selected == {"step": 4}
     path = finished.save(tmp_path / "records")
-    folder = f"{method}-{variant}" if variant else method
-    assert path == tmp_path / "records" / "demo" / folder / "plate-s0.json"
+    assert path == tmp_path / "records/demo/pfadseg-RCM/plate-s0.json"
     assert read_record(path) == record
     assert not list(tmp_path.rglob("*.ckpt"))
     assert not (tmp_path / "teachers").exists()
@@ -312,6 +311,7 @@ def test_measuring_again_keeps_no_ranking_of_all_pixels(
         ({"precision": "fp16"}, "unknown precision 'fp16': choose fp32, tf32, bf16"),
         ({"precision": "tf32"}, "precision 'tf32' is for a GPU, and the device is 'cpu': choose device cuda"),
         ({"profile": "paper"}, "'plate' is none of its categories: choose one of carpet, grid"),
+        ({"compiled": True}, "STPM does not train through torch.compile: run without --compile"),
         ({"seed": -1}, "seed -1: choose a whole number from 0 to 4294967295"),
         ({"device": "gpu"}, "unknown device 'gpu': choose cpu, cuda or cuda:N"),
         ({"device": ""}, "unknown device ''"),
@@ -389,6 +389,31 @@ def test_scores_that_are_not_finite_are_no_result(result: RunResult):
     maps = result.maps._replace(pixel=torch.full_like(result.maps.pixel, math.nan))
     with pytest.raises(FloatingPointError):
         evaluate(maps, result.category)
+
+
+def test_a_learning_curve_begins_with_the_students_distances_and_goes_on_with_the_nets_map(result: RunResult):
+    distances = result.maps._replace(pixel=result.maps.pixel.flip(1), image=result.maps.image.flip(0))
+    detector = SimpleNamespace(
+        maps=lambda _: result.maps, alternatives=lambda _: {"maps=distances": distances}
+    )
+    for steps, maps in ((0, distances), (250, result.maps)):
+        expected = pytest.approx(evaluate(maps, result.category).metrics, rel=1e-5)
+        assert observed(result.category, detector, steps) == expected
+    assert observed(result.category, detector, 0) != observed(result.category, detector, 250)
+
+
+@pytest.mark.parametrize(("profile", "looks"), [("paper", True), ("demo", False)])
+def test_a_learning_curve_is_for_the_papers_schedule(
+    make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, profile: Profile, looks: bool
+):
+    def build(config: Config, teacher: torch.nn.Module, execution: Execution) -> STPM:
+        assert (execution.observe is not None) == looks
+        raise KeyboardInterrupt
+
+    make_category(tmp_path, "bottle", train=2, good=1, defects={})
+    monkeypatch.setitem(METHODS, "stpm", replace(profiles(TINY), build=build))
+    with pytest.raises(KeyboardInterrupt):
+        run(spec(tmp_path, "bottle", profile=profile), runs=tmp_path / "runs")
 
 
 def test_other_masks_can_be_measured(result: RunResult):

@@ -73,20 +73,20 @@ def run(  # noqa: PLR0917 - typer reads them by name
         precision=precision,
         compiled=compiled,
     )
-    with progress_bar(spec, show=True) as progress:
-        try:
+    try:
+        with progress_bar(spec, show=True) as progress:
             result = run_experiment(spec, progress=progress, runs=runs or here.runs)
             if save:  # before the checkpoint is forgotten
                 result.detector.save(save)
             path = result.save(records)
-        except RunFailed as failure:
-            path = write_record(failure.record, records)
-            kept = read_record(path).status == "finished"
-            told = f"the finished record of an earlier run stays: {path}" if kept else f"recorded in {path}"
-            typer.echo(f"{failure}; {told}", err=True)
-            raise typer.Exit(1) from failure
-        except (ValueError, OSError, RuntimeError) as error:
-            raise refusal(error) from error
+    except RunFailed as failure:
+        path = write_record(failure.record, records)
+        kept = read_record(path).status == "finished"
+        told = f"the finished record of an earlier run stays: {path}" if kept else f"recorded in {path}"
+        typer.echo(f"{failure}; {told}", err=True)
+        raise typer.Exit(1) from failure
+    except (ValueError, OSError, RuntimeError) as error:
+        raise refusal(error) from error
     typer.echo(path)
     for name, value in result.record.metrics.items():
         typer.echo(f"  {name:12} {value:.4f}")

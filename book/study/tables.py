@@ -19,6 +19,9 @@ class Html(Markup):
 
     __slots__ = ()
 
+    def __repr__(self) -> str:
+        return repr(str(self))  # as the committed notebooks have it
+
     def _repr_html_(self) -> str:
         return str(self)
 

@@ -2,9 +2,10 @@
 
 python benchmarks/segmentation.py [--batch 16] [--compile] [--save]
 
-As it was: PCAR's branches stacked, AFF's sum written out, PyTorch's pooling, an optimiser of one operator after
-another, the teacher in every step of stage 1, memory handed back after every operator. The end compares with the
-processor's own limits: a large matrix product, and a convolution of the same layout, forward and backward.
+As it was: PCAR's branches stacked, AFF's sum written out, PyTorch's pooling, an optimiser of one operator
+after another, the teacher in every step of stage 1, memory handed back after every operator. The end
+compares with the processor's own limits: a large matrix product, and a convolution of the same layout,
+forward and backward.
 """
 
 import argparse

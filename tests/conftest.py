@@ -1,4 +1,4 @@
-"""Shared fixtures: a process like that of a run, an untrained teacher, small datasets, and records."""
+"""Shared fixtures: one CPU thread, an untrained teacher, small datasets in MVTec AD's layout, and records."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -11,7 +11,6 @@ from hypothesis import settings
 from PIL import Image
 
 from stlib.data.mvtec import Category, load_category
-from stlib.methods.execution import reuse_memory
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher
 from stlib.protocol import CATEGORIES, LAYERS, METRICS
 from stlib.records.schema import Dataset, History, ImageScore, Record, Runtime, TeacherInfo
@@ -25,10 +24,9 @@ settings.load_profile("stlib")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _as_a_run() -> None:
+def _one_thread() -> None:
     # Sums over several threads may differ in the last bit; many equality tests here are exact.
     torch.set_num_threads(1)
-    reuse_memory()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from stlib.cli import app
 from stlib.detector import Detector
-from stlib.methods import METHODS
 
 runner = CliRunner()
 
@@ -26,7 +25,7 @@ def images(detector: Detector, count: int = 3) -> torch.Tensor:
     return torch.randint(256, (count, 3, side, side), generator=torch.Generator().manual_seed(1)).byte()
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", ["stpm", "pfadseg"])  # the others deploy these networks
 def test_a_saved_detector_gives_the_same_maps(method: str, tmp_path: Path):
     detector = made(method)
     detector.save(tmp_path / "d.safetensors")

@@ -107,11 +107,14 @@ def test_every_stage_steps_as_on_the_cpu(
     require_equal(maps, in_batches(deepcopy(method.network).to(CPU), images(), 3, CPU))
 
 
-@pytest.mark.parametrize(("name", "stops"), [("stpm", (1,)), ("pfadseg", (2, 4))])  # in every stage
+@pytest.mark.parametrize(
+    ("name", "stops"), [("stpm", (1, 2)), ("pfadseg", (2, 4))]
+)  # in every stage, at the end
 @pytest.mark.filterwarnings("ignore:.*(D|d)eterministic")
 def test_a_killed_run_goes_on_bit_for_bit(
-    repeatable: None, device: torch.device, tmp_path: Path, name: str, stops: tuple[int, ...]
-):
+    repeatable: None, reference: Mapping[str, tuple[Method, History]], device: torch.device, tmp_path: Path,
+    name: str, stops: tuple[int, ...],
+):  # fmt: skip
     left, reports = list(stops), list[int]()
 
     def kill(done: int, *_: object) -> None:
@@ -120,20 +123,21 @@ def test_a_killed_run_goes_on_bit_for_bit(
             left.remove(done)
             raise KeyboardInterrupt
 
-    unbroken, history = trained(name, device)
+    unbroken, history = reference[name] if device == CPU else trained(name, device)
     checkpoint = Checkpoint(tmp_path / "run.ckpt", "same", seconds=0)
     for _ in stops:
         with pytest.raises(KeyboardInterrupt):
             trained(name, device, checkpoint=checkpoint, progress=kill)
     reports.clear()
     resumed, again = trained(name, device, checkpoint=checkpoint, progress=kill)
-    assert reports == [2 if name == "stpm" else 4]  # only what came after the last checkpoint
+    assert reports == ([] if name == "stpm" else [4])  # only what came after the last checkpoint
     assert again == history
-    state = resumed.network.state_dict()
-    assert all(torch.equal(state[key], value) for key, value in unbroken.network.state_dict().items())
+    assert resumed.snapshots.keys() == unbroken.snapshots.keys()
+    for snapshot, state in unbroken.snapshots.items():
+        assert all(torch.equal(resumed.snapshots[snapshot][key], value) for key, value in state.items())
 
 
-@pytest.mark.parametrize("name", ["stpm", "destseg", "pfadseg"])
+@pytest.mark.parametrize("name", ["stpm", "pfadseg"])
 def test_maps_agree_with_the_cpus(device: torch.device, name: str):
     detector = Detector.untrained(name, "demo")
     side = detector.image_size
@@ -182,11 +186,11 @@ def test_bf16_keeps_softmax_and_sums_in_float32_on_a_gpu_only(device: torch.devi
 def test_a_whole_run_says_what_it_was_made_on(
     device: torch.device, make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    line = METHODS["pfadseg"]
-    tiny = line.profiles["demo"].model_copy(update=SMALL["pfadseg"])
-    monkeypatch.setitem(METHODS, "pfadseg", replace(line, profiles={"demo": tiny}))
+    line = METHODS["stpm"]
+    tiny = line.profiles["demo"].model_copy(update=SMALL["stpm"])
+    monkeypatch.setitem(METHODS, "stpm", replace(line, profiles={"demo": tiny}))
     data = make_category(tmp_path / "data", train=8, good=3, defects={"turned": 4})
-    wanted = RunSpec("pfadseg", "plate", data=data, teacher="random", device=device.type, precision="bf16")
+    wanted = RunSpec("stpm", "plate", data=data, teacher="random", device=device.type, precision="bf16")
     record = run(wanted, runs=tmp_path / "runs").record
     assert record.runtime.processor == ("GPU" if device.type == "cuda" else "CPU")
     assert (record.status, record.precision) == ("finished", "bf16")

@@ -85,14 +85,10 @@ def blocks(network: torch.nn.Module) -> list[ResidualBlock]:
 
 
 @pytest.mark.parametrize("variant", ["", *METHODS["pfadseg"].variants])
-def test_every_variant_of_pfadseg_builds_and_runs(variant: str):
+def test_every_variant_of_pfadseg_builds_the_blocks_of_its_recipe(variant: str):
     config = get_method("pfadseg").recipe("paper", variant)
     with torch.device("meta"):
         student, segmentation = networks(variant)
-        features = student(torch.empty(2, 3, 64, 64))
-        logits = segmentation(torch.empty(2, 448, 16, 16))
-    assert [tuple(f.shape) for f in features] == [(2, 64, 16, 16), (2, 128, 8, 8), (2, 256, 4, 4)]
-    assert logits.shape == (2, 16, 16)
     assert isinstance(segmentation.head[0], RCM if config.rcm else ASPP)
     for block in blocks(student):
         assert (block.fusion is not None) == config.aff

@@ -154,7 +154,7 @@ def test_a_tampered_teacher_is_refused(cached: Path, make: Callable[..., Tuned],
         make(tmp_path, 2)
 
 
-@pytest.mark.parametrize("damage", ["{", "", None])
+@pytest.mark.parametrize("damage", ["{", None])
 def test_a_damaged_or_lost_record_leads_to_a_new_training(
     cached: Path, three: Tuned, make: Callable[..., Tuned], tmp_path: Path, damage: str | None
 ):

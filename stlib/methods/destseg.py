@@ -156,15 +156,9 @@ class Training(Resumable):
     """
 
     kept = (
-        "student",
-        "segmentation",
-        "student_optimiser",
-        "segmentation_optimiser",
-        "step",
-        "curves",
-        "running",
-        "learning_curve",
-    )
+        "student", "segmentation", "student_optimiser", "segmentation_optimiser",
+        "step", "curves", "running", "learning_curve",
+    )  # fmt: skip
 
     def __init__(  # noqa: PLR0917
         self,

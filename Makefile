@@ -21,9 +21,9 @@ TARGET  ?= all
 CONFIG  ?= # further settings of workflow/config.yaml, e.g. precision=bf16 methods=stpm
 ARGS    ?= # further options of Snakemake, e.g. --dry-run
 
-# What the demo runs: notebooks/run.ipynb on METHOD-CATEGORY, and the two studies as they stand.
-RUNS    := stpm-brick stpm-grass stpm-gravel stpm-washer destseg-washer pfadseg-washer
-STUDIES := ablation teacher_epochs
+# What the demo runs: notebooks/run.ipynb on METHOD-CATEGORY, and the other notebooks.
+RUNS    := stpm-brick
+STUDIES := ablation teacher_epochs compare
 DEMO := $(foreach n,$(RUNS) $(STUDIES),build/notebooks/$(n).ipynb)
 
 CODE  := $(shell find stlib book/study -name '*.py' -o -name '*.safetensors')
@@ -147,9 +147,14 @@ $(RUNS:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: notebooks/run.ipynb 
 $(STUDIES:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: notebooks/%.ipynb $(DEMO_READS) | $(ENV)
 	@echo "== notebook $*"
 	@mkdir -p build/notebooks build/tmp
-	@rm -rf build/tmp/$*.ipynb build/runs/demo/*/*.ckpt build/runs/teachers/demo
-	$(BIN)/papermill $< build/tmp/$*.ipynb --request-save-on-cell-execute
+	@rm -rf build/tmp/$*.ipynb build/runs/demo/*/*.ckpt build/runs/teachers/demo $(OF_EARLIER_CODE)
+	$(BIN)/papermill $< build/tmp/$*.ipynb --request-save-on-cell-execute $(GIVEN)
 	@mv build/tmp/$*.ipynb $@
+
+# It reads ET-STPM's record, which teacher_epochs has just made, and makes the others anew.
+build/notebooks/compare.ipynb: private GIVEN = -p records build/records -p run_missing True
+build/notebooks/compare.ipynb: private OF_EARLIER_CODE = build/records/demo/stpm/washer-* build/records/demo/*seg/washer-*
+build/notebooks/compare.ipynb: build/notebooks/teacher_epochs.ipynb
 
 build/book.stamp: $(PAGES) $(CODE) $(DEMO) requirements.lock | $(ENV)
 	@echo "== site"

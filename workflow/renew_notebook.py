@@ -9,27 +9,22 @@ from pathlib import Path
 import nbformat
 import papermill
 
-from stlib.demo.dataset import DEMO_CATEGORIES
 from stlib.paths import BUILD, RECORDS, ROOT
 from stlib.records.store import load_records, write_record
 from stlib.records.teacher import load_teacher_records, write_teacher_record
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-RUN = ROOT / "notebooks" / "run.ipynb"
-MORE = [{"category": name} for name in DEMO_CATEGORIES] + [
-    {"method": method, "category": "washer"} for method in ("destseg", "pfadseg")
-]
-"""Runs of the demo besides those that the notebooks make as they stand."""
+COMPARED = {"records": "build/records", "run_missing": True}
+"""Parameters with which compare.ipynb makes the runs that the other notebooks do not make."""
 
 
 def main() -> None:
     """Run the demo, keep its records, and give the notebooks the outputs that nbval checks."""
     for folder in ("records", "runs", "teachers"):
         shutil.rmtree(BUILD / folder, ignore_errors=True)  # of earlier code, perhaps
-    for parameters in MORE:
-        execute(RUN, **parameters)
     for path in NOTEBOOKS:
         execute(path)
+    execute(ROOT / "notebooks" / "compare.ipynb", **COMPARED)
     for record in load_records(BUILD / "records"):
         write_record(record, RECORDS)
     for teacher in load_teacher_records(BUILD / "teachers"):
@@ -50,7 +45,7 @@ def renew(path: Path) -> None:
     nbformat.write(notebook, path)
 
 
-def execute(path: Path, **parameters: str) -> nbformat.NotebookNode:
+def execute(path: Path, **parameters: object) -> nbformat.NotebookNode:
     """The notebook after a run with `parameters`. Raises PapermillExecutionError when a cell fails."""
     output = BUILD / "tmp" / f"renew-{path.name}"
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,12 @@ COMPACT = (
 LABELS = "{% if labels %}. Labels of the runs: {{ labels|join('; ') }}{% endif %}"
 """The end of a caption of `PAIRED`."""
 
+MODULE_GAINS = "{{ metric|named }}, {{ profile }} schedule: gain by module" + LABELS
+"""Caption of `ablation.steps` in a `paired.frame`."""
+
+EPOCH_CHANGES = "{{ metric|named }}: ET-STPM minus STPM, same seeds, {{ profile }} schedule" + LABELS
+"""Caption of `teacher_epochs.changes` in a `paired.frame`."""
+
 PAIRED = {
     "Comparison": "name",
     "Difference": "{{ NOT_RUN if difference is missing else difference|signed }}",

@@ -1,29 +1,37 @@
-"""What the cells of notebooks/run.ipynb show: each function is one cell."""
+"""What the cells of the notebooks show: each function is one cell."""
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from stlib.data.mvtec import read_image, read_mask
+from stlib.data.mvtec import Category, load_category
 from stlib.methods import get_method
 from stlib.methods.training import Execution
 from stlib.nn.backbone import load_teacher, prepare
+from stlib.nn.maps import Maps
 from stlib.paths import ROOT
-from stlib.protocol import CATEGORIES, METRICS, PROFILES
+from stlib.protocol import CATEGORIES, METRICS, PROFILES, Metric
 from stlib.records.reported import reported
 from stlib.records.schema import Record
-from stlib.records.store import write_record
-from stlib.run.experiment import RunResult, prepare_teacher, run
-from stlib.run.fitted import RunFailed
+from stlib.records.store import load_records
+from stlib.run.experiment import RunResult, prepare_teacher
+from stlib.run.fit import fit
+from stlib.run.fitted import FittedDetector
 from stlib.run.teacher_cache import Teacher
 from study import figures
+from study.analysis import paired, runs
+from study.analysis.paired import RunGroup
+from study.columns import LABELS, PAIRED
 from study.figures import images
 from study.parameters import Plan
-from study.tables import table
+from study.tables import named, say, table
 
 
 def recipe(plan: Plan) -> Markup:
@@ -41,91 +49,83 @@ def recipe(plan: Plan) -> Markup:
     return _pairs(values | {"device": spec.device, "precision": spec.precision} | config, "What is run")
 
 
-def dataset(plan: Plan) -> Markup:
+def dataset(category: Category) -> Markup:
     """How many images there are of each kind, and what is missing from the official dataset."""
-    kinds = Counter(item.defect for item in plan.layout.test)
-    counts = {"train/good": len(plan.layout.train)} | {f"test/{kind}": n for kind, n in sorted(kinds.items())}
-    gaps = "; ".join(plan.layout.missing_images()) or "none"
-    return _pairs(counts | {"gaps": gaps}, f"Images of {plan.layout.category}, {plan.layout.dataset} dataset")
+    layout = category.layout
+    kinds = Counter(item.defect for item in layout.test)
+    counts = {"train/good": len(layout.train)} | {f"test/{kind}": n for kind, n in sorted(kinds.items())}
+    gaps = "; ".join(layout.missing_images()) or "none"
+    return _pairs(counts | {"gaps": gaps}, f"Images of {category.name}, {layout.dataset} dataset")
 
 
-def samples(plan: Plan, side: int = 256) -> Figure:
+def samples(category: Category) -> Figure:
     """The first training image and the first test image of up to three kinds of defect, outlined."""
-    first = {item.defect: item for item in reversed(plan.layout.test) if item.mask is not None}
-    items = [first[kind] for kind in sorted(first)[:3]]
-    images = [read_image(path, side) for path in [plan.layout.train[0], *(item.image for item in items)]]
-    masks = [None, *(read_mask(item.mask, side) for item in items if item.mask)]
-    return figures.samples(images, masks, ["train/good", *(f"test/{item.defect}" for item in items)])
+    names = _names(category)
+    chosen = [place for place in images.first_of_each(names) if category.masks[place].any()][:3]
+    pictures = torch.cat([category.train[:1], category.test[chosen]]).permute(0, 2, 3, 1).numpy()
+    masks = [None, *category.masks[chosen].numpy()]
+    kinds = [names[place].partition("/")[0] for place in chosen]
+    return figures.samples(list(pictures), masks, ["train/good", *(f"test/{kind}" for kind in kinds)])
 
 
-def train(plan: Plan) -> RunResult:
-    """Train, score and measure. A diverging training leaves a record that says so, and raises RunFailed."""
-    try:
-        return run(plan.spec, runs=plan.runs)
-    except RunFailed as failure:
-        write_record(failure.record, plan.records)
-        raise
+def keep(plan: Plan, detector: FittedDetector, record: Record, maps: Maps) -> Path:
+    """Write the record; beside the checkpoints the maps that a picture of several methods shows."""
+    path = detector.save_record(record, plan.records)
+    kept = images.choose(record, _names(detector.category), *_pictures(detector.category), maps.pixel.numpy())
+    images.write(kept, images.path_of(record, plan.runs))
+    return path
 
 
-def train_each(plans: Sequence[Plan]) -> list[RunResult]:
-    """`train` for every plan in turn; every record is written as its run ends."""
+def run_each(plans: Sequence[Plan]) -> list[RunResult]:
+    """The steps of notebooks/run.ipynb for every plan in turn; each record is written as its run ends."""
     results = []
     for plan in plans:
-        result = train(plan)
-        _keep(plan, result)
+        category = load_category(plan.spec.data, plan.spec.category, image_size=plan.image_size)
+        detector = fit(plan.spec.method, category, **plan.options, progress=True)
+        maps = detector.maps(category.test)
+        result = RunResult(detector.record(maps), maps, detector)
+        keep(plan, detector, result.record, maps)
         results.append(result)
     return results
 
 
-def _keep(plan: Plan, result: RunResult) -> Path:
-    """Write the record, and beside the checkpoints the maps that a gallery of several methods shows."""
-    path = result.save(plan.records)
-    category, maps = result.category, result.maps
-    names = [f"{item.defect}/{item.image.name}" for item in category.layout.test]
-    chosen = images.first_of_each(names)
-    kept = images.KeptMaps(
-        result.record.method,
-        category.fingerprint,
-        tuple(names[place] for place in chosen),
-        category.test[chosen].permute(0, 2, 3, 1).numpy(),
-        category.masks[chosen].numpy(),
-        maps.pixel[chosen].numpy(),
-    )
-    images.write(kept, images.path_of(result.record, plan.runs))
-    return path
-
-
-def gallery(result: RunResult) -> Figure:
+def gallery(category: Category, maps: Maps) -> Figure:
     """The test images that `figures.gallery_rows` names, with ground truth and anomaly map."""
-    category, maps = result.category, result.maps
     rows = figures.gallery_rows(maps.image.numpy(), category.labels.numpy())
     chosen = list(rows.values())
-    items = [category.layout.test[index] for index in chosen]
+    names, (pictures, masks) = _names(category), _pictures(category)
     return figures.gallery(
-        category.test[chosen].permute(0, 2, 3, 1).numpy(),
-        category.masks[chosen].numpy(),
+        pictures[chosen],
+        masks[chosen],
         maps.pixel[chosen].numpy(),
-        [f"{item.defect}/{item.image.name}" for item in items],
+        [names[place] for place in chosen],
         rows=list(rows),
     )
 
 
-def teacher_features(plan: Plan) -> Figure:
+def _names(category: Category) -> list[str]:
+    return [f"{item.defect}/{item.image.name}" for item in category.layout.test]
+
+
+def _pictures(category: Category) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """(M, S, S, 3) test images and their (M, S, S) masks."""
+    return category.test.permute(0, 2, 3, 1).numpy(), category.masks.numpy()
+
+
+def teacher_features(plan: Plan, category: Category) -> Figure:
     """Mean activation per level of the teacher before and after fine-tuning, on the first defective image."""
     spec = plan.spec
-    config = get_method(spec.method).recipe(spec.profile, spec.variant)
     if get_method(spec.method).tuning is None:
         raise TypeError(f"{spec.method} does not fine-tune its teacher")
     source = Teacher(*load_teacher(spec.teacher))
     execution = Execution(torch.device(spec.device), spec.precision)
     tuned = prepare_teacher(spec, source, execution, plan.runs)
-    item = next(item for item in plan.layout.test if item.mask is not None)
-    image = read_image(item.image, config.image_size)
-    x = prepare(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
+    image = category.test[category.labels][:1]
+    x = prepare(image)
     before, after = (
         [level[0].mean(0).numpy() for level in net(x)] for net in (source.network, tuned.network)
     )
-    return figures.feature_maps(image, before, after)
+    return figures.feature_maps(image[0].permute(1, 2, 0).numpy(), before, after)
 
 
 def metrics(record: Record) -> Markup:
@@ -155,14 +155,70 @@ def metrics(record: Record) -> Markup:
     return table(rows, caption, columns, record=record)
 
 
-def save(plan: Plan, result: RunResult) -> Markup:
-    """Keep the record and say where it is and what it was made from."""
-    record, path = result.record, _keep(plan, result)
+def origin(record: Record, path: Path) -> Markup:
+    """Where the record is and what it was made from."""
     shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     values = {"record": shown, "dataset": record.dataset.fingerprint[:12], "device": record.runtime.device}
     values |= {"teacher": f"{record.teacher.source}, {record.teacher.pyramid_sha256[:12]}"}
     values |= {"training": f"{record.runtime.train_seconds:.0f} s", "torch": record.runtime.versions["torch"]}
     return _pairs(values, "Where the numbers are and what made them")
+
+
+def methods(plans: Sequence[Plan], *, run_missing: bool) -> Markup:
+    """The methods that are compared, and whether each one's record is there."""
+    columns = {
+        "Method": "spec.method|named",
+        "Record": "{{ 'is there' if row.recorded else 'is made now' if run_missing else "
+        "'is missing: run_missing = True makes it' }}",
+    }
+    return table(plans, _COMPARED, columns, first=plans[0].spec, run_missing=run_missing)
+
+
+def scores(plans: Sequence[Plan]) -> Markup:
+    """The methods' mean scores over the recorded seeds, each above the number that its paper prints."""
+    first = plans[0].spec
+    rows = runs.means(_recorded(plans), [_group(plan) for plan in plans], first.category)
+    cell = (
+        "{{ row.METRIC|score }}{% if printed.get('METRIC') %}<br><small>printed {{ printed.METRIC.exact }}"
+        "</small>{% endif %}"
+    )
+    columns = {"Method": "method|named"}
+    columns |= {name: cell.replace("METRIC", metric) for metric, name in METRICS.items()}
+    columns |= {"Seeds": "{{ seeds|join(', ') or NOT_RUN }}", "Labels": "{{ labels|join('; ') or 'none' }}"}
+    return table(rows, _COMPARED + ": means over the recorded seeds", columns, first=first)
+
+
+def differences(plans: Sequence[Plan], metric: Metric) -> Markup:
+    """Every method against every earlier one, on the same images and seeds."""
+    records = _recorded(plans)
+    found = {
+        f"{named(b.method)} minus {named(a.method)}": paired.pairs(records, a, b, metric)
+        for a, b in itertools.combinations([_group(plan) for plan in plans], 2)
+    }
+    caption = _COMPARED + ": {{ metric|named }}" + LABELS
+    return table(paired.frame(found), caption, PAIRED, first=plans[0].spec, metric=metric)
+
+
+def side_by_side(plans: Sequence[Plan]) -> Figure | Markup:
+    """The maps of all methods on the same test images; only runs of this computer have left some."""
+    spec = plans[0].spec
+    kept = images.load_maps(plans[0].runs, spec.category, profile=spec.profile, seed=spec.seed)
+    chosen = [one for one in kept if one.method in {plan.spec.method for plan in plans}]
+    return images.side_by_side(chosen) if chosen else say("No run of this computer has left maps.")
+
+
+_COMPARED = "{{ first.category }}, {{ first.profile }} schedule"
+
+
+def _group(plan: Plan) -> RunGroup:
+    return RunGroup(plan.spec.method, plan.spec.variant, plan.spec.profile)
+
+
+def _recorded(plans: Sequence[Plan]) -> list[Record]:
+    """The records of the plans' methods on their category, whatever the seed."""
+    rows = [plan.spec.method for plan in plans]
+    category = plans[0].spec.category
+    return [run for run in load_records(plans[0].records, rows) if run.category == category]
 
 
 def _pairs(values: Mapping[str, object], caption: str) -> Markup:

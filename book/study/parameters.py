@@ -9,15 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import TqdmWarning
 
-from stlib.data.mvtec import Layout, scan
+from stlib.data.mvtec import scan
 from stlib.demo.dataset import DEMO_CATEGORIES, make_demo
-from stlib.paths import ROOT, places
-from stlib.protocol import ABLATION_ROWS, Precision, Profile
+from stlib.methods import METHODS, get_method
+from stlib.paths import RECORDS, ROOT, places
+from stlib.protocol import ABLATION_ROWS, Metric, Precision, Profile
+from stlib.records.schema import record_path
+from stlib.records.store import read_record
 from stlib.run.experiment import RunSpec
 from study.plan.grid import tuned_variant
 
@@ -66,14 +69,41 @@ class EpochParameters(_Common):
     variant: str
 
 
+class CompareParameters(_Common):
+    """Of notebooks/compare.ipynb: several methods on one category."""
+
+    methods: list[str]
+    metric: Metric
+    textures: str
+    run_missing: bool
+
+
 @dataclass(frozen=True)
 class Plan:
-    """A run that can start: its parameters hold and its folders are there."""
+    """A run that can start: its parameters hold, and its folders and its category's images are there."""
 
     spec: RunSpec
-    layout: Layout
     records: Path
     runs: Path
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images that the recipe takes."""
+        return get_method(self.spec.method).recipe(self.spec.profile, self.spec.variant).image_size
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `stlib.fit` takes besides method and category."""
+        names = ("profile", "variant", "seed", "teacher", "textures", "device", "precision")
+        folders = {"runs": self.runs, "records": self.records}
+        return {name: getattr(self.spec, name) for name in names} | folders
+
+    @property
+    def recorded(self) -> bool:
+        """Whether a finished record of this very run is there. Raises RecordError for a damaged one."""
+        spec = self.spec
+        path = self.records / record_path(spec.method, spec.category, spec.seed, spec.profile, spec.variant)
+        return path.is_file() and read_record(path).status == "finished"
 
 
 def check(namespace: Mapping[str, object]) -> Plan:
@@ -103,6 +133,20 @@ def check_epochs(namespace: Mapping[str, object]) -> list[Plan]:
     return [_plan(values, "et_stpm", tuned_variant(e, values.variant), "") for e in asked]
 
 
+def check_compare(namespace: Mapping[str, object]) -> list[Plan]:
+    """The runs of notebooks/compare.ipynb, a method each. Raises as `check` does."""
+    values = _parameters(namespace, CompareParameters)
+    if not values.methods:
+        raise ParameterError(f"methods = []: choose among {', '.join(METHODS)}")
+    plans = [_plan(values, method, "", values.textures) for method in dict.fromkeys(values.methods)]
+    if values.run_missing and values.profile == "demo" and plans[0].records == RECORDS:
+        raise ParameterError(
+            f"records = '{values.records}' holds the runs of the demo that tests compare with: "
+            "with run_missing = True name another folder, such as 'build/records'"
+        )
+    return plans
+
+
 def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:
     here = places(values.profile)
     records = _folder("records", values.records, here.records)
@@ -122,7 +166,8 @@ def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:
     if made and values.category not in DEMO_CATEGORIES:
         known = ", ".join(DEMO_CATEGORIES)
         raise ParameterError(f"category = '{values.category}': the demo dataset has {known}")
-    return Plan(spec, scan(_demo(root) if made else root, values.category), records, runs)
+    scan(_demo(root) if made else root, values.category)
+    return Plan(spec, records, runs)
 
 
 def _parameters(namespace: Mapping[str, object], model: type[P]) -> P:

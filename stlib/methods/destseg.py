@@ -13,6 +13,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.synthesis import AnomalySynthesis, Synthetic
+from stlib.methods.entry import MethodEntry
 from stlib.methods.training import Checkpoint, Execution, Recipe, Resumable, descend, generator
 from stlib.nn.backbone import ResNet18Pyramid, features, normalise, prepare
 from stlib.nn.blocks import Design
@@ -295,3 +296,6 @@ class Training(Resumable):
             self.learning_curve[trained] = dict(self.execution.observe(trained))
         self.execution.progress(self.step, self.total, state)
         self.offer()
+
+
+METHOD = MethodEntry("DeSTSeg", PROFILES, DeSTSeg, empty_network, needs_textures=True)

@@ -10,6 +10,7 @@ from pydantic import NonNegativeInt
 from torch import nn
 
 from stlib.methods import stpm
+from stlib.methods.entry import MethodEntry
 from stlib.methods.finetuning import Tuning
 from stlib.methods.training import Execution, Recipe
 from stlib.nn.losses import feature_pyramid_loss, l1_cosine_loss
@@ -68,3 +69,6 @@ class ETSTPM(stpm.STPM):
     def __init__(self, config: Config, teacher: nn.Module, execution: Execution) -> None:
         super().__init__(config, teacher, execution)
         self.loss = feature_pyramid_loss if config.loss == "squared" else l1_cosine_loss
+
+
+METHOD = MethodEntry("ET-STPM", PROFILES, ETSTPM, stpm.empty_network, VARIANTS, tuning)

@@ -4,7 +4,8 @@ DeSTSeg's training (methods/destseg.py) with PCAR, AFF and RCM in its networks a
 4.3). What the text leaves open follows DeSTSeg's code.
 """
 
-from stlib.methods.destseg import DEMO, SHORT, Config
+from stlib.methods.destseg import DEMO, SHORT, Config, DeSTSeg, empty_network
+from stlib.methods.entry import MethodEntry
 from stlib.protocol import Profile
 
 PAPER = Config(
@@ -48,3 +49,5 @@ CHOICES: dict[str, dict[str, object]] = {
 """What the text leaves open, one choice changed at a time."""
 
 VARIANTS = ROWS | CHOICES
+
+METHOD = MethodEntry("PFADSeg", PROFILES, DeSTSeg, empty_network, VARIANTS, needs_textures=True)

@@ -2,7 +2,7 @@
 
 import torch
 
-from stlib.methods import get_method
+from stlib.methods import pfadseg
 from stlib.methods.destseg import Config
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet
 from stlib.protocol import ABLATION_ROWS
@@ -14,7 +14,7 @@ def ablation_parameters() -> dict[str, int]:
 
 
 def _trainable(variant: str) -> int:
-    config = get_method("pfadseg").recipe("paper", variant)
+    config = pfadseg.METHOD.recipe("paper", variant)
     assert isinstance(config, Config)
     with torch.device("meta"):
         networks = DenoisingStudent(config), SegmentationNet(config)

@@ -12,6 +12,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.splits import split_train
+from stlib.methods.entry import MethodEntry
 from stlib.methods.training import Execution, Recipe, Resumable, descend, generator
 from stlib.nn.backbone import ResNet18Pyramid, features, prepare
 from stlib.nn.losses import feature_distances, feature_pyramid_loss, l2_normalize
@@ -203,3 +204,6 @@ class Training(Resumable):
 def _shuffled(indices: list[int], seed: int, epoch: int) -> Tensor:
     """The epoch's order: a function of seed and epoch alone, so that a resumed run sees the same batches."""
     return torch.tensor(indices)[torch.randperm(len(indices), generator=generator(seed, epoch))]
+
+
+METHOD = MethodEntry("STPM", PROFILES, STPM, empty_network, VARIANTS)

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 from torch import Tensor, nn
 
 Recalibration = Literal["none", "pcar", "control"]
@@ -37,6 +37,8 @@ class Design(BaseModel):
     """Of AFF's weighted sum: 2 in the released code, 1 in the paper's formula."""
     segmentation_modules: bool = True
     """AFF and PCAR in the segmentation net's residual blocks too, not in the student's alone."""
+    width: float = Field(1.0, ge=0.25)
+    """Channels of student and segmentation net as a share of the papers'. The demo takes fewer."""
 
 
 def conv3x3(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> nn.Conv2d:

@@ -20,25 +20,31 @@ class DenoisingStudent(nn.Module):
 
     Encoder: ResNet-18 with all four stages; only its last output feeds the decoder, nothing skips ahead.
     Decoder: the stages in reverse at stride 1, with bilinear upsampling by 2 in front of all but the first.
+    At another width than the papers', 1x1 convolutions lead to the teacher's channels.
     """
 
     def __init__(self, design: Design) -> None:
         super().__init__()
+        first, second, third, fourth = (round(design.width * channels) for channels in (64, 128, 256, 512))
         self.stem = nn.Sequential(
-            nn.Conv2d(3, 64, 7, 2, padding=3, bias=False),
-            nn.BatchNorm2d(64),
+            nn.Conv2d(3, first, 7, 2, padding=3, bias=False),
+            nn.BatchNorm2d(first),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(3, 2, padding=1),
         )
         self.encoder = nn.Sequential(
-            stage(64, 64, design),
-            stage(64, 128, design, stride=2),
-            stage(128, 256, design, stride=2),
-            stage(256, 512, design, stride=2),
+            stage(first, first, design),
+            stage(first, second, design, stride=2),
+            stage(second, third, design, stride=2),
+            stage(third, fourth, design, stride=2),
         )
         self.decoder = nn.ModuleList(
             stage(inputs, outputs, design)
-            for inputs, outputs in ((512, 512), (512, 256), (256, 128), (128, 64))
+            for inputs, outputs in ((fourth, fourth), (fourth, third), (third, second), (second, first))
+        )
+        self.widen = nn.ModuleList(
+            nn.Identity() if design.width == 1 else nn.Conv2d(channels, taught, 1)
+            for channels, taught in zip((third, second, first), (256, 128, 64), strict=True)
         )
         initialise(self)
         if design.zero_init:
@@ -50,9 +56,9 @@ class DenoisingStudent(nn.Module):
         """(B, 3, H, W) -> features shaped like the teacher's: strides 4, 8, 16 with 64, 128, 256 channels."""
         x = self.decoder[0](self.encoder(self.stem(images)))
         features = []
-        for level in list(self.decoder)[1:]:
+        for level, widen in zip(list(self.decoder)[1:], self.widen, strict=True):
             x = level(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
-            features.append(x)
+            features.append(widen(x))
         coarse, middle, fine = features
         return fine, middle, coarse
 
@@ -60,8 +66,9 @@ class DenoisingStudent(nn.Module):
 class SegmentationNet(nn.Module):
     """Reads where teacher and student disagree; learns from synthetic masks."""
 
-    def __init__(self, design: Design, channels: int = 64 + 128 + 256, width: int = 256) -> None:
+    def __init__(self, design: Design, channels: int = 64 + 128 + 256) -> None:
         super().__init__()
+        width = round(design.width * 256)
         blocks = design if design.segmentation_modules else Design()
         self.residual = nn.Sequential(
             ResidualBlock(channels, width, blocks), ResidualBlock(width, width, blocks)

@@ -8,7 +8,7 @@ import torch
 from stlib.data.mvtec import Category, load_category
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
-from stlib.detector import Detector, DetectorInfo
+from stlib.detector import DetectorInfo
 from stlib.files import file_lock, require_space
 from stlib.methods import Method, get_method
 from stlib.methods.training import (
@@ -24,8 +24,6 @@ from stlib.nn.maps import Maps
 from stlib.paths import RECORDS, RUNS
 from stlib.protocol import CATEGORIES, PRECISIONS, Metric, Precision, Profile, require_precision
 from stlib.records.schema import Dataset, Record, TextureInfo, record_path
-from stlib.records.store import write_record
-from stlib.records.teacher import TeacherRecord, write_teacher_record
 from stlib.run.evaluation import observed, rounded
 from stlib.run.fitted import FittedDetector, failure
 from stlib.run.provenance import Clock
@@ -83,27 +81,16 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: its record, and the tensors that pictures are made from."""
+    """A finished run: its record, and the maps and the detector that it describes."""
 
     record: Record
-    category: Category
     maps: Maps
-    checkpoint: Checkpoint
-    detector: Detector
-    """What was trained, to be saved and used."""
-    teacher_record: TeacherRecord | None = None
-    """Of the fine-tuning behind the teacher, where there was one."""
+    """Of the category's test images."""
+    detector: FittedDetector
 
     def save(self, folder: Path = RECORDS) -> Path:
-        """Write the record, then forget the checkpoint: a full disk must not cost the training.
-
-        A teacher's record goes to the folder `teachers` beside `folder`.
-        """
-        path = write_record(self.record, folder)
-        if self.teacher_record:
-            write_teacher_record(self.teacher_record, folder.parent / "teachers")
-        self.checkpoint.remove()
-        return path
+        """Write the record under `folder`; see `FittedDetector.save_record`."""
+        return self.detector.save_record(self.record, folder)
 
 
 def run(spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS) -> RunResult:
@@ -118,8 +105,7 @@ def run(spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS) -
     category = load_category(spec.data, spec.category, image_size=size)
     detector = train(spec, category, progress=progress, runs=runs)
     maps = detector.maps(category.test)
-    record = detector.record(maps)
-    return RunResult(record, category, maps, detector.checkpoint, detector, detector.teacher_record)
+    return RunResult(detector.record(maps), maps, detector)
 
 
 def train(

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from stlib.data.mvtec import Category
 from stlib.detector import Detector
 from stlib.methods import Method
 from stlib.methods.training import Checkpoint
 from stlib.nn.maps import Maps
+from stlib.paths import RECORDS
 from stlib.records.schema import History, Record
-from stlib.records.teacher import TeacherRecord
+from stlib.records.store import write_record
+from stlib.records.teacher import TeacherRecord, write_teacher_record
 from stlib.run.evaluation import results
 from stlib.run.provenance import Clock
 
@@ -49,6 +52,18 @@ class FittedDetector(Detector):
         except FloatingPointError as error:
             raise failure(self.base, error, self.clock) from error
         return _completed(self.base, history=self.history, **measured, runtime=self.clock.runtime())
+
+    def save_record(self, record: Record, folder: Path | str = RECORDS) -> Path:
+        """Write what `record` returned under `folder`, and return its path. Raises OSError.
+
+        The record of a teacher that was fine-tuned goes to the folder `teachers` beside it. Only then is the
+        checkpoint forgotten: a full disk must not cost the training.
+        """
+        path = write_record(record, Path(folder))
+        if self.teacher_record:
+            write_teacher_record(self.teacher_record, Path(folder).parent / "teachers")
+        self.checkpoint.remove()
+        return path
 
 
 def _completed(base: Mapping[str, object], **fields: object) -> Record:

@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 
-from stlib.data.mvtec import scan
+from stlib.data.mvtec import load_category
 from stlib.methods import stpm
-from stlib.records.store import read_record
+from stlib.records.store import read_record, write_record
 from stlib.run.experiment import RunSpec
 from stlib.run.fitted import RunFailed
 from study import notebook
@@ -18,7 +19,12 @@ def plan(tmp_path, make_category, monkeypatch):
     monkeypatch.setitem(stpm.PROFILES, "demo", stpm.Config(image_size=64, epochs=1, batch_size=4))
     root = make_category(tmp_path / "data", "plate", defects={"turned": 2, "bent": 1})
     spec = RunSpec("stpm", "plate", data=root, teacher="random")
-    return Plan(spec, scan(root, "plate"), tmp_path / "records", tmp_path / "runs")
+    return Plan(spec, tmp_path / "records", tmp_path / "runs")
+
+
+@pytest.fixture
+def category(plan):
+    return load_category(plan.spec.data, "plate", image_size=64)
 
 
 def test_the_recipe_holds_what_the_numbers_depend_on(plan):
@@ -29,13 +35,13 @@ def test_the_recipe_holds_what_the_numbers_depend_on(plan):
 
 def test_the_recipe_shows_a_weight_file_without_its_folder(plan, tmp_path):
     spec = RunSpec("stpm", "plate", data=plan.spec.data, teacher=str(tmp_path / "resnet18.pth"))
-    text = notebook.recipe(Plan(spec, plan.layout, plan.records, plan.runs))
+    text = notebook.recipe(Plan(spec, plan.records, plan.runs))
     assert "<td>resnet18.pth</td>" in text
     assert str(tmp_path) not in text
 
 
-def test_the_dataset_is_counted_by_kind(plan):
-    text = notebook.dataset(plan)
+def test_the_dataset_is_counted_by_kind(category):
+    text = notebook.dataset(category)
     for row in (
         "train/good</th><td>10",
         "test/good</th><td>4",
@@ -45,34 +51,63 @@ def test_the_dataset_is_counted_by_kind(plan):
         assert row in text
 
 
-def test_samples_are_a_normal_image_and_one_of_each_kind(plan):
-    figure = notebook.samples(plan, side=32)
+def test_samples_are_a_normal_image_and_one_of_each_kind(category):
+    figure = notebook.samples(category)
     assert [axis.get_title() for axis in figure.axes] == ["train/good", "test/bent", "test/turned"]
     assert [bool(axis.collections) for axis in figure.axes] == [False, True, True]  # outlined defects
 
 
-def test_a_run_is_shown_and_saved(plan):
-    result = notebook.train(plan)
-    assert len(notebook.gallery(result).axes) == 3 * 4 + 1
-    assert f"{result.record.metrics['aupro']:.3f}" in notebook.metrics(result.record)
-    text = notebook.save(plan, result)
+def test_a_run_is_recorded_before_it_is_shown(plan):
+    (result,) = notebook.run_each([plan])
+    assert plan.recorded
     path = plan.records / result.record.path
-    assert str(path) in text
     assert read_record(path).same_result(result.record)
+    assert str(path) in notebook.origin(result.record, path)
+    assert f"{result.record.metrics['aupro']:.3f}" in notebook.metrics(result.record)
+    assert len(notebook.gallery(result.detector.category, result.maps).axes) == 3 * 4 + 1
+
+
+def test_the_maps_of_a_run_are_kept_as_false_positive_rates(plan):
+    (result,) = notebook.run_each([plan])
+    category, scores = result.detector.category, result.maps.pixel.numpy()
     kept = images.read(images.path_of(result.record, plan.runs))
     assert kept.names == ("bent/000.png", "turned/000.png", "good/000.png")
-    place = [item.image.name for item in result.category.layout.test if item.defect == "bent"].index(
-        "000.png"
-    )
-    assert (kept.maps[0] == result.maps.pixel[place].numpy()).all()
     assert kept.masks.any((1, 2)).tolist() == [True, True, False]
+    bent = [(item.defect, item.image.name) for item in category.layout.test].index(("bent", "000.png"))
+    normal = scores[~category.masks.numpy()]
+    assert kept.rates[0, 5, 9] == pytest.approx(np.mean(normal >= scores[bent, 5, 9]), abs=1e-6)
+    assert notebook.side_by_side([plan]).axes
+
+
+def test_methods_are_compared_by_what_is_recorded(plan, make_record):
+    other = Plan(RunSpec("et_stpm", "plate", data=plan.spec.data), plan.records, plan.runs)
+    here = DEMO | {"category": "plate", "dataset": "other"}
+    for seed, value in ((0, 0.5), (1, 0.6)):
+        write_record(make_record(**here, seed=seed, value=value), plan.records)
+    text = notebook.methods([plan, other], run_missing=False)
+    assert text.count("is there") == 1
+    assert text.count("is missing") == 1
+    text = notebook.scores([plan, other])
+    assert '<th scope="row">STPM</th><td>0.550</td>' in text  # the mean of two seeds
+    assert '<th scope="row">ET-STPM</th><td>-</td>' in text
+    assert "No run" in notebook.side_by_side([plan, other])  # records hold no maps
+    write_record(make_record(**here, method="et_stpm", seed=0, value=0.8), plan.records)
+    assert "+0.300" in notebook.differences([plan, other], "pixel_auroc")  # seed 0 alone is in both
+
+
+def test_printed_numbers_stand_below_the_means(plan, make_record):
+    spec = RunSpec("stpm", "carpet", profile="paper", data=plan.spec.data)
+    write_record(make_record("carpet", metrics={"pixel_auroc": 0.98}), plan.records)
+    assert "<td>0.980<br><small>printed 0.988</small></td>" in notebook.scores(
+        [Plan(spec, plan.records, plan.runs)]
+    )
 
 
 def test_a_failed_training_leaves_its_record_and_stops(plan, monkeypatch):
     recipe = stpm.Config(image_size=64, epochs=1, batch_size=4, learning_rate=1e30)
     monkeypatch.setitem(stpm.PROFILES, "demo", recipe)
     with pytest.raises(RunFailed):
-        notebook.train(plan)
+        notebook.run_each([plan])
     (path,) = plan.records.rglob("*.json")
     assert read_record(path).status == "failed"
 

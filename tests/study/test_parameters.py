@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from stlib import paths
+from stlib.records.store import write_record
 from study import parameters
-from study.parameters import ParameterError, check, check_ablation, check_epochs
+from study.parameters import ParameterError, check, check_ablation, check_compare, check_epochs
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def given(tmp_path, make_category):
 def test_good_parameters_become_a_plan(given, tmp_path):
     plan = check(given)
     assert (plan.spec.method, plan.spec.category, plan.spec.seed) == ("stpm", "plate", 0)
-    assert plan.layout.folder == tmp_path / "data" / "plate"
+    assert plan.spec.data == tmp_path / "data"
     assert plan.records == tmp_path / "records"
     assert list(plan.records.iterdir()) == []  # the trial file is gone
 
@@ -60,7 +61,7 @@ def test_what_a_kernel_adds_is_no_parameter(given):
         ({"category": None}, "category = None: input should be a valid string"),
         ({"variant": "e=5"}, "STPM has no variant 'e=5'"),
         ({"method": "pfadseg", "variant": "RMC"}, "no variant 'RMC': there are none, RCM"),
-        ({"method": "stmp"}, "unknown method 'stmp': choose one of stpm"),
+        ({"method": "stmp"}, "unknown method 'stmp': choose one of destseg"),
         ({"profile": "papers"}, "profile = 'papers': input should be 'paper', 'short' or 'demo'"),
         ({"profile": "paper"}, "'plate' is none of its categories: choose one of carpet"),
         ({"precision": "fp16"}, "precision = 'fp16': input should be 'fp32', 'tf32' or 'bf16'"),
@@ -115,7 +116,7 @@ def test_mvtec_runs_go_to_the_committed_results(given, tmp_path, monkeypatch, ma
     make_category(tmp_path / "mvtec_ad", "tile")
     plan = check(given | {"category": "tile", "profile": "paper", "data": "", "records": ""})
     assert plan.records == tmp_path / "results"
-    assert plan.layout.folder == tmp_path / "mvtec_ad" / "tile"
+    assert plan.spec.data == tmp_path / "mvtec_ad"
     assert not (tmp_path / "build").exists()
 
 
@@ -161,3 +162,37 @@ def test_epochs_are_a_number_or_a_list_fewest_first_and_once(epochs):
 def test_epochs_that_are_not_in_the_study_are_refused(epochs, change, message):
     with pytest.raises(ValueError, match=message):
         check_epochs(epochs | change)
+
+
+@pytest.fixture
+def several(given):
+    """Parameters of the notebook that compares methods."""
+    compared = {"methods": ["stpm", "destseg", "stpm"], "metric": "iap", "run_missing": False}
+    return {k: v for k, v in given.items() if k not in ("method", "variant")} | compared
+
+
+def test_every_method_is_compared_once_and_recorded_only_by_a_finished_run(several, make_record):
+    plans = check_compare(several)
+    assert [plan.spec.method for plan in plans] == ["stpm", "destseg"]
+    about = {"category": "plate", "profile": "demo", "dataset": "other", "teacher": "random"}
+    write_record(make_record(**about, method="stpm"), plans[0].records)
+    write_record(make_record(**about, method="destseg", status="failed"), plans[0].records)
+    assert [plan.recorded for plan in plans] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": []}, r"methods = \[\]: choose among destseg"),
+        ({"methods": ["stmp"]}, "unknown method 'stmp'"),
+        ({"metric": "auc"}, "metric = 'auc': input should be 'image_auroc'"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_refused(several, change, message):
+    with pytest.raises(ValueError, match=message):
+        check_compare(several | change)
+
+
+def test_the_demo_never_writes_over_the_runs_that_tests_compare_with(several):
+    with pytest.raises(ParameterError, match="another folder, such as 'build/records'"):
+        check_compare(several | {"records": "results/records", "run_missing": True})

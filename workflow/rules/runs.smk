@@ -21,7 +21,7 @@ rule data:
 def need(kind: str, method: str):
     if DEMO and kind == "threads":
         return 1  # the same numbers whatever the number of cores, and nothing here is big enough to gain from more
-    return config["needs"][method][kind]
+    return config["needs"].get(method, config["needs"]["run"])[kind]
 
 
 rule tuning:

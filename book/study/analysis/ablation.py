@@ -6,15 +6,12 @@ from decimal import Decimal
 from statistics import median
 
 import pandas as pd
-from markupsafe import Markup
 
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, Metric, Profile
 from stlib.records.reported import reported
 from stlib.records.schema import Summary
 from study.analysis.comparison import comparable, select
-from study.analysis.paired import PairedDifference, RunGroup, frame, pairs
-from study.columns import ABLATION, ABLATION_CAPTION, LABELS, PAIRED
-from study.tables import table
+from study.analysis.paired import PairedDifference, RunGroup, pairs
 
 CHOICES: dict[str, str] = {
     "gamma=1": "RCM's LayerScale starts at 1 instead of 1e-6",
@@ -116,17 +113,3 @@ def choices(
         f"{name}: {words}": pairs(everything, own, RunGroup("pfadseg", name, profile), metric)
         for name, words in CHOICES.items()
     }
-
-
-# What notebooks/ablation.ipynb still calls; a cell with `table` takes their place.
-def rows_html(
-    records: Iterable[Summary], profile: Profile, parameters: Mapping[str, int], categories: Sequence[str]
-) -> Markup:
-    """`rows` as a table."""
-    return table(rows(records, profile, parameters, categories), ABLATION_CAPTION, ABLATION)
-
-
-def steps_html(records: Iterable[Summary], metric: Metric, profile: Profile) -> Markup:
-    """`steps` as a table."""
-    caption = "{{ metric|named }}, {{ profile }} schedule: gain by module" + LABELS
-    return table(frame(steps(records, metric, profile)), caption, PAIRED, metric=metric, profile=profile)

@@ -93,6 +93,25 @@ def limits(found: Benchmark | None) -> pd.DataFrame:
     return table.rename_axis("precision").reset_index()
 
 
+def steps(found: Benchmark | None) -> list[dict[str, Any]]:
+    """A training step of DeSTSeg's networks and of PFADSeg's, in every form that was timed.
+
+    Beside the timing of `rows`: `step`, its network and stage, and the `share` that the form reaches of the
+    processor's own limits, a large matrix product and a convolution forward and backward.
+    """
+    if found is None:
+        return []
+    results: Any = found.results
+    seconds = "cpu_seconds" if "CPU" in str(found.machine["processor"]) else "seconds"
+    return [
+        row
+        | {"step": step}
+        | {"share": {k: part["operations"] / row[seconds] / v for k, v in results["limits"].items()}}
+        for step, part in results["steps"].items()
+        for row in rows(found, "steps", step, "times")
+    ]
+
+
 def invariance(found: Benchmark | None) -> list[dict[str, Any]]:
     """What the sixth power of the scores, which keeps their order, changes in each metric."""
     return [

@@ -3,16 +3,18 @@
 Imports no torch, like `study.analysis.comparison`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stlib.records.reported import METHOD_NAMES
+from stlib.protocol import CATEGORIES, METRICS
+from stlib.records.reported import METHOD_NAMES, reported
 from stlib.records.schema import History, Record, Summary
 from study.analysis.comparison import comparable, select
+from study.analysis.paired import RunGroup
 
 
 def histories(records: Iterable[Record], method: str, categories: Iterable[str]) -> dict[str, list[History]]:
@@ -63,6 +65,28 @@ def rerun_command(record: Summary) -> str:
         f"stlib run {record.method} {record.category} --seed {record.seed} --profile {record.profile} "
         f"{variant}--data {data} {textures}--teacher {teacher} --precision {record.precision}"
     )
+
+
+def means(records: Iterable[Summary], groups: Sequence[RunGroup], category: str) -> pd.DataFrame:
+    """What each group of runs scores on one category, labelled runs included: a row per group, in order.
+
+    Columns: `method`, `variant`, a mean over seeds per metric, the `seeds` and the `labels` of the runs, and
+    `printed`, the paper's numbers by metric.
+    """
+    everything = [r for r in records if r.category == category and r.status == "finished"]
+    rows = []
+    for group in groups:
+        found = group.of(everything)
+        known = METRICS if category in CATEGORIES else ()
+        about = {
+            "method": group.method,
+            "variant": group.variant,
+            "seeds": [r.seed for r in found],
+            "labels": list(dict.fromkeys(label for r in found for label in r.labels())),
+            "printed": {m: reported(group.method, m, category, variant=group.variant) for m in known},
+        }
+        rows.append(about | dict(pd.DataFrame([r.metrics for r in found], columns=list(METRICS)).mean()))
+    return pd.DataFrame(rows)
 
 
 def runtimes(records: Iterable[Summary]) -> pd.DataFrame:

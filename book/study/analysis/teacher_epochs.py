@@ -4,16 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from markupsafe import Markup
 
 from stlib.protocol import TUNING_EPOCHS, Metric, Profile
 from stlib.records.schema import Summary
 from stlib.records.teacher import TeacherRecord
 from study.analysis.comparison import select
-from study.analysis.paired import PairedDifference, RunGroup, compare, frame, match_runs, pairs
-from study.columns import LABELS, PAIRED
+from study.analysis.paired import PairedDifference, RunGroup, compare, match_runs, pairs
 from study.plan.grid import tuned_variant
-from study.tables import table
 
 
 def epochs_group(epochs: int, rest: str = "", profile: Profile = "paper") -> RunGroup:
@@ -143,10 +140,3 @@ def courses(teachers: Sequence[TeacherRecord]) -> pd.DataFrame:
         for t in teachers
     ]
     return pd.concat(parts) if parts else pd.DataFrame()
-
-
-# What notebooks/teacher_epochs.ipynb still calls; a cell with `table` takes its place.
-def changes_html(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> Markup:
-    """`changes` as a table."""
-    caption = "{{ metric|named }}: ET-STPM minus STPM, same seeds, {{ profile }} schedule" + LABELS
-    return table(frame(changes(records, metric, profile)), caption, PAIRED, metric=metric, profile=profile)

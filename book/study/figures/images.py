@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.colors import PowerNorm
+from matplotlib.colors import LogNorm, PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -23,8 +23,8 @@ from study.analysis.comparison import METHODS
 from study.figures.style import ORANGE, Values, canvas
 
 ALT = {
-    "side_by_side": "A grid: one row per test image, with the image, the outline of its defect, and the "
-    "anomaly map of every method, each method on a colour scale of its own that rises with the square root.",
+    "side_by_side": "A grid: one row per test image, with the image, the outline of its defect, and a map "
+    "per method of how rare each pixel's score is among normal pixels; one colour scale for all methods.",
     "samples": "A row of photographs: a training image, then test images with the outline of their defect.",
     "gallery": "A grid of test images: image, outline of its defect and anomaly map side by side; one row "
     "each for the highest, median and lowest score among defects and the highest among good images.",
@@ -32,6 +32,10 @@ ALT = {
     "and after fine-tuning.",
 }
 """What each figure plots, for the `alt` attribute; never what came out."""
+
+
+RAREST = 1e-4
+"""Where the colours of false positive rates end."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,33 @@ class KeptMaps:
     """(K, S, S, 3) RGB."""
     masks: NDArray[np.bool_]
     """(K, S, S)."""
-    maps: NDArray[np.float32]
-    """(K, S, S) anomaly maps; larger is more anomalous."""
+    rates: NDArray[np.float32]
+    """(K, S, S) false positive rates: which share of the normal pixels scores at least as high."""
+
+
+def choose(
+    record: Record,
+    names: Sequence[str],
+    images: NDArray[np.uint8],
+    masks: NDArray[np.bool_],
+    maps: Values,
+) -> KeptMaps:
+    """The first image of every kind out of a run's test images, with their maps as false positive rates.
+
+    `names` of M images, `images` (M, S, S, 3), `masks` and `maps` (M, S, S). Scores of different methods have
+    different units; how rare a score is among normal pixels means the same for all of them.
+    """
+    chosen = first_of_each(names)
+    normal = np.sort(maps[~masks])
+    below = np.searchsorted(normal, maps[chosen], side="left")
+    return KeptMaps(
+        record.method,
+        record.dataset.fingerprint,
+        tuple(names[place] for place in chosen),
+        images[chosen],
+        masks[chosen],
+        (1 - below / len(normal)).astype(np.float32),
+    )
 
 
 def first_of_each(names: Sequence[str]) -> list[int]:
@@ -65,7 +94,7 @@ def first_of_each(names: Sequence[str]) -> list[int]:
 
 def path_of(record: Record, runs: Path) -> Path:
     """Where a run's maps are kept: beside its checkpoint."""
-    return (runs / record.path).with_suffix(".npz")
+    return (runs / record.path).with_suffix(".rates.npz")
 
 
 def write(kept: KeptMaps, path: Path) -> None:
@@ -78,7 +107,7 @@ def write(kept: KeptMaps, path: Path) -> None:
         names=np.array(kept.names),
         images=kept.images,
         masks=kept.masks,
-        maps=kept.maps,
+        rates=kept.rates,
     )
     write_atomic(path, buffer.getvalue())
 
@@ -90,7 +119,7 @@ def read(path: Path) -> KeptMaps:
             words = {"method": str(file["method"]), "fingerprint": str(file["fingerprint"])}
             names = tuple(map(str, file["names"]))
             return KeptMaps(
-                **words, names=names, images=file["images"], masks=file["masks"], maps=file["maps"]
+                **words, names=names, images=file["images"], masks=file["masks"], rates=file["rates"]
             )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
@@ -102,35 +131,40 @@ def load_maps(
     runs: Path, category: str, *, profile: Profile, seed: int = 0, methods: Iterable[str] = METHODS
 ) -> list[KeptMaps]:
     """What the methods' runs on one category left under `runs`, as far as there is something."""
-    paths = [runs / record_path(method, category, seed, profile).with_suffix(".npz") for method in methods]
+    paths = [
+        runs / record_path(method, category, seed, profile).with_suffix(".rates.npz") for method in methods
+    ]
     return [read(path) for path in paths if path.is_file()]
 
 
 def side_by_side(kept: Sequence[KeptMaps], *, rows: int | None = None) -> Figure:
-    """A row per test image, or the first `rows`: image, outline of the true defect, the map of every method.
+    """A row per test image, or the first `rows`: image, outline of the true defect, a map per method.
 
-    Scores of different methods have different units, so each method has its own colour scale, from its
-    smallest to its largest score here. Raises ValueError for nothing to show, and for runs on different data.
+    A map shows how rare a pixel's score is among normal pixels, on one scale for all methods. Raises
+    ValueError for nothing to show, and for runs on different data.
     """
     if len({(one.fingerprint, one.names) for one in kept}) != 1:
         raise ValueError("the methods must show the same images: none were kept, or their data differ")
     finest = max(kept, key=lambda one: one.images.shape[1])
     whole = (0, 1, 1, 0)  # sides differ between methods: everything is drawn into one unit square
     shown = finest.names[:rows]
-    figure, axes = canvas(len(shown), 2 + len(kept), 7.4 / (2 + len(kept)) * len(shown), share="")
+    figure, axes = canvas(len(shown), 2 + len(kept), 7.4 / (2 + len(kept)) * len(shown) + 0.5, share="")
+    scale = LogNorm(RAREST, 1, clip=True)
     for k, (line, name) in enumerate(zip(axes, shown, strict=True)):
         for axis in line:
-            axis.imshow(finest.images[k], extent=whole)
             axis.set(xticks=[], yticks=[])
+        for axis in line[:2]:
+            axis.imshow(finest.images[k], extent=whole)
         line[0].set_ylabel(name.removesuffix(".png"), fontsize=8)
         if finest.masks[k].any():
             line[1].contour(finest.masks[k], levels=[0.5], colors=[ORANGE], linewidths=2, extent=(0, 1, 0, 1))
         for axis, one in zip(line[2:], kept, strict=True):
-            scale = PowerNorm(0.5, vmin=float(np.min(one.maps)), vmax=float(np.max(one.maps)))
-            axis.imshow(one.maps[k], cmap="magma", norm=scale, alpha=0.75, extent=whole)
+            drawn = axis.imshow(np.maximum(one.rates[k], RAREST), cmap="magma_r", norm=scale, extent=whole)
     titles = ("image", "true defect", *(METHOD_NAMES[one.method] for one in kept))
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title)
+    bar = figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.6, aspect=40)
+    bar.set_label("share of normal pixels that score at least as high")
     return figure
 
 

@@ -69,7 +69,7 @@ def test_one_full_epoch_gives_another_teacher_and_another_result(tuned: RunResul
 
 
 def test_the_record_says_how_its_teacher_was_made(tuned: RunResult, plain: RunResult):
-    record, lesson = tuned.record, tuned.teacher_record
+    record, lesson = tuned.record, tuned.detector.teacher_record
     assert (record.method, record.variant) == ("et_stpm", "e=1")
     assert record.config["teacher_epochs"] == 1
     assert record.teacher.source == "random"
@@ -82,13 +82,13 @@ def test_the_record_says_how_its_teacher_was_made(tuned: RunResult, plain: RunRe
     assert lesson.pyramids[1] == record.teacher.pyramid_sha256
     assert "teacher fine-tuned on 2 of 15 categories" in record.labels()
     assert plain.record.teacher.tuned is None
-    assert plain.teacher_record is None
+    assert plain.detector.teacher_record is None
 
 
 def test_keeping_a_run_keeps_its_teachers_record_beside_the_records(tuned: RunResult, tmp_path: Path):
     tuned.save(tmp_path / "records")
     assert (tmp_path / "records/demo/et_stpm-e=1/bottle-s0.json").is_file()
-    assert load_teacher_records(tmp_path / "teachers") == [tuned.teacher_record]
+    assert load_teacher_records(tmp_path / "teachers") == [tuned.detector.teacher_record]
 
 
 def test_the_loss_is_stpms_unless_the_papers_sentence_is_asked_for(

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from stlib import methods
 from stlib.methods import METHODS, et_stpm, get_method
 from stlib.nn.blocks import ASPP, PCAR, RCM, ResidualBlock
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet
@@ -30,7 +31,7 @@ def test_a_variant_changes_the_fields_that_it_names_and_no_other(method: str, va
 
 
 def test_unknown_names_are_refused_with_those_that_exist():
-    with pytest.raises(ValueError, match="unknown method 'spam': choose one of stpm, et_stpm, destseg, pfad"):
+    with pytest.raises(ValueError, match="unknown method 'spam': choose one of destseg, et_stpm, pfadseg, s"):
         get_method("spam")
     with pytest.raises(ValueError, match="DeSTSeg has no profile 'long': choose one of paper, short, demo"):
         get_method("destseg").recipe("long")
@@ -124,3 +125,12 @@ def test_gamma_and_zero_init_reach_the_networks():
     student, segmentation = networks("zero-init")
     assert segmentation.head[0].gamma.max().item() == pytest.approx(1e-6)
     assert all((block.bn2.weight == 0).all() for block in blocks(student.encoder))
+
+
+def test_a_file_that_ends_in_an_entry_is_a_method(tmp_path, monkeypatch):
+    (tmp_path / "knn.py").write_text("from stlib.methods.stpm import METHOD\n")
+    (tmp_path / "helper.py").write_text("METHOD = 'no entry'\n")
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    entries = methods._entries()
+    assert entries.keys() == methods.METHODS.keys() | {"knn"}
+    assert entries["knn"] is methods.METHODS["stpm"]

@@ -72,7 +72,7 @@ def test_the_record_is_complete(result: RunResult):
     assert (record.dataset.name, record.dataset.gaps) == ("other", [])
     assert (record.dataset.train_images, record.dataset.test_good, record.dataset.test_defect) == (8, 3, 4)
     assert (record.dataset.image_size, record.dataset.mask_rule) == (64, "half")
-    assert record.dataset.fingerprint == result.category.fingerprint
+    assert record.dataset.fingerprint == result.detector.category.fingerprint
     assert record.teacher.source == "random"
     assert record.history is not None
     assert record.history.steps == 2 * 2
@@ -81,7 +81,7 @@ def test_the_record_is_complete(result: RunResult):
 
 
 def test_metrics_are_those_of_the_maps(result: RunResult):
-    category, maps = result.category, result.maps
+    category, maps = result.detector.category, result.maps
     expected = image_metrics(maps.image, category.labels) | pixel_metrics(
         PixelRanking(maps.pixel, label_regions(category.masks))
     )
@@ -145,12 +145,12 @@ def test_memory_of_earlier_work_is_not_a_runs():
 
 
 def test_test_images_that_a_leaking_teacher_may_see_are_left_out_of_untouched(result: RunResult):
-    left = unseen_indices(result.category.layout)
+    left = unseen_indices(result.detector.category.layout)
     assert len(left) == 3 + 2
-    scores, labels = result.maps.image[left], result.category.labels[left]
+    scores, labels = result.maps.image[left], result.detector.category.labels[left]
     found = result.record.sensitivity["test=untouched"]
     assert {name: found[name] for name in ("image_auroc", "image_ap")} == image_metrics(scores, labels)
-    masks = label_regions(result.category.masks[left])
+    masks = label_regions(result.detector.category.masks[left])
     assert found["pixel_ap"] == pixel_metrics(PixelRanking(result.maps.pixel[left], masks))["pixel_ap"]
 
 
@@ -166,7 +166,7 @@ def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
     line = METHODS[method]
     tiny = line.profiles["demo"].model_copy(update=few)
     monkeypatch.setitem(METHODS, method, replace(line, profiles={"demo": tiny}))
-    wanted = spec(result.category.layout.folder.parent, method=method, variant=variant)
+    wanted = spec(result.detector.category.layout.folder.parent, method=method, variant=variant)
     finished = run(wanted, runs=tmp_path / "runs")
     record = finished.record
     assert (record.method, record.variant, record.config["rcm"]) == (method, variant, True)
@@ -192,7 +192,7 @@ def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
 
 @pytest.mark.usefixtures("tiny")
 def test_the_same_run_gives_the_same_result(result: RunResult, tmp_path: Path):
-    again = run(spec(result.category.layout.folder.parent, seed=3), runs=tmp_path)
+    again = run(spec(result.detector.category.layout.folder.parent, seed=3), runs=tmp_path)
     assert again.record.same_result(result.record)
 
 
@@ -204,7 +204,7 @@ def test_a_killed_run_continues_and_ends_alike(
         checkpoint._begun -= 1000
         return checkpoint
 
-    here = spec(result.category.layout.folder.parent, seed=3)
+    here = spec(result.detector.category.layout.folder.parent, seed=3)
 
     def kill(done: int, *_: object) -> None:
         if done == 1:
@@ -274,7 +274,7 @@ def test_draws_that_hold_no_defective_pixel_leave_no_interval_rather_than_a_brok
 def test_a_run_that_diverges_leaves_a_valid_failed_record(result: RunResult, tiny, tmp_path: Path):
     tiny(TINY.model_copy(update={"learning_rate": 1e30, "epochs": 5}))
     with pytest.raises(RunFailed, match=r"stpm on plate, seed 0: epoch \d: training loss") as caught:
-        run(spec(result.category.layout.folder.parent), runs=tmp_path)
+        run(spec(result.detector.category.layout.folder.parent), runs=tmp_path)
     record = caught.value.record
     assert (record.status, record.metrics, record.history) == ("failed", {}, None)
     assert read_record(write_record(record, tmp_path)) == record
@@ -296,7 +296,7 @@ def test_measuring_again_keeps_no_ranking_of_all_pixels(
             most.append(len(alive))
 
     monkeypatch.setattr(PixelRanking, "__init__", counted)
-    run(spec(result.category.layout.folder.parent), runs=tmp_path)
+    run(spec(result.detector.category.layout.folder.parent), runs=tmp_path)
     assert len(most) == 7
     assert max(most) == 2
 
@@ -304,7 +304,7 @@ def test_measuring_again_keeps_no_ranking_of_all_pixels(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "spam"}, "unknown method 'spam': choose one of stpm"),
+        ({"method": "spam"}, "unknown method 'spam': choose one of destseg"),
         ({"profile": "long"}, "STPM has no profile 'long': choose one of demo, paper"),
         ({"variant": "e=1"}, "STPM has no variant 'e=1': there are precision=fp32, precision=tf32"),
         ({"variant": "precision=bf16"}, "variant 'precision=bf16' does not go with precision fp32"),
@@ -344,7 +344,7 @@ def test_scores_that_are_not_finite_fail_the_run_and_leave_a_record(
 
     monkeypatch.setattr(STPM, "maps", broken)
     with pytest.raises(RunFailed, match="scores are NaN or infinite") as caught:
-        run(spec(result.category.layout.folder.parent), runs=tmp_path)
+        run(spec(result.detector.category.layout.folder.parent), runs=tmp_path)
     assert (caught.value.record.status, caught.value.record.metrics) == ("failed", {})
 
 
@@ -388,18 +388,19 @@ def test_an_absent_dataset_or_teacher_is_refused(tmp_path: Path):
 def test_scores_that_are_not_finite_are_no_result(result: RunResult):
     maps = result.maps._replace(pixel=torch.full_like(result.maps.pixel, math.nan))
     with pytest.raises(FloatingPointError):
-        evaluate(maps, result.category)
+        evaluate(maps, result.detector.category)
 
 
 def test_a_learning_curve_begins_with_the_students_distances_and_goes_on_with_the_nets_map(result: RunResult):
+    category = result.detector.category
     distances = result.maps._replace(pixel=result.maps.pixel.flip(1), image=result.maps.image.flip(0))
     detector = SimpleNamespace(
         maps=lambda _: result.maps, alternatives=lambda _: {"maps=distances": distances}
     )
     for steps, maps in ((0, distances), (250, result.maps)):
-        expected = pytest.approx(evaluate(maps, result.category).metrics, rel=1e-5)
-        assert observed(result.category, detector, steps) == expected
-    assert observed(result.category, detector, 0) != observed(result.category, detector, 250)
+        expected = pytest.approx(evaluate(maps, category).metrics, rel=1e-5)
+        assert observed(category, detector, steps) == expected
+    assert observed(category, detector, 0) != observed(category, detector, 250)
 
 
 @pytest.mark.parametrize(("profile", "looks"), [("paper", True), ("demo", False)])
@@ -417,13 +418,13 @@ def test_a_learning_curve_is_for_the_papers_schedule(
 
 
 def test_other_masks_can_be_measured(result: RunResult):
-    category = load_category(result.category.layout.folder.parent, "plate", image_size=64)
+    category = load_category(result.detector.category.layout.folder.parent, "plate", image_size=64)
     everywhere = torch.zeros_like(category.masks)
     everywhere[:, 0, 0] = True
     assert evaluate(result.maps, category, everywhere).ranking.positives == len(category.test)
 
 
 def test_the_detector_of_a_run_gives_the_maps_that_were_measured(result: RunResult):
-    maps = result.detector.maps(result.category.test)
+    maps = result.detector.maps(result.detector.category.test)
     assert torch.equal(maps.pixel, result.maps.pixel)
     assert result.detector.info.seed == result.record.seed == 3

@@ -14,9 +14,9 @@ def kept():
     """Two images of side 8, the first with a defect."""
     masks = np.zeros((2, 8, 8), bool)
     masks[0, 2:4, 2:4] = True
-    maps = np.linspace(0, 1e-9, 128, dtype=np.float32).reshape(2, 8, 8)  # products are tiny
+    rates = np.linspace(0, 1, 128, dtype=np.float32).reshape(2, 8, 8)
     images = np.full((2, 8, 8, 3), 120, np.uint8)
-    return KeptMaps("stpm", "f" * 64, ("bent/000.png", "good/000.png"), images, masks, maps)
+    return KeptMaps("stpm", "f" * 64, ("bent/000.png", "good/000.png"), images, masks, rates)
 
 
 def test_the_first_of_every_kind_whatever_the_order():
@@ -29,21 +29,31 @@ def test_what_is_kept_comes_back_bit_for_bit(kept, tmp_path, make_record):
     images.write(kept, path)
     again = images.read(path)
     assert (again.method, again.fingerprint, again.names) == (kept.method, kept.fingerprint, kept.names)
-    for name in ("images", "masks", "maps"):
+    for name in ("images", "masks", "rates"):
         assert np.array_equal(getattr(again, name), getattr(kept, name))
     found = images.load_maps(tmp_path, "bottle", profile="paper")
     assert [one.method for one in found] == ["stpm"]  # the other methods left nothing
     assert images.load_maps(tmp_path, "bottle", profile="demo") == []
 
 
-def test_methods_of_other_sides_share_a_picture_on_scales_of_their_own(kept):
-    coarse = replace(kept, method="destseg", images=kept.images[:, ::2, ::2], maps=kept.maps[:, ::2, ::2] * 5)
+def test_a_map_is_kept_as_the_share_of_normal_pixels_that_score_as_high(make_record):
+    masks = np.zeros((2, 2, 2), bool)
+    masks[0, 0, 0] = True
+    maps = np.array([[[9, 4], [3, 3]], [[2, 1], [1, 0]]], np.float32)
+    names = ["bent/000.png", "good/000.png"]
+    kept = images.choose(make_record(), names, np.zeros((2, 2, 2, 3), np.uint8), masks, maps)
+    assert kept.rates[0].ravel().tolist() == pytest.approx([0, 1 / 7, 3 / 7, 3 / 7])
+    assert kept.rates[1].ravel().tolist() == pytest.approx([4 / 7, 6 / 7, 6 / 7, 1])
+
+
+def test_methods_of_other_sides_share_a_picture_on_one_scale(kept):
+    coarse = replace(kept, method="destseg", images=kept.images[:, ::2, ::2], rates=kept.rates[:, ::2, ::2])
     figure = images.side_by_side([coarse, kept])
-    panels = np.array(figure.axes).reshape(2, 4)
+    panels = np.array(figure.axes[:8]).reshape(2, 4)
     assert [axis.get_title() for axis in panels[0]] == ["image", "true defect", "DeSTSeg", "STPM"]
     assert [axis.get_ylabel() for axis in panels[:, 0]] == ["bent/000", "good/000"]
-    scales = [axis.images[1].norm.vmax for axis in panels[0, 2:]]
-    assert scales == [coarse.maps.max(), kept.maps.max()]
+    scales = {(axis.images[0].norm.vmin, axis.images[0].norm.vmax) for axis in panels[:, 2:].ravel()}
+    assert scales == {(images.RAREST, 1)}
     assert panels[0, 0].images[0].get_array().shape == (8, 8, 3)  # the finest images are shown
     assert [bool(axis.collections) for axis in panels[:, 1]] == [True, False]
 

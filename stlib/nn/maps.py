@@ -12,7 +12,7 @@ class Maps(NamedTuple):
     """What a detector says about B images of side S."""
 
     layers: Tensor
-    """(B, L, h, w) float32: the map of every level, resized to the finest one."""
+    """(B, L, h, w) float32 maps of every level, resized to the finest one."""
     pixel: Tensor
     """(B, S, S) float32 anomaly map; larger is more anomalous."""
     image: Tensor

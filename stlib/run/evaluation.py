@@ -50,7 +50,7 @@ class Evaluation:
     metrics: Mapping[Metric, float]
     """Fractions in [0, 1], by name; NaN for a metric that the images leave undefined."""
     ranking: PixelRanking = field(repr=False)
-    """Every pixel of the test set, ranked: its `curves()` are what ROC and precision-recall plots show."""
+    """Every pixel of the test set, ranked; its `curves()` are what ROC and precision-recall plots show."""
 
     def __str__(self) -> str:
         """A line per metric: the words that readers know it by, and the value or a dash."""

@@ -12,10 +12,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stlib.data.mvtec import Category, load_category
+from stlib.data.synthesis import AnomalySynthesis
+from stlib.data.textures import load_textures
 from stlib.methods import get_method
 from stlib.methods.training import Execution
 from stlib.nn.backbone import load_teacher, prepare
-from stlib.nn.maps import Maps
+from stlib.nn.maps import Maps, resize
 from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, METRICS, PROFILES, Metric
 from stlib.records.reported import reported
@@ -71,7 +73,9 @@ def samples(category: Category) -> Figure:
 def keep(plan: Plan, detector: FittedDetector, record: Record, maps: Maps) -> Path:
     """Write the record; beside the checkpoints the maps that a picture of several methods shows."""
     path = detector.save_record(record, plan.records)
-    kept = images.choose(record, _names(detector.category), *_pictures(detector.category), maps.pixel.numpy())
+    shown = _names(detector.category), *_pictures(detector.category)
+    layers = resize(maps.layers, maps.pixel.shape[-1])
+    kept = images.choose(record, *shown, maps=maps.pixel.numpy(), layers=layers.numpy())
     images.write(kept, images.path_of(record, plan.runs))
     return path
 
@@ -153,6 +157,17 @@ def metrics(record: Record) -> Markup:
         "{{ record.labels()|join('; ') or 'full schedule and dataset' }}"
     )
     return table(rows, caption, columns, record=record)
+
+
+def synthesis(category: Category, count: int = 3) -> Figure:
+    """How synthetic anomalies are made, on the first training images, with the demo's textures."""
+    textures, _ = load_textures("demo", category.train.shape[-1])
+    make = AnomalySynthesis(textures, category.name)
+    batch = make(category.train[:count], torch.Generator().manual_seed(0))
+    clean, corrupted, texture = (
+        part.permute(0, 2, 3, 1).numpy() for part in (batch.clean, batch.corrupted, batch.texture)
+    )
+    return figures.synthesis(clean, batch.mask.numpy(), texture, corrupted)
 
 
 def origin(record: Record, path: Path) -> Markup:

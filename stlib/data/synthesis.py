@@ -52,6 +52,8 @@ class Synthetic(NamedTuple):
     """(B, 3, S, S) float in [0, 1]: the same with anomalies. Normalise afterwards, not before."""
     mask: Tensor
     """(B, S, S) bool: where the anomalies are; about one in twenty is empty."""
+    texture: Tensor
+    """(B, 3, S, S) float in [0, 1]: what they are made of."""
 
 
 class AnomalySynthesis:
@@ -76,7 +78,7 @@ class AnomalySynthesis:
         texture = self.textures[send(picks, images.device)].float() / 255
         weight = send(MAX_IMAGE_WEIGHT * torch.rand(count, 1, 1, 1, generator=generator), images.device)
         blend = weight * clean + (1 - weight) * texture
-        return Synthetic(clean, torch.where(mask[:, None], blend, clean), mask)
+        return Synthetic(clean, torch.where(mask[:, None], blend, clean), mask, texture)
 
     def _angles(self, count: int, generator: torch.Generator) -> Tensor:
         quarter = torch.randint(4, (count,), generator=generator) * 90.0

@@ -16,7 +16,16 @@ from study.figures.comparisons import (
     reported_vs_reproduced,
     scores_by_method,
 )
-from study.figures.images import feature_maps, gallery, gallery_rows, samples, side_by_side
+from study.figures.images import (
+    feature_maps,
+    found,
+    gallery,
+    gallery_rows,
+    levels,
+    samples,
+    side_by_side,
+    synthesis,
+)
 from study.figures.runs import (
     image_curves,
     learning_curves,
@@ -40,10 +49,12 @@ __all__ = [
     "critical_difference",
     "feature_maps",
     "forest",
+    "found",
     "gallery",
     "gallery_rows",
     "image_curves",
     "learning_curves",
+    "levels",
     "pixel_curves",
     "progress_grid",
     "reported_vs_reproduced",
@@ -52,6 +63,7 @@ __all__ = [
     "score_histogram",
     "scores_by_method",
     "side_by_side",
+    "synthesis",
     "teacher_curves",
     "training_curve",
     "training_curves",

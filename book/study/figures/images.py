@@ -6,7 +6,7 @@ is decided by their names alone: the first of every kind, so that all methods sh
 
 import io
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.colors import LogNorm, PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.ndimage import label
 
 from stlib.files import write_atomic
 from stlib.protocol import LAYERS, Profile
@@ -25,6 +26,13 @@ from study.figures.style import ORANGE, Values, canvas
 ALT = {
     "side_by_side": "A grid: one row per test image, with the image, the outline of its defect, and a map "
     "per method of how rare each pixel's score is among normal pixels; one colour scale for all methods.",
+    "levels": "A grid: one row per test image, with the image, the outline of its defect, and how rare each "
+    "pixel's distance is at level 1, 2 and 3, in their product and, where there is one, in the segmentation "
+    "net's map; one colour scale.",
+    "found": "One image with a defect three times, with more and more pixels marked as anomalous: while at "
+    "most half of the defect's region is marked it is not found, then it is.",
+    "synthesis": "A grid: one row per training image, with the good image, a noise mask, a foreign texture, "
+    "and the image with the texture laid into the mask.",
     "samples": "A row of photographs: a training image, then test images with the outline of their defect.",
     "gallery": "A grid of test images: image, outline of its defect and anomaly map side by side; one row "
     "each for the highest, median and lowest score among defects and the highest among good images.",
@@ -34,6 +42,8 @@ ALT = {
 """What each figure plots, for the `alt` attribute; never what came out."""
 
 
+DISTANCES_ARE_THE_MAP = ("stpm", "et_stpm")
+"""Methods whose anomaly map is the product of the levels; the others have a segmentation net."""
 RAREST = 1e-4
 """Where the colours of false positive rates end."""
 
@@ -52,7 +62,9 @@ class KeptMaps:
     masks: NDArray[np.bool_]
     """(K, S, S)."""
     rates: NDArray[np.float32]
-    """(K, S, S) false positive rates: which share of the normal pixels scores at least as high."""
+    """(K, S, S) false positive rates of the anomaly map: which share of normal pixels scores as high."""
+    layers: NDArray[np.float32]
+    """(K, L + 1, S, S) the same of the student's distance at every level, and of their product."""
 
 
 def choose(
@@ -60,24 +72,32 @@ def choose(
     names: Sequence[str],
     images: NDArray[np.uint8],
     masks: NDArray[np.bool_],
+    *,
     maps: Values,
+    layers: Values,
 ) -> KeptMaps:
     """The first image of every kind out of a run's test images, with their maps as false positive rates.
 
-    `names` of M images, `images` (M, S, S, 3), `masks` and `maps` (M, S, S). Scores of different methods have
-    different units; how rare a score is among normal pixels means the same for all of them.
+    `names` of M images, `images` (M, S, S, 3), `masks` and `maps` (M, S, S), `layers` (M, L, S, S). Scores of
+    different methods have different units; how rare a score is among normal pixels means the same for all.
     """
     chosen = first_of_each(names)
-    normal = np.sort(maps[~masks])
-    below = np.searchsorted(normal, maps[chosen], side="left")
+    levels = [*layers.transpose(1, 0, 2, 3), layers.prod(axis=1)]
     return KeptMaps(
         record.method,
         record.dataset.fingerprint,
         tuple(names[place] for place in chosen),
         images[chosen],
         masks[chosen],
-        (1 - below / len(normal)).astype(np.float32),
+        _rates(maps, masks, chosen),
+        np.stack([_rates(level, masks, chosen) for level in levels], axis=1),
     )
+
+
+def _rates(maps: Values, masks: NDArray[np.bool_], chosen: Sequence[int]) -> NDArray[np.float32]:
+    normal = np.sort(maps[~masks])
+    below = np.searchsorted(normal, maps[chosen], side="left")
+    return (1 - below / len(normal)).astype(np.float32)
 
 
 def first_of_each(names: Sequence[str]) -> list[int]:
@@ -108,6 +128,7 @@ def write(kept: KeptMaps, path: Path) -> None:
         images=kept.images,
         masks=kept.masks,
         rates=kept.rates,
+        layers=kept.layers,
     )
     write_atomic(path, buffer.getvalue())
 
@@ -116,11 +137,9 @@ def read(path: Path) -> KeptMaps:
     """What `write` left. Raises ValueError for any other file."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            words = {"method": str(file["method"]), "fingerprint": str(file["fingerprint"])}
             names = tuple(map(str, file["names"]))
-            return KeptMaps(
-                **words, names=names, images=file["images"], masks=file["masks"], rates=file["rates"]
-            )
+            words = str(file["method"]), str(file["fingerprint"]), names
+            return KeptMaps(*words, *(file[name] for name in ("images", "masks", "rates", "layers")))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} holds no maps of a run ({error}): delete it and run the notebook again"
@@ -146,25 +165,73 @@ def side_by_side(kept: Sequence[KeptMaps], *, rows: int | None = None) -> Figure
     if len({(one.fingerprint, one.names) for one in kept}) != 1:
         raise ValueError("the methods must show the same images: none were kept, or their data differ")
     finest = max(kept, key=lambda one: one.images.shape[1])
+    return _maps(finest, {METHOD_NAMES[one.method]: one.rates for one in kept}, rows)
+
+
+def levels(kept: KeptMaps, *, rows: int | None = None) -> Figure:
+    """What the student's distances say at every level, their product, and the map; as `side_by_side`."""
+    words = [*(f"level {level}" for level in range(1, len(LAYERS) + 1)), "product"]
+    shown = dict(zip(words, kept.layers.transpose(1, 0, 2, 3), strict=True))
+    if kept.method not in DISTANCES_ARE_THE_MAP:
+        shown["segmentation net"] = kept.rates
+    return _maps(kept, shown, rows)
+
+
+def _maps(kept: KeptMaps, columns: Mapping[str, NDArray[np.float32]], rows: int | None) -> Figure:
+    """A row per image of `kept`: the image, its true defect, and the (K, S, S) rates of every column."""
+    shown = kept.names[:rows]
+    width = 2 + len(columns)
+    figure, axes = canvas(len(shown), width, 7.4 / width * len(shown) + 0.5, share="")
     whole = (0, 1, 1, 0)  # sides differ between methods: everything is drawn into one unit square
-    shown = finest.names[:rows]
-    figure, axes = canvas(len(shown), 2 + len(kept), 7.4 / (2 + len(kept)) * len(shown) + 0.5, share="")
     scale = LogNorm(RAREST, 1, clip=True)
     for k, (line, name) in enumerate(zip(axes, shown, strict=True)):
         for axis in line:
             axis.set(xticks=[], yticks=[])
         for axis in line[:2]:
-            axis.imshow(finest.images[k], extent=whole)
+            axis.imshow(kept.images[k], extent=whole)
         line[0].set_ylabel(name.removesuffix(".png"), fontsize=8)
-        if finest.masks[k].any():
-            line[1].contour(finest.masks[k], levels=[0.5], colors=[ORANGE], linewidths=2, extent=(0, 1, 0, 1))
-        for axis, one in zip(line[2:], kept, strict=True):
-            drawn = axis.imshow(np.maximum(one.rates[k], RAREST), cmap="magma_r", norm=scale, extent=whole)
-    titles = ("image", "true defect", *(METHOD_NAMES[one.method] for one in kept))
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title)
+        if kept.masks[k].any():
+            line[1].contour(kept.masks[k], levels=[0.5], colors=[ORANGE], linewidths=2, extent=(0, 1, 0, 1))
+        for axis, rates in zip(line[2:], columns.values(), strict=True):
+            drawn = axis.imshow(np.maximum(rates[k], RAREST), cmap="magma_r", norm=scale, extent=whole)
+    for axis, title in zip(axes[0], ("image", "true defect", *columns), strict=True):
+        axis.set_title(title, fontsize=10)
     bar = figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.6, aspect=40)
     bar.set_label("share of normal pixels that score at least as high")
+    return figure
+
+
+def found(kept: KeptMaps, place: int = 0, shares: Sequence[float] = (0.25, 0.55, 0.9)) -> Figure:
+    """How IAP counts a region: the pixels above a threshold that covers each share of it, lower and lower.
+
+    `place` is an image with a defect. From more than half of its pixels on, the region counts as found.
+    """
+    image, mask, rates = kept.images[place], kept.masks[place], kept.rates[place]
+    region, _ = label(mask)
+    region = region == 1 + np.argmax(np.bincount(region.ravel())[1:])
+    figure, axes = canvas(1, len(shares), 2.7)
+    for axis, share in zip(axes[0], shares, strict=True):
+        marked = rates <= np.quantile(rates[region], share)
+        inside = marked[region].mean()
+        axis.imshow(image)
+        axis.imshow(np.where(marked, 1.0, np.nan), cmap="autumn", alpha=0.55, vmin=0, vmax=1)
+        axis.contour(region, levels=[0.5], colors=["black"], linewidths=2)
+        verdict = "found" if inside > 0.5 else "not found"
+        axis.set(xticks=[], yticks=[], title=f"{inside:.0%} marked: {verdict}")
+    return figure
+
+
+def synthesis(clean: Values, masks: NDArray[np.bool_], textures: Values, corrupted: Values) -> Figure:
+    """A row per image of (K, S, S, 3) in [0, 1] and (K, S, S): how a synthetic anomaly is made."""
+    figure, axes = canvas(len(clean), 4, 1.85 * len(clean))
+    for line, *pictures in zip(axes, clean, masks, textures, corrupted, strict=True):
+        for axis, picture in zip(line, pictures, strict=True):
+            axis.imshow(picture, cmap="gray")
+            axis.set(xticks=[], yticks=[])
+    for axis, title in zip(
+        axes[0], ("good image", "mask (noise)", "foreign texture", "what the student sees"), strict=True
+    ):
+        axis.set_title(title, fontsize=10)
     return figure
 
 

@@ -23,7 +23,7 @@ from stlib.records.schema import History
 CPU = torch.device("cpu")
 SIZE = 32
 TINY = Config(
-    image_size=SIZE, batch_size=4, student_steps=2, segmentation_steps=2, top=10,
+    image_size=SIZE, batch_size=4, student_steps=2, segmentation_steps=2, top=10, width=0.25,
     student_rate=0.05, residual_rate=0.03, head_rate=0.02, momentum=0.8, weight_decay=0.01,
 )  # fmt: skip
 """One pass over nine images in each stage; every step leaves a point of the curves."""
@@ -160,6 +160,7 @@ def test_the_recipes_are_the_published_ones():
         "student_rate": 0.4, "residual_rate": 0.1, "head_rate": 0.01, "momentum": 0.9, "weight_decay": 1e-4,
         "focal_gamma": 4.0, "top": 100, "zero_init": True, "rcm": False, "aff": False, "pcar": "none",
         "dilations": (1, 1, 1), "layer_scale": 1e-6, "aff_factor": 2.0, "segmentation_modules": True,
+        "width": 1.0,
     }  # fmt: skip
     changed = {"batch_size": 16, "student_steps": 3000, "student_rate": 0.5, "zero_init": False}
     modules = {"rcm": True, "aff": True, "pcar": "pcar"}
@@ -325,7 +326,13 @@ def test_it_learns_to_find_defects_that_it_has_not_seen(plate: Category):
     # Real networks, drawn textures, 40 + 5 steps at side 32. The student's own map is asserted: it is what 40
     # steps can teach (pixel AUROC .81 to .92 over seeds 0 to 3); the segmentation net needs hundreds.
     config = Config(
-        image_size=32, batch_size=4, student_steps=40, segmentation_steps=5, student_rate=0.1, top=10
+        image_size=32,
+        batch_size=4,
+        student_steps=40,
+        segmentation_steps=5,
+        student_rate=0.1,
+        top=10,
+        width=0.25,
     )
     foreign, _ = load_textures("demo", config.image_size)
     method = DeSTSeg(config, load_teacher("demo")[0], Execution(CPU), AnomalySynthesis(foreign, "plate"))

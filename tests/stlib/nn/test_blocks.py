@@ -193,8 +193,9 @@ def test_aspp_keeps_the_shape():
     assert ASPP(16)(torch.randn(2, 16, 8, 8)).shape == (2, 16, 8, 8)
 
 
-def test_student_features_have_the_teachers_shapes():
-    student = DenoisingStudent(Design()).eval()
+@pytest.mark.parametrize("width", [1, 0.25])
+def test_student_features_have_the_teachers_shapes(width: float):
+    student = DenoisingStudent(Design(width=width)).eval()
     with torch.no_grad():
         features = student(torch.randn(1, 3, 64, 64))
     assert [tuple(f.shape[1:]) for f in features] == [(64, 16, 16), (128, 8, 8), (256, 4, 4)]

@@ -163,6 +163,7 @@ def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
 ):
     method, variant = "pfadseg", "RCM"
     few = {"image_size": 32, "batch_size": 4, "student_steps": 2, "segmentation_steps": 2, "top": 10}
+    few |= {"width": 0.25}
     line = METHODS[method]
     tiny = line.profiles["demo"].model_copy(update=few)
     monkeypatch.setitem(METHODS, method, replace(line, profiles={"demo": tiny}))

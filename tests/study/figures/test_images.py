@@ -16,7 +16,8 @@ def kept():
     masks[0, 2:4, 2:4] = True
     rates = np.linspace(0, 1, 128, dtype=np.float32).reshape(2, 8, 8)
     images = np.full((2, 8, 8, 3), 120, np.uint8)
-    return KeptMaps("stpm", "f" * 64, ("bent/000.png", "good/000.png"), images, masks, rates)
+    layers = np.stack([rates] * 4, axis=1)
+    return KeptMaps("stpm", "f" * 64, ("bent/000.png", "good/000.png"), images, masks, rates, layers)
 
 
 def test_the_first_of_every_kind_whatever_the_order():
@@ -29,7 +30,7 @@ def test_what_is_kept_comes_back_bit_for_bit(kept, tmp_path, make_record):
     images.write(kept, path)
     again = images.read(path)
     assert (again.method, again.fingerprint, again.names) == (kept.method, kept.fingerprint, kept.names)
-    for name in ("images", "masks", "rates"):
+    for name in ("images", "masks", "rates", "layers"):
         assert np.array_equal(getattr(again, name), getattr(kept, name))
     found = images.load_maps(tmp_path, "bottle", profile="paper")
     assert [one.method for one in found] == ["stpm"]  # the other methods left nothing
@@ -41,9 +42,30 @@ def test_a_map_is_kept_as_the_share_of_normal_pixels_that_score_as_high(make_rec
     masks[0, 0, 0] = True
     maps = np.array([[[9, 4], [3, 3]], [[2, 1], [1, 0]]], np.float32)
     names = ["bent/000.png", "good/000.png"]
-    kept = images.choose(make_record(), names, np.zeros((2, 2, 2, 3), np.uint8), masks, maps)
+    layers = np.stack([maps, maps.max() - maps], axis=1)
+    kept = images.choose(
+        make_record(), names, np.zeros((2, 2, 2, 3), np.uint8), masks, maps=maps, layers=layers
+    )
     assert kept.rates[0].ravel().tolist() == pytest.approx([0, 1 / 7, 3 / 7, 3 / 7])
     assert kept.rates[1].ravel().tolist() == pytest.approx([4 / 7, 6 / 7, 6 / 7, 1])
+    assert np.array_equal(kept.layers[:, 0], kept.rates)
+    assert kept.layers[0, 1].ravel().tolist() == pytest.approx([1, 1, 6 / 7, 6 / 7])  # the other way round
+    assert kept.layers.shape == (2, 3, 2, 2)  # two levels and their product
+
+
+def test_a_level_is_a_column_and_only_a_segmentation_net_adds_one(kept):
+    assert len(images.levels(kept, rows=1).axes) == 2 + 4 + 1
+    titles = [axis.get_title() for axis in images.levels(replace(kept, method="pfadseg"), rows=1).axes]
+    assert titles[-2] == "segmentation net"
+
+
+def test_a_region_is_found_from_more_than_half_of_it_on(kept):
+    figure = images.found(kept, shares=(0.2, 0.5, 0.75))
+    assert [axis.get_title() for axis in figure.axes] == [
+        "25% marked: not found",
+        "50% marked: not found",
+        "75% marked: found",
+    ]
 
 
 def test_methods_of_other_sides_share_a_picture_on_one_scale(kept):

@@ -24,13 +24,13 @@ DEMO_CATEGORIES = ("brick", "grass", "gravel", "washer")
 DEMO_TEXTURES = ("brick", "grass", "gravel")
 SIDE = 160
 """Side of every image in pixels."""
-TRAIN_GOOD, TEST_GOOD, TEST_PER_DEFECT = 36, 12, 4
+TRAIN_GOOD, TEST_GOOD, TEST_PER_DEFECT = 48, 12, 4
 """Images of each category: training, defect-free test, test per defect kind."""
 TRAIN_COLUMNS, TEST_COLUMNS = (0, 264), (280, 512)
 """Columns of the 512x512 photographs; the gap keeps resampling from reading the other part."""
 MARKER = "demo.json"
 """Written last into the root: generator version, seed and content hash."""
-GENERATOR = 1
+GENERATOR = 2
 """Raised whenever the pixels of a seed change."""
 
 Array = NDArray[np.float32]
@@ -147,14 +147,14 @@ def _washer(rng: Rng) -> Sample:
     """A turned metal ring with three drilled holes on a matt ground: pose, light and noise vary a little."""
     y, x = _grid() - (SIDE / 2 + rng.uniform(-4, 4, (2, 1, 1))).astype(np.float32)
     radius, angle = np.hypot(y, x), np.arctan2(y, x)
-    outer, inner, turn = rng.uniform(59, 62), rng.uniform(23, 25), rng.uniform(-0.3, 0.3)
+    outer, inner, turn = rng.uniform(59, 62), rng.uniform(23, 25), rng.uniform(-0.15, 0.15)
     body = _inside(outer - radius) * _inside(radius - inner)
     for third in range(3):
         direction = turn + third * 2 * np.pi / 3
         middle = 42 * np.sin(direction), 42 * np.cos(direction)
         body *= _inside(np.hypot(y - middle[0], x - middle[1]) - 6)
     grooves = np.interp(radius, np.arange(SIDE), ndimage.gaussian_filter1d(rng.normal(size=SIDE), 0.8))
-    light = rng.uniform(0.5, 0.9)
+    light = rng.uniform(0.65, 0.8)
     metal = 0.56 + 0.13 * np.cos(2 * (angle - light)) + 0.035 * grooves
     bevel = np.exp(-(((outer - 3 - radius) / 2) ** 2)) + np.exp(-(((radius - inner - 3) / 2) ** 2))
     metal += 0.14 * bevel * np.cos(angle - light)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 import pandas as pd
 from markupsafe import Markup
@@ -9,8 +10,9 @@ from markupsafe import Markup
 from stlib.protocol import TUNING_EPOCHS, Metric, Profile
 from stlib.records.schema import Summary
 from stlib.records.teacher import TeacherRecord
+from study.analysis.claims import CLAIMS, with_claim
 from study.analysis.comparison import select
-from study.analysis.paired import PairedDifference, RunGroup, compare, frame, match_runs, pairs
+from study.analysis.paired import PairedDifference, RunGroup, compare, frame, match_runs, pairs, row_of
 from study.columns import LABELS, PAIRED
 from study.plan.grid import tuned_variant
 from study.tables import table
@@ -29,6 +31,55 @@ def untuned(records: Sequence[Summary], profile: Profile) -> list[Summary]:
 def against_untuned(records: Sequence[Summary], other: RunGroup, metric: Metric) -> list[PairedDifference]:
     """The runs of `other` against those without fine-tuning, as `paired.pairs`."""
     return compare(match_runs(untuned(records, other.profile), other.of(records), metric), metric)
+
+
+def one_teacher(records: Iterable[Summary], profile: Profile = "paper") -> list[Summary]:
+    """The runs whose teacher is that of seed 0, whatever their own seed: chance in the student alone."""
+    everything = list(records)
+    first = [r for r in epochs_group(2, "", profile).of(everything) if r.seed == 0]
+    return [*first, *epochs_group(2, "teacher=0", profile).of(everything)]
+
+
+def tested_epochs(records: Sequence[Summary], tuned: Sequence[Summary], metric: Metric) -> pd.DataFrame:
+    """ET-STPM minus STPM at the chosen epoch and at the last: a row per category, the mean last.
+
+    Columns: those of `paired.row_of`, with the printed difference as `claim`; `last`, the mean difference at
+    the last epoch, and `last_by_seed`. Records hold no replicates of the last epoch, so it has no interval.
+    """
+    couples = match_runs(untuned(records, "paper"), tuned, metric)
+    (claim,) = (one for one in CLAIMS if (one.second, one.metric) == ("et_stpm", metric))
+    last: dict[str, dict[int, float]] = {}
+    for a, b in couples:
+        ends = [run.sensitivity["checkpoint=last"][metric] for run in (a, b)]
+        last.setdefault(a.category, {})[a.seed] = ends[1] - ends[0]
+    rows = []
+    for pair in with_claim(claim, compare(couples, metric)).pairs:
+        seeds = last.get(pair.category) or {
+            seed: fmean(one[seed] for one in last.values())
+            for seed in pair.seeds
+            if all(seed in one for one in last.values())
+        }
+        rows.append(row_of(pair) | {"last": fmean(seeds.values()), "last_by_seed": list(seeds.values())})
+    return pd.DataFrame(rows, dtype=object)
+
+
+def sources_of_chance(records: Sequence[Summary], metric: Metric) -> pd.DataFrame:
+    """Standard deviation over seeds of ET-STPM minus STPM, by `category`.
+
+    `one`: all seeds share the teacher of seed 0, so it is chance in the students; `own`: each has a teacher
+    of its own, so chance in the fine-tuning comes on top. None with fewer than two seeds.
+    """
+    first = untuned(records, "paper")
+    spreads: dict[str, dict[str, object]] = {}
+    for name, tuned in (("one", one_teacher(records)), ("own", epochs_group(2).of(records))):
+        by_category: dict[str, list[float]] = {}
+        for a, b in match_runs(first, tuned, metric):
+            by_category.setdefault(a.category, []).append(b.metrics[metric] - a.metrics[metric])
+        for category, values in by_category.items():
+            found = {name: stdev(values) if len(values) > 1 else None, f"{name}_seeds": len(values)}
+            spreads.setdefault(category, {"category": category}).update(found)
+    columns = ["category", "one", "one_seeds", "own", "own_seeds"]
+    return pd.DataFrame(list(spreads.values()), columns=columns, dtype=object)
 
 
 def against_epochs(

@@ -62,7 +62,7 @@ PAIRED = {
 WINS = {
     "Claim": "name",
     "Higher, equal, lower in": "{{ higher }}, {{ equal }}, {{ lower }}",
-    "Mean": "mean|signed",
+    "Mean": "mean|signed(4)",
     "Textures, objects": "{{ textures|signed }}, {{ objects|signed }}",
     "Without the best category": "{{ without_best|signed }} (without {{ best }}, {{ best_gain|signed }})",
     "Worst category": "{{ worst }}, {{ worst_gain|signed }}",

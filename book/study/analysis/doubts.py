@@ -83,16 +83,16 @@ def seed_spread(records: Sequence[Summary], metrics: Sequence[Metric]) -> pd.Dat
 
 
 def verdicts(records: Sequence[Summary]) -> pd.DataFrame:
-    """Every category's verdict: `method`, `metric`, `difference`, `provisional`, `share` of the tolerance."""
+    """Every category's `verdict`: `method`, `metric`, `provisional`, and the `share` of the tolerance."""
     rows = [
-        (method, metric, row.difference, row.provisional, abs(row.difference) / TOLERANCES[metric])
+        (method, metric, row.verdict, row.provisional, abs(row.difference) / row.tolerance)
         for method in METHODS
         for runs in [select(records, method)]
         for metric in METRICS
         for row in rows_of(comparison(runs, method, metric))[:-1]
         if row.difference is not None
     ]
-    return pd.DataFrame(rows, columns=["method", "metric", "difference", "provisional", "share"])
+    return pd.DataFrame(rows, columns=["method", "metric", "verdict", "provisional", "share"])
 
 
 def other_tolerances(found: pd.DataFrame) -> pd.DataFrame:

@@ -130,6 +130,16 @@ def against_two(
     return {name: pairs(records, two, other, metric) for name, other in others.items()}
 
 
+def _of_data(records: Iterable[Summary], rest: str, profile: Profile) -> list[Summary]:
+    """The runs on one kind of data; where a seed has no teacher of its own, its run with that of seed 0."""
+    everything = list(records)
+    shared, own = (
+        select(everything, "et_stpm", profile=profile, variant=variant)
+        for variant in (",".join(filter(None, (rest, "teacher=0"))), rest)
+    )
+    return list({(r.category, r.seed): r for r in (*shared, *own)}.values())
+
+
 def leakage(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> pd.DataFrame:
     """Variant A, B and C at two epochs on all test images and on those that B never saw.
 
@@ -137,8 +147,9 @@ def leakage(records: Iterable[Summary], metric: Metric, profile: Profile = "pape
     than on the untouched ones points to leakage.
     """
     rows = []
+    everything = list(records)
     for name, rest in (("A", ""), ("B", "data=B"), ("C", "data=C")):
-        for r in select(records, "et_stpm", profile=profile, variant=rest):
+        for r in _of_data(everything, rest, profile):
             half = r.sensitivity.get("test=untouched", {})
             if metric in r.metrics and metric in half:
                 rows.append((r.category, r.seed, name, r.metrics[metric], half[metric]))
@@ -149,9 +160,11 @@ def leaks(
     records: Sequence[Summary], metric: Metric, profile: Profile = "paper"
 ) -> dict[str, list[PairedDifference]]:
     """B and C against A, paired, on all test images: what a teacher gains that has seen some of them."""
-    clean = epochs_group(2, "", profile)
+    clean = _of_data(records, "", profile)
     return {
-        f"{letter} minus A": pairs(records, clean, epochs_group(2, f"data={letter}", profile), metric)
+        f"{letter} minus A": compare(
+            match_runs(clean, _of_data(records, f"data={letter}", profile), metric), metric
+        )
         for letter in "BC"
     }
 

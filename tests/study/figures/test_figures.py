@@ -10,7 +10,8 @@ from stlib.protocol import CATEGORIES, TOLERANCES
 from stlib.records.schema import Training
 from study import figures
 from study.analysis import runs
-from study.analysis.comparison import comparison, state_of_study
+from study.analysis.comparison import comparison
+from study.analysis.runs import state_of_study
 
 
 @pytest.fixture(autouse=True)

@@ -75,15 +75,6 @@ WINS_CAPTION = (
     "adjusted for the number of lines (Holm)"
 )
 
-LEAK = (
-    "{{ metric|named }}, B minus A: {{ gain.seen|signed(4) }} on all test images, "
-    "{{ gain.unseen|signed(4) }} on the untouched ones. The difference, "
-    "{{ (gain.seen - gain.unseen)|signed(4) }}, is what would point to "
-    "leakage. Pairs: {{ gain.pairs }}.{% if gain.chance is not none %} Between two seeds of A, "
-    "where nothing can leak, it is up to {{ gain.chance|number('.4f') }} ({{ gain.category }}).{% endif %}"
-)
-"""`teacher_epochs.leak_gain` of a metric in words."""
-
 ABLATION = {
     "Row": "label",
     "Parameters, M": "(parameters / 1e6)|number('.1f')",

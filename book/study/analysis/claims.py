@@ -180,30 +180,6 @@ def frame(results: Iterable[ClaimResult]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
-@dataclass(frozen=True)
-class WithoutLargest:
-    """A claim without the category that moves the mean most."""
-
-    claim: Claim
-    left_out: str
-    pairs: list[PairedDifference]
-    """Of the others."""
-    reported: float | None
-    """Mean of the printed differences of the others."""
-
-
-def without_largest(records: Iterable[Summary], results: Iterable[ClaimResult]) -> list[WithoutLargest]:
-    """Does one category carry a claim? Claims with at least two categories."""
-    everything = list(records)
-    found = []
-    for item in (item for item in results if len(item.pairs) > 2):
-        largest = max(item.pairs[:-1], key=lambda pair: abs(pair.difference)).category
-        rest = [r for r in everything if r.category != largest]
-        left = with_claim(item.claim, pairs(rest, *item.claim.groups("paper"), item.claim.metric))
-        found.append(WithoutLargest(item.claim, largest, left.pairs, left.reported_here))
-    return found
-
-
 def by_category(
     results: Iterable[ClaimResult],
 ) -> tuple[dict[str, list[PairedDifference]], dict[str, float | None]]:

@@ -1,7 +1,6 @@
 """ET-STPM against the number of fine-tuning epochs, and the leakage question. Imports no torch."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import pandas as pd
@@ -167,34 +166,6 @@ def leaks(
         )
         for letter in "BC"
     }
-
-
-@dataclass(frozen=True)
-class LeakGain:
-    """B's mean gain over A, and beside it what chance alone does."""
-
-    seen: float
-    """On all test images."""
-    unseen: float
-    """On the images that B left untouched."""
-    pairs: int
-    chance: float | None
-    """Largest range over A's seeds of its score on all images minus that on the untouched ones."""
-    category: str | None
-    """Where that is."""
-
-
-def leak_gain(frame: pd.DataFrame) -> LeakGain | None:
-    """From `leakage`; None without a pair."""
-    clean = frame[frame["variant"] == "A"]
-    both = frame[frame["variant"] == "B"].merge(clean, on=["category", "seed"], suffixes=("_b", "_a"))
-    if both.empty:
-        return None
-    seen, unseen = ((both[f"{part}_b"] - both[f"{part}_a"]).mean() for part in ("all", "untouched"))
-    gaps = (clean["all"] - clean["untouched"]).groupby(clean["category"])
-    spread = (gaps.max() - gaps.min())[gaps.size() > 1]
-    largest = (float(spread.max()), str(spread.idxmax())) if len(spread) else (None, None)
-    return LeakGain(float(seen), float(unseen), len(both), *largest)
 
 
 def courses(teachers: Sequence[TeacherRecord]) -> pd.DataFrame:

@@ -14,7 +14,6 @@ from study.figures.comparisons import (
     forest,
     progress_grid,
     reported_vs_reproduced,
-    scores_by_method,
 )
 from study.figures.images import feature_maps, gallery, gallery_rows, samples, side_by_side
 from study.figures.runs import (
@@ -50,7 +49,6 @@ __all__ = [
     "roc_pr",
     "samples",
     "score_histogram",
-    "scores_by_method",
     "side_by_side",
     "teacher_curves",
     "training_curve",

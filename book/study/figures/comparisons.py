@@ -43,8 +43,6 @@ ALT = {
     "accuracy_against_cost": "Scatter plots, one per metric: the score of each run against the minutes of "
     "one processor core that it took. Filled marks are runs in the paper's setting, hollow ones carry a "
     "label such as a shortened schedule. The same numbers are in the records.",
-    "scores_by_method": "Dot plot: one line per category, one mark per method, reproduced scores. The same "
-    "numbers are in the tables.",
 }
 """What each figure plots, for the `alt` attribute; never what came out."""
 
@@ -96,27 +94,6 @@ def forest(found: Mapping[str, Sequence[PairedDifference]], reported: Mapping[st
     return figure
 
 
-def scores_by_method(frames: Mapping[str, pd.DataFrame], metric: Metric) -> Figure:
-    """One line per category with a run, a mark per method: `frames` holds `comparison.comparison` by name."""
-    markers = dict(zip(frames, "os^Dv", strict=False))
-    shown = [c for c in next(iter(frames.values()))["category"][:-1] if _any_score(frames, c)]
-    figure, axes = canvas(1, 1, 1.2 + 0.4 * max(len(shown), 1))
-    axis = axes[0, 0]
-    for (name, frame), colour in zip(frames.items(), sns.color_palette("colorblind"), strict=False):
-        scores = frame.set_index("category")["reproduced"]
-        axis.plot([scores[c] for c in shown], range(len(shown)), markers[name], color=colour, label=name)
-    axis.set_yticks(range(len(shown)), shown)
-    axis.invert_yaxis()
-    axis.set_xlabel(METRICS[metric])
-    axis.legend()
-    return figure
-
-
-def _any_score(frames: Mapping[str, pd.DataFrame], category: str) -> bool:
-    found = [frame.set_index("category")["reproduced"].get(category) for frame in frames.values()]
-    return any(value is not None and not pd.isna(value) for value in found)
-
-
 def choice_effects(found: Mapping[Metric, Effects], claims: Mapping[Metric, Mapping[str, float]]) -> Figure:
     """`sensitivity.effects` by metric: mean effects with their spread, and the claimed gains (hollow)."""
     choices = [
@@ -158,20 +135,20 @@ def _effect(axis: Axes, y: int, found: Sequence[Effect]) -> None:
         axis.plot([mean.low, mean.high], [y, y], style, marker="|", color=BLUE, linewidth=2, label=label)
 
 
-def critical_difference(found: Mapping[str, Ranking]) -> Figure:
+def critical_difference(found: Sequence[Ranking]) -> Figure:
     """A line of ranks per ranking: methods with their average rank, bars over those not told apart."""
     figure, axes = canvas(len(found), 1, 2.1 * len(found), share="")
-    for axis, (title, ranking) in zip(axes[:, 0], found.items(), strict=True):
+    for axis, ranking in zip(axes[:, 0], found, strict=True):
         _ranks(axis, ranking)
-        axis.set_title(title, loc="left")
+        axis.set_title(ranking.title, loc="left")
     return figure
 
 
 def _ranks(axis: Axes, ranking: Ranking) -> None:
     """The better half of the names stands on the left, the other on the right: no lines cross."""
-    count, cliques = len(ranking.ranks), ranking.cliques()
+    count, bars = len(ranking.ranks), ranking.bars()
     edges = 1 - 0.3 * (count - 1), count + 0.3 * (count - 1)
-    top = 0.4 * len(cliques) + 1
+    top = 0.4 * len(bars) + 1
     axis.set(xlim=edges, ylim=(-(count + 1) // 2 - 0.3, top + 0.4), yticks=[])
     axis.grid(visible=False)
     axis.spines[["left", "right", "bottom"]].set_visible(False)
@@ -186,8 +163,8 @@ def _ranks(axis: Axes, ranking: Ranking) -> None:
         axis.plot([rank, rank, edge], [0, y, y], color="#999999", linewidth=1)
         axis.plot(rank, 0, "o", color=BLUE)
         axis.text(edge, y, f"{name} {rank:.2f}", ha="left" if left else "right", va="bottom", fontsize=10)
-    for line, (best, worst) in enumerate(cliques):
-        ends = [ranking.ranks[best] - 0.04, ranking.ranks[worst] + 0.04]
+    for line, bar in enumerate(bars):
+        ends = [ranking.ranks[bar[0]] - 0.04, ranking.ranks[bar[-1]] + 0.04]
         axis.plot(ends, [0.4 * (line + 1)] * 2, color=ORANGE, linewidth=4, solid_capstyle="butt")
 
 

@@ -6,7 +6,6 @@ marker, hatch or word), and has its text for readers who cannot see it in `ALT`.
 
 from study.figures import comparisons, images, runs
 from study.figures.comparisons import (
-    accuracy_against_cost,
     across_works,
     against_epochs,
     choice_effects,
@@ -32,7 +31,6 @@ ALT = comparisons.ALT | images.ALT | runs.ALT
 
 __all__ = [
     "ALT",
-    "accuracy_against_cost",
     "across_works",
     "against_epochs",
     "choice_effects",

@@ -1,6 +1,6 @@
 """Pictures of comparisons: reproduced beside reported, paired differences, ranks, what is measured."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 import pandas as pd
@@ -10,18 +10,14 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from stlib.protocol import METRICS, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
-from stlib.records.reported import METHOD_NAMES
-from stlib.records.schema import Summary
 from study.analysis import sensitivity
 from study.analysis.comparison import rows_of
 from study.analysis.paired import PairedDifference
 from study.analysis.ranks import Ranking
 from study.analysis.sensitivity import Effect, Effects
-from study.figures.style import BLUE, GREEN, ORANGE, RED, canvas
-from study.plan.estimate import held_seconds
+from study.figures.style import BLUE, ORANGE, canvas
 
 ALT = {
     "progress_grid": "A grid with one row per method and one column per category; every measured cell holds "
@@ -40,14 +36,8 @@ ALT = {
     "choice_effects": "Dot plots, one panel per metric and one line per choice: the mean change of the score "
     "when that choice alone is changed; hollow marks are the gains that papers claim, and a band spans the "
     "smallest of them in both directions. The same numbers are in the table.",
-    "accuracy_against_cost": "Scatter plots, one per metric: the score of each run against the minutes of "
-    "one processor core that it took. Filled marks are runs in the paper's setting, hollow ones carry a "
-    "label such as a shortened schedule. The same numbers are in the records.",
 }
 """What each figure plots, for the `alt` attribute; never what came out."""
-
-MARKS = {"stpm": ("o", BLUE), "et_stpm": ("s", ORANGE), "destseg": ("^", GREEN), "pfadseg": ("D", RED)}
-"""By method."""
 
 
 def against_epochs(frame: pd.DataFrame, metric: Metric) -> Figure:
@@ -168,47 +158,6 @@ def _ranks(axis: Axes, ranking: Ranking) -> None:
         axis.plot(ends, [0.4 * (line + 1)] * 2, color=ORANGE, linewidth=4, solid_capstyle="butt")
 
 
-def accuracy_against_cost(records: Iterable[Summary], metrics: Sequence[Metric]) -> Figure:
-    """Score over core minutes, a point per run of a method as published, on a CPU.
-
-    Filled: the paper's schedule and setting. Hollow: with a label, such as a shortened schedule.
-    """
-    runs = [
-        r
-        for r in records
-        if r.profile != "demo" and r.status == "finished" and not r.variant and r.runtime.processor == "CPU"
-    ]
-    figure, axes = canvas(1, len(metrics), 3.2, share="")
-    for axis, metric in zip(axes[0], metrics, strict=True):
-        for (method, full), group in _groups(runs).items():
-            marker, colour = MARKS[method]
-            points = [(held_seconds(r) / 60, r.metrics[metric]) for r in group if metric in r.metrics]
-            if points:
-                axis.plot(
-                    *zip(*points),
-                    marker,
-                    color=colour,
-                    markerfacecolor=colour if full else "white",
-                    label=METHOD_NAMES[method] + ("" if full else ", labelled"),
-                )
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        axis.xaxis.set_major_formatter(ScalarFormatter())
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.set_xlabel("core minutes of a run")
-        axis.set_title(METRICS[metric])
-    marks, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(marks, names, loc="outside lower center", ncols=4, fontsize=9)
-    return figure
-
-
-def _groups(runs: Iterable[Summary]) -> dict[tuple[str, bool], list[Summary]]:
-    groups: dict[tuple[str, bool], list[Summary]] = {}
-    for run in runs:
-        groups.setdefault((run.method, not run.labels()), []).append(run)
-    return groups
-
-
 def reported_vs_reproduced(frame: pd.DataFrame) -> Figure:
     """`comparison.comparison` as a dot plot: reported value and tolerance, reproduced mean and interval.
 
@@ -231,7 +180,9 @@ def reported_vs_reproduced(frame: pd.DataFrame) -> Figure:
     axis.set_yticks(range(len(rows)), [row.category for row in rows])
     axis.invert_yaxis()
     axis.set_xlim(right=min(axis.get_xlim()[1], 1.005))
-    axis.set_xlabel(f"{METRICS[metric]} (bar: reported with tolerance; dot: reproduced with 95 % interval)")
+    axis.set_xlabel(
+        f"{METRICS[metric]} (bar: reported, tolerance; dot: reproduced; line: one more run, 95 %)"
+    )
     return figure
 
 

@@ -7,6 +7,7 @@ from stlib.methods import METHODS, et_stpm, get_method
 from stlib.nn.blocks import ASPP, PCAR, RCM, ResidualBlock
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet
 from stlib.protocol import PRECISIONS, PROFILES
+from stlib.records.index import load_summaries
 
 VARIANTS = [(method, name) for method, line in METHODS.items() for name in line.variants]
 
@@ -62,6 +63,14 @@ def test_a_run_seeds_its_teacher_unless_the_variant_keeps_that_of_seed_0():
     names = ("", "e=5", "data=B", "teacher=0", "data=B,teacher=0")
     recipes = [get_method("et_stpm").recipe("paper", name, 2) for name in names]
     assert [recipe.tuning.seed for recipe in recipes] == [2, 2, 2, 0, 0]
+
+
+def test_every_committed_record_was_made_by_the_recipe_of_its_name():
+    records = load_summaries()
+    assert len(records) > 60
+    for r in records:
+        recipe = get_method(r.method).recipe(r.profile, r.variant, r.seed)
+        assert recipe.model_dump(mode="json") == r.config, r.path
 
 
 def test_two_deviations_at_once():

@@ -6,7 +6,7 @@ from stlib.methods import METHODS, et_stpm, pfadseg, sizes
 from stlib.protocol import ABLATION_ROWS, TUNING_EPOCHS
 from stlib.records.schema import TuningInfo
 from study import figures
-from study.analysis import ablation, claims, teacher_epochs
+from study.analysis import ablation, claims, schedules, teacher_epochs
 
 
 def tuned(record, epochs=2, categories=("bottle",), missing=()):
@@ -111,6 +111,55 @@ def test_a_category_without_stpm_is_held_against_its_equal_with_0_epochs(make_re
     )
 
 
+def test_the_tested_epoch_can_turn_a_gain_into_a_loss(make_record):
+    # pixel AUROC printed for ET-STPM over STPM: bottle -0.007, transistor +0.044
+    runs = []
+    for name in ("bottle", "transistor"):
+        for seed, last in enumerate((0.01, 0.02, -0.09)):
+            variant = "teacher=0" if seed else ""
+            runs.append(make_record(name, seed, 0.90, spread=0.0, sensitivity=ended(0.90)))
+            tuned = {"method": "et_stpm", "variant": variant, "sensitivity": ended(0.90 + last)}
+            runs.append(make_record(name, seed, 0.918 + seed / 1000, spread=0.0, **tuned))
+    runs.append(make_record("bottle", 1, 0.5, method="et_stpm"))  # with a teacher of its own
+    one = teacher_epochs.one_teacher(runs)
+    places = [(name, seed) for name in ("bottle", "transistor") for seed in range(3)]
+    assert sorted((r.category, r.seed) for r in one) == places
+    found = teacher_epochs.tested_epochs(runs, one, "pixel_auroc").set_index("category")
+    mean = found.loc["mean of 2"]
+    assert (mean["decision"], mean["difference"]) == ("gain", pytest.approx(0.019))
+    assert mean["last"] == pytest.approx(-0.02)
+    assert mean["last_by_seed"] == pytest.approx([0.01, 0.02, -0.09])
+    assert found["claim"].tolist() == pytest.approx([-0.007, 0.044, 0.0185])
+    assert found["as_claimed"].tolist() == [False, False, True]
+    assert teacher_epochs.tested_epochs(runs, [], "pixel_auroc").empty
+
+
+def ended(value):
+    return {"checkpoint=last": {"pixel_auroc": value}}
+
+
+def test_the_sources_of_chance_stand_side_by_side(make_record):
+    runs = [make_record("bottle", seed, 0.90) for seed in range(3)]
+    runs += [make_record("bottle", s, 0.92 + 0.02 * s, method="et_stpm") for s in range(3)]
+    runs += [make_record("bottle", s, 0.92 + 0.01 * s, method="et_stpm", variant="teacher=0") for s in (1, 2)]
+    (row,) = teacher_epochs.sources_of_chance(runs, "pixel_auroc").to_dict("records")
+    assert (row["one"], row["own"]) == (pytest.approx(0.01), pytest.approx(0.02))
+    assert (row["one_seeds"], row["own_seeds"]) == (3, 3)
+    assert teacher_epochs.sources_of_chance(runs[:3], "pixel_auroc").empty
+
+
+def test_both_schedules_stand_beside_the_printed_number(make_record):
+    # printed by the authors' README for capsule: 0.985730 pixel AUROC
+    runs = [make_record("capsule", s, 0.97 + s / 1000) for s in range(2)]
+    assert schedules.schedules(runs).empty
+    runs += [make_record("capsule", 0, 0.985, variant="epochs=200")]
+    found = schedules.schedules(runs).set_index("metric").loc["pixel_auroc"]
+    assert (found["first"], found["second"], found["printed"]) == (0.97, 0.985, 0.985730)
+    assert (found["seeds"], found["nearer"], found["decision"]) == ((0,), 200, "too few seeds")
+    level = [make_record("capsule", value=v, variant=n) for v, n in ((0.98, ""), (0.98, "epochs=200"))]
+    assert schedules.schedules(level)["nearer"].isna().all()
+
+
 def test_leakage_needs_both_parts_of_the_test_set(make_record):
     half = {"test=untouched": {"pixel_auroc": 0.88}}
     runs = [
@@ -142,8 +191,12 @@ def test_printed_rows_are_counted_category_by_category():
     checked = [claim for claim in claims.CLAIMS if claim.name.startswith("PFADSeg over DeSTSeg")]
     table = claims.printed_wins(checked).set_index("name")
     # by hand from PFADSeg's Table 2: seven categories higher, eight lower; image AUROC has no rows
-    counts = table.loc["PFADSeg over DeSTSeg, pixel AP", ["higher", "equal", "lower"]]
-    assert counts.tolist() == [7, 0, 8]
+    row = table.loc["PFADSeg over DeSTSeg, pixel AP"]
+    assert row[["higher", "equal", "lower"]].tolist() == [7, 0, 8]
+    means = row[["textures", "objects", "without_best"]].tolist()
+    assert means == pytest.approx([0.0324, -0.0084, -0.0034], abs=1e-4)
+    assert row[["best", "worst"]].tolist() == ["carpet", "transistor"]
+    assert row["p_value"] > table["p_value"].min()
     assert not table.index.str.contains("image AUROC").any()
 
 

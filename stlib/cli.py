@@ -25,7 +25,7 @@ app = typer.Typer(
 def run(  # noqa: PLR0917 - typer reads them by name
     method: Annotated[str, typer.Argument(help="Which detector, e.g. stpm.")],
     category: Annotated[str, typer.Argument(help="An MVTec AD category, or one of the demo's.")],
-    seed: Annotated[int, typer.Option(help="Of the weights, of the batch order and of a fine-tuned teacher.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights, batches and a fine-tuned teacher.")] = 0,
     profile: Annotated[Profile, typer.Option(help="Schedule: paper, short or demo.")] = "paper",
     variant: Annotated[str, typer.Option(help="A named deviation, e.g. an ablation row.")] = "",
     data: Annotated[Path | None, typer.Option(help=f"Dataset root.{DEFAULT}")] = None,

@@ -1,6 +1,7 @@
 """A hundred epochs, as STPM's paper says, or two hundred, as its authors' command does? Imports no torch."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -21,17 +22,20 @@ def schedules(records: Iterable[Summary]) -> pd.DataFrame:
 
     Columns: `metric`; those of `paired.row_of`, `first` after 100 epochs and `second` after 200; `printed`
     and `source`; `nearer`, the number of epochs whose mean lies nearer to it, None where both lie as near.
-    Empty where only one was run.
+    `attrs` holds the `labels` of all runs. Empty where only one schedule was run.
     """
     everything = list(records)
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for metric, paper in PRINTED.items():
         for pair in pairs(everything, PAPER, LONG, metric)[:-1]:
             printed = reported("stpm", metric, pair.category, paper=paper)
-            row: dict[str, object] = {"metric": metric} | row_of(pair)
-            if printed:
+            row: dict[str, Any] = {"metric": metric, "printed": None, "source": "", "nearer": None}
+            row |= row_of(pair)
+            if printed and not pair.labels:  # a run with a label is held against no printed number
                 short, long = (abs(score - printed.number) for score in (pair.first, pair.second))
                 nearer = None if short == long else 100 if short < long else 200
                 row |= {"printed": printed.number, "source": printed.source, "nearer": nearer}
             rows.append(row)
-    return pd.DataFrame(rows, dtype=object)
+    frame = pd.DataFrame(rows, dtype=object)
+    frame.attrs = {"labels": list(dict.fromkeys(label for row in rows for label in row["labels"]))}
+    return frame

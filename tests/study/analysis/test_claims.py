@@ -156,6 +156,10 @@ def test_both_schedules_stand_beside_the_printed_number(make_record):
     found = schedules.schedules(runs).set_index("metric").loc["pixel_auroc"]
     assert (found["first"], found["second"], found["printed"]) == (0.97, 0.985, 0.985730)
     assert (found["seeds"], found["nearer"], found["decision"]) == ((0,), 200, "too few seeds")
+    runs += [make_record("pill", variant=name, gaps=["x"]) for name in ("", "epochs=200")]
+    labelled = schedules.schedules(runs)
+    assert labelled[labelled["category"] == "pill"]["printed"].isna().all()
+    assert labelled.attrs["labels"] == ["incomplete dataset: x"]
     level = [make_record("capsule", value=v, variant=n) for v, n in ((0.98, ""), (0.98, "epochs=200"))]
     assert schedules.schedules(level)["nearer"].isna().all()
 

@@ -1,10 +1,9 @@
 """The study's pictures: numpy arrays, records and tables in, matplotlib figures out. Imports no torch.
 
 Every figure is white, uses seaborn's colour-blind-safe palette with a second cue beside colour (line style,
-marker, hatch or word), and has its text for readers who cannot see it in `ALT`.
+marker, hatch or word). What a figure plots, for readers who cannot see it, stands in the cell that shows it.
 """
 
-from study.figures import comparisons, images, runs
 from study.figures.comparisons import (
     across_works,
     against_epochs,
@@ -26,11 +25,7 @@ from study.figures.runs import (
     training_curves,
 )
 
-ALT = comparisons.ALT | images.ALT | runs.ALT
-"""What each figure plots, for the `alt` attribute; never what came out."""
-
 __all__ = [
-    "ALT",
     "across_works",
     "against_epochs",
     "choice_effects",

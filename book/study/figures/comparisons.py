@@ -19,26 +19,6 @@ from study.analysis.ranks import Ranking
 from study.analysis.sensitivity import Effect, Effects
 from study.figures.style import BLUE, ORANGE, canvas
 
-ALT = {
-    "progress_grid": "A grid with one row per method and one column per category; every measured cell holds "
-    "its number of seeds, cells without a run are empty. The same content is in the table.",
-    "across_works": "Dot plot, one line per category: the score of one method as printed in several works, "
-    "one marker per work. The same numbers are in the table.",
-    "reported_vs_reproduced": "Dot plot, one line per category: a bar for the reported value and its "
-    "tolerance, a dot for the reproduced mean and its interval. The same numbers are in the table.",
-    "against_epochs": "Line charts, a panel per category: the change of the score against STPM over the "
-    "number of fine-tuning epochs, a line per seed with its intervals; 0 epochs is STPM.",
-    "forest": "Dot plot of paired differences with their 95 % intervals and a line at zero; hollow marks are "
-    "the differences that the papers report. The same numbers are beside it.",
-    "critical_difference": "Lines of ranks: every method at its average rank over the categories, 1 being "
-    "best; a bar joins methods whose ranks lie closer together than the critical difference. The ranks are "
-    "written beside the names.",
-    "choice_effects": "Dot plots, one panel per metric and one line per choice: the mean change of the score "
-    "when that choice alone is changed; hollow marks are the gains that papers claim, and a band spans the "
-    "smallest of them in both directions. The same numbers are in the table.",
-}
-"""What each figure plots, for the `alt` attribute; never what came out."""
-
 
 def against_epochs(frame: pd.DataFrame, metric: Metric) -> Figure:
     """`teacher_epochs.against_epochs`: a panel per category, a line per seed with its intervals."""

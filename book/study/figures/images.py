@@ -22,17 +22,6 @@ from stlib.records.schema import Record, record_path
 from study.analysis.comparison import METHODS
 from study.figures.style import ORANGE, Values, canvas
 
-ALT = {
-    "side_by_side": "A grid: one row per test image, with the image, the outline of its defect, and the "
-    "anomaly map of every method, each method on a colour scale of its own that rises with the square root.",
-    "samples": "A row of photographs: a training image, then test images with the outline of their defect.",
-    "gallery": "A grid of test images: image, outline of its defect and anomaly map side by side; one row "
-    "each for the highest, median and lowest score among defects and the highest among good images.",
-    "feature_maps": "A grid: a defective image, and the mean activation of each level of the teacher before "
-    "and after fine-tuning.",
-}
-"""What each figure plots, for the `alt` attribute; never what came out."""
-
 
 @dataclass(frozen=True)
 class KeptMaps:

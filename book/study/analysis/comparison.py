@@ -190,7 +190,7 @@ def _mean_row(
         low=low,
         high=high,
         difference=_difference(mean, reported_number),
-        gap=fmean(gaps) if len(gaps) == len(measured) else gap,
+        gap=fmean(gaps) if gaps else gap,
         provisional=_is_provisional(rule, seeds),
     )
 

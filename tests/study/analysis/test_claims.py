@@ -35,6 +35,16 @@ def test_a_claim_stands_beside_the_printed_gain_of_the_same_categories(et_runs):
     assert result.pairs[-1].difference == pytest.approx(0.03)
 
 
+def test_the_claims_of_one_paper_are_adjusted_together(make_record):
+    runs = [make_record("bottle", s, 0.90, spread=0.0) for s in range(3)]
+    runs += [make_record("bottle", s, 0.91 + s / 500, spread=0.0, method="et_stpm") for s in range(3)]
+    image, pixel = (item.pairs for item in claims.claim_results(runs)[:2])
+    alone = image[0].p_value  # the category's own; the mean of one category repeats it
+    assert [pairs[-1].p_value for pairs in (image, pixel)] == pytest.approx([2 * alone, 2 * alone])
+    assert image[-1].claim == pytest.approx(0.971 - 0.955)  # only means are printed
+    assert pixel[-1].claim == pytest.approx(0.981 - 0.988)
+
+
 def test_an_image_claim_without_printed_categories_has_no_number_for_them(et_runs):
     result = claims.claim_results(et_runs)[0]
     assert (result.claim.metric, result.reported_here) == ("image_auroc", None)

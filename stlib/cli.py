@@ -25,7 +25,7 @@ app = typer.Typer(
 def run(  # noqa: PLR0917 - typer reads them by name
     method: Annotated[str, typer.Argument(help="Which detector, e.g. stpm.")],
     category: Annotated[str, typer.Argument(help="An MVTec AD category, or one of the demo's.")],
-    seed: Annotated[int, typer.Option(help="Seed of the student's weights and of the batch order.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights, batches and a fine-tuned teacher.")] = 0,
     profile: Annotated[Profile, typer.Option(help="Schedule: paper, short or demo.")] = "paper",
     variant: Annotated[str, typer.Option(help="A named deviation, e.g. an ablation row.")] = "",
     data: Annotated[Path | None, typer.Option(help=f"Dataset root.{DEFAULT}")] = None,
@@ -95,6 +95,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
 @app.command()
 def teacher(  # noqa: PLR0917
     variant: Annotated[str, typer.Argument(help="Of et_stpm, e.g. e=10: makes fewer epochs too.")] = "",
+    seed: Annotated[int, typer.Option(help="Of the runs that take it.")] = 0,
     profile: Annotated[Profile, typer.Option(help="Schedule: paper, short or demo.")] = "paper",
     data: Annotated[Path | None, typer.Option(help=f"Dataset root.{DEFAULT}")] = None,
     source: Annotated[
@@ -118,7 +119,7 @@ def teacher(  # noqa: PLR0917
         tuned = tuned_teacher(
             source,
             load_teacher(source)[1],
-            *et_stpm.tuning(get_method("et_stpm").recipe(profile, variant)),
+            *et_stpm.tuning(get_method("et_stpm").recipe(profile, variant, seed)),
             root=data or here.data,
             profile=profile,
             execution=Execution(torch.device(device), precision),

@@ -5,33 +5,34 @@
     python workflow/second_opinion.py README.md build/_build/html/book/intro.html  # and the landing page's
 
 Means over seeds are taken from the records' metrics; image AUROC is counted again, pair by pair, from the
-scores of the single images. Tolerances are typed here a second time, from book/protocol.md. Of a gain that
-several seeds stand behind, the interval is not repeated: seeds are drawn at random for it.
+scores of the single images. Tolerances and rules are typed here a second time, from book/protocol.md: where
+one more run has to be expected, whether equivalence is shown, the interval of a gain over images and seeds,
+its answer, and the gain at the last epoch. Of a library only Student's distribution is used.
 """
 
-import csv
 import html
 import json
 import re
 import sys
-from functools import cache
 from pathlib import Path
 from statistics import mean
 
-ROOT = Path(__file__).resolve().parent.parent
-TOLERANCES = {"image_auroc": 0.020, "pixel_auroc": 0.010}
-NAMES = {"image AUROC": "image_auroc", "pixel AP": "pixel_ap", "IAP": "iap", "IAP@90": "iap90"}
-NAMES["pixel AUROC"] = "pixel_auroc"
-ALLOWED = TOLERANCES | {"pixel_ap": 0.050, "iap": 0.050, "iap90": 0.100}
-TITLES = {"stpm": "STPM", "et_stpm": "ET-STPM", "destseg": "DeSTSeg", "pfadseg": "PFADSeg"}
-# Where the compared value is printed, first choice first.
-SOURCES = {
-    ("stpm", "image_auroc"): ["stpm", "et_stpm", "pfadseg"],
-    ("stpm", "pixel_auroc"): ["et_stpm", "stpm", "pfadseg"],
-    "et_stpm": ["et_stpm"],
-    "destseg": ["destseg", "pfadseg"],
-    "pfadseg": ["pfadseg"],
-}
+from recount import (
+    NAMES,
+    ROOT,
+    TITLES,
+    TOLERANCES,
+    check_image_auroc,
+    couple,
+    ends,
+    estimate,
+    first_printed,
+    one_more,
+    read_reported,
+    reserved,
+    signed,
+    verdict,
+)
 
 
 def main(readme: str | None = None, landing: str | None = None) -> int:
@@ -71,59 +72,6 @@ def read_records() -> dict:
     return runs
 
 
-def reserved(record: dict) -> bool:
-    """Incomplete images, another teacher, or a teacher fine-tuned on less than the paper's."""
-    tuned = record["teacher"].get("tuned")
-    weak = (
-        tuned
-        and tuned["epochs"]
-        and (
-            len(tuned["categories"]) < 15
-            or any(name.startswith("layer4") for name in record["teacher"]["missing"])
-        )
-    )
-    return bool(record["dataset"]["gaps"] or record["teacher"]["source"] in ("demo", "random") or weak)
-
-
-def check_image_auroc(path: Path, record: dict) -> None:
-    """Share of (defective, good) pairs in the right order, ties one half. Raises ValueError if another."""
-    scores = record["image_scores"]
-    good = [s["score"] for s in scores if s["image"].startswith("good/")]
-    bad = [s["score"] for s in scores if not s["image"].startswith("good/")]
-    won = sum((b > g) + 0.5 * (b == g) for b in bad for g in good)
-    counted = won / (len(good) * len(bad))
-    if abs(counted - record["metrics"]["image_auroc"]) > 2e-4:  # scores are kept with six digits
-        raise ValueError(f"{path}: image AUROC {record['metrics']['image_auroc']}, counted {counted}")
-
-
-@cache
-def read_reported(variant: str = "") -> dict:
-    """(paper, method, metric, category) -> printed value as a fraction."""
-    values = {}
-    for path in (ROOT / "results/reported").glob("*.csv"):
-        for row in csv.DictReader(path.open()):
-            if row["variant"] == variant:
-                value = float(row["value"]) / (100 if row["unit"] == "percent" else 1)
-                values.setdefault((row["paper"], row["method"], row["metric"], row["category"]), value)
-    return values
-
-
-def first_printed(printed: dict, method: str, metric: str, category: str) -> float | None:
-    """The value that the study compares with."""
-    papers = SOURCES.get((method, metric)) or SOURCES.get(method) or [method, *TITLES]
-    found = [printed.get((paper, method, metric, category)) for paper in papers]
-    return next((value for value in found if value is not None), None)
-
-
-def verdict(scores: list[float], told: float | None, metric: str) -> str:
-    """The rule of book/protocol.md."""
-    if told is None:
-        return "not reported"
-    difference = round(mean(scores) - told, 9)
-    word = "agrees" if abs(difference) <= TOLERANCES[metric] else "lower" if difference < 0 else "higher"
-    return word if len(scores) >= 3 else f"{word} (provisional)"
-
-
 def compare(found: dict, readme: str) -> list[str]:
     """Every cell of README's tables against `found`."""
     problems, seen = [], set()
@@ -136,7 +84,7 @@ def compare(found: dict, readme: str) -> list[str]:
                     continue
                 told, value, _, word = found[method, category, metric]
                 expected = ["-" if told is None else f"{told:.3f}", f"{value:.3f}", word]
-                actual = [shown[0], shown[1].split(" ")[0], shown[2]]
+                actual = [shown[0], shown[1].partition(" ")[0], shown[2]]
                 seen.add((method, category, metric))
                 if actual != expected:
                     problems.append(
@@ -146,23 +94,34 @@ def compare(found: dict, readme: str) -> list[str]:
 
 
 def compare_landing(page: str) -> list[str]:
-    """Every row of the landing page's table of claims against the raw records."""
+    """Every row of the landing page's table of claims, and ET-STPM's epochs, against the raw records."""
     table = next(
         t for t in re.findall(r"<table.*?</table>", page, re.DOTALL) if "over STPM, pixel AUROC" in t
     )
     runs = [json.loads(path.read_text()) for path in sorted((ROOT / "results/records/paper").rglob("*.json"))]
     runs = [run for run in runs if run["status"] == "finished"]
-    problems = []
+    rows = []
     for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)[1:]:
         cells = [re.split(r"<[^>]+>", c) for c in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL)]
-        claim, *shown = [[html.unescape(part) for part in cell if part] for cell in cells]
-        who, metric = claim[0].rsplit(", ", 1)
-        make = level if who.endswith(" reaches") else gain
-        expected = make(who.removesuffix(" reaches"), NAMES[metric], runs)
-        actual = [part for cell in shown for part in cell if part != "-"]
+        claim, *shown = [[html.unescape(part).strip() for part in cell if part.strip()] for cell in cells]
+        rows.append((claim[0], [part for cell in shown for part in cell if part != "-"]))
+    gains = {}
+    for name, _ in rows:
+        who, metric = name.rsplit(", ", 1)
+        if " over " in who:
+            gains[name] = paired(who, NAMES[metric], runs)
+    problems = []
+    for name, actual in rows:
+        who, metric = name.rsplit(", ", 1)
+        expected = (
+            gain(name, gains) if name in gains else level(who.removesuffix(" reaches"), NAMES[metric], runs)
+        )
         if lacking := [part for part in expected if part not in actual]:
-            problems.append(f"landing page, {claim[0]}: the records give {lacking}, the page has {actual}")
-    return problems
+            problems.append(f"landing page, {name}: the records give {lacking}, the page has {actual}")
+    text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+    return problems + [
+        f"landing page: the records give {told!r}" for told in epochs(runs) if told not in text
+    ]
 
 
 def level(title: str, metric: str, runs: list[dict]) -> list[str]:
@@ -178,21 +137,22 @@ def level(title: str, metric: str, runs: list[dict]) -> list[str]:
     if not clean:
         return [*expected, *(["not comparable", f"labelled runs: {len(own)}"] if own else ["not run"])]
     told = mean(first_printed(printed, method, metric, category) for category in clean)
-    value = mean(mean(r["metrics"][metric] for r in group) for group in clean.values())
-    draws = zip(*(mean_draws([r["bootstrap"][metric] for r in group]) for group in clean.values()))
-    low, high = ends([mean(draw) for draw in draws])
-    gap = round(value - told, 9)
-    word = "agrees" if abs(gap) <= ALLOWED[metric] else "lower" if gap < 0 else "higher"
+    scores = [{r["seed"]: r["metrics"][metric] for r in group} for group in clean.values()]
+    value = mean(mean(one.values()) for one in scores)
+    whole = len(scores[0]) > 1 and all(one.keys() == scores[0].keys() for one in scores)
+    means = [mean(one[seed] for one in scores) for seed in scores[0]] if whole else [value]
+    word, _, gap = verdict(means, told, metric).partition(": ")
     return [
         *expected,
-        *(f"{told:.3f}", f"{value:.3f}", f"{low:.3f} to {high:.3f}", f"{word} {signed(gap)}"),
-        *(["provisional"] if min(map(len, clean.values())) < 3 else []),
+        *(f"{told:.3f}", f"{value:.3f}", word.removesuffix(" (provisional)")),
+        *([one_more(means)] if whole else []),
+        *([f"{gap}; provisional"] if min(map(len, clean.values())) < 3 else [gap]),
         f"{len(clean)} of 15 categories, {sum(map(len, clean.values()))} runs",
     ]
 
 
-def gain(title: str, metric: str, runs: list[dict]) -> list[str]:
-    """What must stand in the row of a method that beats another."""
+def paired(title: str, metric: str, runs: list[dict]) -> dict:
+    """Everything about the claim that one method beats another; `pairs` by category, empty where none ran."""
     names = {shown: name for name, shown in TITLES.items()}
     second, first = (names[part] for part in title.split(" over "))
     printed = read_reported()
@@ -205,61 +165,64 @@ def gain(title: str, metric: str, runs: list[dict]) -> list[str]:
         below = printed.get((second, first, metric, category), rows.get((second, second, metric, category)))
         return None if above is None or below is None else above - below
 
-    sides = [
-        {
-            (r["category"], r["seed"]): r
-            for r in runs
-            if (r["method"], r["variant"]) == key and r["bootstrap"].get(metric)
-        }
-        for key in (left, (second, ""))
-    ]
-    pairs: dict = {}
-    for place, run in sides[0].items():
-        other = sides[1].get(place)
-        if other and run["dataset"]["fingerprint"] == other["dataset"]["fingerprint"]:
-            pairs.setdefault(place[0], []).append((run, other))
-    expected = [signed(claimed("mean"))]
-    if not pairs:
-        return [*expected, "not run"]
+    kept = [[r for r in runs if (r["method"], r["variant"]) == key] for key in (left, (second, ""))]
+    pairs = couple(*kept, metric)
     here = [claimed(category) for category in pairs]
-    expected += [signed(mean(here))] if None not in here else []
-    by_category = [
-        mean(b["metrics"][metric] - a["metrics"][metric] for a, b in group) for group in pairs.values()
+    found = {"pairs": pairs, "paper": second, "all": claimed("mean")}
+    found["here"] = mean(here) if here and None not in here else None
+    return found | (estimate(pairs, metric) if pairs else {})
+
+
+def gain(name: str, gains: dict) -> list[str]:
+    """What must stand in the row of a method that beats another; the claims of one paper are a family."""
+    own = gains[name]
+    expected = [signed(own["all"])]
+    if not own["pairs"]:
+        return [*expected, "not run"]
+    expected += [signed(own["here"])] if own["here"] is not None else []
+    runs = sum(map(len, own["pairs"].values()))
+    expected += [signed(own["value"]), ends(own), f"{len(own['pairs'])} categories, {runs} pairs of runs"]
+    family = sorted(
+        (g["p"], n) for n, g in gains.items() if g["pairs"] and g["paper"] == own["paper"] and g["fewest"] > 2
+    )
+    adjusted, highest = {}, 0.0
+    for place, (p, who) in enumerate(family):
+        highest = adjusted[who] = max(highest, min(1, p * (len(family) - place)))
+    claim = own["all"] if own["here"] is None else own["here"]
+    if own["fewest"] < 3:
+        answer = "too few seeds"
+    elif adjusted[name] < 0.05:
+        answer = "gain" if own["value"] > 0 else "loss"
+    elif own["low"] <= 0 <= own["high"] and not own["low"] <= claim <= own["high"]:
+        answer = "not as claimed"
+    else:
+        answer = "inconclusive"
+    return [*expected, answer]
+
+
+def epochs(runs: list[dict]) -> list[str]:
+    """ET-STPM minus STPM with one teacher for all seeds: at the chosen epoch, and at the last."""
+    told = []
+    stpm = [r for r in runs if (r["method"], r["variant"]) == ("stpm", "")]
+    tuned = [
+        r
+        for r in runs
+        if r["method"] == "et_stpm" and (r["variant"] == "teacher=0" or (r["variant"], r["seed"]) == ("", 0))
     ]
-    expected.append(signed(mean(by_category)))
-    if all(len(group) == 1 for group in pairs.values()):
-        draws = [
-            [y - x for x, y in zip(a["bootstrap"][metric], b["bootstrap"][metric])]
-            for ((a, b),) in pairs.values()
-        ]
-        low, high = ends([mean(draw) for draw in zip(*draws)])
-        digits = 4 if any(0 < abs(end) < 0.0005 for end in (low, high)) else 3
-        expected.append(f"{signed(low, digits)} to {signed(high, digits)}")
-    return [*expected, f"{len(pairs)} categories, {sum(map(len, pairs.values()))} pairs of runs"]
-
-
-def mean_draws(replicates: list[list[float]]) -> list[float]:
-    """Mean over runs of every replicate."""
-    return [mean(draw) for draw in zip(*replicates)]
-
-
-def ends(draws: list[float]) -> tuple[float, float]:
-    """2.5th and 97.5th percentile, interpolated between neighbours."""
-    ordered = sorted(draws)
-
-    def at(share: float) -> float:
-        place = share * (len(ordered) - 1)
-        below = int(place)
-        above = min(below + 1, len(ordered) - 1)
-        return ordered[below] + (place - below) * (ordered[above] - ordered[below])
-
-    return at(0.025), at(0.975)
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """With its sign; what rounds to nothing has none."""
-    text = f"{value:+.{digits}f}"
-    return text if float(text) else text[1:]
+    for metric in TOLERANCES:
+        pairs = couple(stpm, tuned, metric)
+        if pairs:
+            found = estimate(pairs, metric)
+            last = mean(
+                mean(
+                    b["sensitivity"]["checkpoint=last"][metric] - a["sensitivity"]["checkpoint=last"][metric]
+                    for a, b in g.values()
+                )
+                for g in pairs.values()
+            )
+            told.append(f"{signed(found['value'])} ({ends(found)})")
+            told.append(f"{signed(last)} at the last one")
+    return told
 
 
 if __name__ == "__main__":

@@ -23,10 +23,16 @@ COMPARISON = {
     "Reported": '{% if reported is not missing %}<span title="{{ source }}">{{ reported }}</span>{% endif %}',
     "Reproduced": "{{ reproduced|score }}{{ sd|plus_minus }}",
     "Seeds": RECORDS,
-    "95 % interval": "{% if low is not missing %}{{ low|score }} to {{ high|score }}{% endif %}",
-    "Verdict, difference": "judged(verdict, difference, provisional, note)",
+    "One more run, 95 %": "{% if low is not missing %}{{ low|score }} to {{ high|score }}{% endif %}",
+    "Verdict, difference": "judged(verdict, difference, tolerance, provisional, note)",
+    "Could it tell the rival apart?": "{% if gap is not missing %}"
+    "{{ 'yes' if gap|abs > tolerance else 'no' }}: {{ rival|named }} {{ gap|signed }}{% endif %}",
 }
-"""Of `comparison.comparison`, behind a first column of the page's own."""
+"""Of `comparison.comparison`, behind a first column of the page's own.
+
+The interval is where one more run, such as the published one, has to be expected; the last column compares
+the tolerance with the distance to the printed score of the method's rival.
+"""
 
 COMPACT = (
     "{% if cell.verdict == 'not run' %}{{ NOT_RUN }}"
@@ -35,7 +41,7 @@ COMPACT = (
     "{% if cell.category.startswith('mean') %} ({{ cell.category.removeprefix('mean of ') }}){% endif %}"
     "{% if cell.verdict != 'not reported' %}<br>"
     "{% if cell.reported %}<small>reported {{ cell.reported }}</small><br>{% endif %}"
-    "{{ judged(cell.verdict, none, cell.provisional) }}{% endif %}{% endif %}"
+    "{{ judged(cell.verdict, cell.difference, cell.tolerance, cell.provisional) }}{% endif %}{% endif %}"
 )
 """A `ComparisonRow` in one cell of `comparison.side_by_side`."""
 
@@ -52,21 +58,28 @@ PAIRED = {
     "Comparison": "name",
     "Difference": "{{ NOT_RUN if difference is missing else difference|signed }}",
     "95 % interval": "interval(low, high)",
-    "Answer": "{{ decision }}{{ ', provisional' if provisional is true }}",
+    "Answer": "decision",
     "Category, seeds": "{% if difference is not missing %}{{ category }}, {{ told_seeds(seeds, counts) }}"
     "{% endif %}",
     "First, second": "{% if first is not missing %}{{ first|score }}, {{ second|score }}{% endif %}",
 }
 """Of `paired.frame`."""
 
-LEAK = (
-    "{{ metric|named }}, B minus A: {{ gain.seen|signed(4) }} on all test images, "
-    "{{ gain.unseen|signed(4) }} on the untouched ones. The difference, "
-    "{{ (gain.seen - gain.unseen)|signed(4) }}, is what would point to "
-    "leakage. Pairs: {{ gain.pairs }}.{% if gain.chance is not none %} Between two seeds of A, "
-    "where nothing can leak, it is up to {{ gain.chance|number('.4f') }} ({{ gain.category }}).{% endif %}"
+WINS = {
+    "Claim": "name",
+    "Higher, equal, lower in": "{{ higher }}, {{ equal }}, {{ lower }}",
+    "Mean": "mean|signed(4)",
+    "Textures, objects": "{{ textures|signed }}, {{ objects|signed }}",
+    "Without the best category": "{{ without_best|signed }} (without {{ best }}, {{ best_gain|signed }})",
+    "Worst category": "{{ worst }}, {{ worst_gain|signed }}",
+    "p": "p_value|number('.2g')",
+}
+"""Of `claims.printed_wins`."""
+
+WINS_CAPTION = (
+    "Printed scores of the categories, both sides from the claiming paper. p: Wilcoxon's signed rank test, "
+    "adjusted for the number of lines (Holm)"
 )
-"""`teacher_epochs.leak_gain` of a metric in words."""
 
 ABLATION = {
     "Row": "label",

@@ -39,7 +39,8 @@ NOT_RUN = Text('<span class="verdict-notrun">not run</span>')
 """Shown in the place of a table or a number without runs."""
 
 BADGES = {
-    "agrees": "verdict-agree",
+    "agrees, equivalence shown": "verdict-agree",
+    "agrees, equivalence not shown": "badge-partial",
     "lower": "verdict-lower",
     "higher": "verdict-higher",
     "not comparable": "badge-partial",
@@ -119,16 +120,14 @@ def signed(value: float | None, digits: int = 3) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """The ends of a difference; four decimals where three would hide on which side of zero an end lies.
+    """The ends of a difference. Never more than three decimals; the sign tells the side of zero.
 
     >>> interval(-0.0124, 0.002), interval(0.0002, 0.0121)
-    ('-0.012 to +0.002', '+0.0002 to +0.0121')
+    ('-0.012 to +0.002', '+0.000 to +0.012')
     """
     if _missing(low) or _missing(high):
         return "-"
-    close = any(0 < abs(end) < 0.0005 for end in (low, high) if end is not None)
-    digits = 4 if close else 3
-    return f"{signed(low, digits)} to {signed(high, digits)}"
+    return " to ".join(f"{end:+.3f}" if end else "0.000" for end in (low, high))
 
 
 def number(value: float | None, form: str) -> str:
@@ -160,8 +159,14 @@ def note(text: str) -> Markup:
 
 
 def plus_minus(deviation: float | None) -> str:
-    """A standard deviation behind a mean."""
-    return "" if _missing(deviation) else f" \u00b1 {deviation:.3f}"
+    """A standard deviation behind a mean.
+
+    >>> plus_minus(0.0124), plus_minus(0.0001)
+    (' \u00b1 0.012', ' \u00b1 < 0.0005')
+    """
+    if _missing(deviation) or deviation is None:
+        return ""
+    return f" \u00b1 {deviation:.3f}" if deviation >= 0.0005 else " \u00b1 < 0.0005"
 
 
 def span(numbers: Iterable[int]) -> str:
@@ -174,20 +179,17 @@ def span(numbers: Iterable[int]) -> str:
     return f"{low} to {high}" if low != high else str(low)
 
 
-def judged(verdict: str, difference: float | None, provisional: bool, remark: str = "") -> Markup:
-    """A verdict in its colour with the signed difference, and below it what a reader must know."""
-    words = verdict if _missing(difference) else f"{verdict} {signed(difference)}"
-    return badge(verdict, words) + note("; ".join(filter(None, ["provisional" * provisional, remark])))
+def judged(
+    verdict: str, difference: float | None, tolerance: float, provisional: bool, remark: str = ""
+) -> Markup:
+    """A verdict in its colour, and below it the difference beside its tolerance and what must be known."""
+    told = "" if _missing(difference) else f"{signed(difference)} of \u00b1{tolerance:.3f}"
+    return badge(verdict) + note("; ".join(filter(None, [told, "provisional" * provisional, remark])))
 
 
 def told_seeds(seeds: Iterable[int], counts: Iterable[int]) -> str:
     """Which seeds a paired difference has, or how many each category of a mean."""
     return f"{span(counts)} each" if counts else ", ".join(map(str, seeds))
-
-
-def reservations(provisional: bool, labels: Iterable[str]) -> str:
-    """What keeps an answer from being final, in a word each."""
-    return "; ".join(["provisional"] * provisional + ["not the paper's setting"] * bool(labels))
 
 
 def _missing(value: object) -> bool:
@@ -203,7 +205,7 @@ ENVIRONMENT = Environment(
 )
 for _format in (score, signed, number, named, badge, note, plus_minus, span):
     ENVIRONMENT.filters[_format.__name__] = _format
-for _function in (interval, judged, told_seeds, reservations):
+for _function in (interval, judged, told_seeds):
     ENVIRONMENT.globals[_function.__name__] = _function
 ENVIRONMENT.globals |= {"NOT_RUN": NOT_RUN, "RECORDS_URL": RECORDS_URL}
 ENVIRONMENT.tests["missing"] = _missing

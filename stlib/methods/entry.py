@@ -60,8 +60,11 @@ class MethodEntry:
     needs_textures: bool = False
     """True for a method that learns from synthetic anomalies, and so needs textures."""
 
-    def recipe(self, profile: Profile, variant: str = "") -> Recipe:
-        """The config of a run. Raises ValueError for a profile or variant that the method does not have."""
+    def recipe(self, profile: Profile, variant: str = "", seed: int = 0) -> Recipe:
+        """The config of a run, whose `seed` is its fine-tuned teacher's too unless the variant names another.
+
+        Raises ValueError for a profile or variant that the method does not have.
+        """
         if profile not in self.profiles:
             raise ValueError(
                 f"{self.title} has no profile '{profile}': choose one of {', '.join(self.profiles)}"
@@ -72,7 +75,10 @@ class MethodEntry:
             known = ", ".join((*self.variants, *PRECISIONS))
             raise ValueError(f"{self.title} has no variant '{variant}': there are {known}")
         base = self.profiles[profile]
-        return type(base).model_validate(_changed(base.model_dump(), self.variants.get(variant, {})))
+        fields = base.model_dump()
+        if self.tuning:
+            fields["tuning"]["seed"] = seed
+        return type(base).model_validate(_changed(fields, self.variants.get(variant, {})))
 
 
 def _changed(fields: Mapping[str, object], change: Mapping[str, object]) -> dict[str, object]:

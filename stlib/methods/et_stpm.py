@@ -50,17 +50,23 @@ RATES: dict[str, dict[str, object]] = {
     "rate=1e-5": {"tuning": {"full_rate": 1e-5}},
     "rate=1e-3": {"tuning": {"full_rate": 1e-3}},
 }
+SHARED: dict[str, dict[str, object]] = {
+    "teacher=0": {"tuning": {"seed": 0}},
+    "data=B,teacher=0": {"tuning": {"data": "B", "seed": 0}},
+}
+"""The teacher of seed 0 whatever the run's seed: what is left is chance in the student's training alone."""
 _OTHERS = DATA | RATES | {"loss=l1+cosine": {"loss": "l1+cosine"}}
 
 VARIANTS: dict[str, dict[str, object]] = {
     **stpm.VARIANTS,
     **_OTHERS,
+    **SHARED,
     **{f"e={e}": {"teacher_epochs": e} for e in TUNING_EPOCHS if e != 2},
     **{f"e={e},{name}": {"teacher_epochs": e} | fields for e in TUNING_EPOCHS if e not in (0, 2)
        for name, fields in _OTHERS.items()},
 }  # fmt: skip
 """STPM's own; other epochs of the teacher, leaking data (B, C), rates a tenth and ten times as large, the
-other loss; and all of these at the other epochs."""
+other loss; one teacher for all seeds; and all of these but the last at the other epochs."""
 
 
 class ETSTPM(stpm.STPM):

@@ -38,7 +38,7 @@ class Tuning(BaseModel):
     held_out: PositiveFloat = 0.1
     """Share of train/good kept for the classifier's accuracy."""
     seed: NonNegativeInt = 0
-    """Of the new head, of tensors that the source lacks, of the split and of the batch order."""
+    """Of the new head, of tensors that the source lacks, of the split, of the batch order: the run's own."""
 
 
 @dataclass(frozen=True)

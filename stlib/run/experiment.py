@@ -124,7 +124,7 @@ def train(
     if spec.device == "cpu":
         reuse_memory()
     method = get_method(spec.method)
-    config = method.recipe(spec.profile, spec.variant)
+    config = method.recipe(spec.profile, spec.variant, spec.seed)
     _check_size(spec, config.image_size, category)
     device = torch.device(spec.device)
     execution = Execution(device, spec.precision, progress, compiled=spec.compiled)
@@ -184,7 +184,7 @@ def prepare_teacher(spec: RunSpec, teacher: Teacher, execution: Execution, runs:
     method = get_method(spec.method)
     if method.tuning is None:
         return teacher
-    tuning, epochs = method.tuning(method.recipe(spec.profile, spec.variant))
+    tuning, epochs = method.tuning(method.recipe(spec.profile, spec.variant, spec.seed))
     return tuned_teacher(
         spec.teacher,
         teacher.info,

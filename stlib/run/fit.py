@@ -45,7 +45,7 @@ def fit(
             and 'short', other sizes for 'demo'.
         profile: The schedule. 'paper' and 'short' are for MVTec AD, 'demo' is for any images in its layout.
         variant: A named deviation from the paper's recipe, such as 'RCM+PCAR' or 'e=5'.
-        seed: Seed of the weights, of the order of the images, and of the synthetic anomalies.
+        seed: Seed of the weights, the order of the images, the synthetic anomalies and ET-STPM's fine-tuning.
         teacher: 'torchvision' (ImageNet weights, downloaded once), 'demo', 'random', or the path of a weight
             file. By default 'demo' for the demo and 'torchvision' otherwise.
         textures: Folder of the Describable Textures Dataset, for DeSTSeg and PFADSeg. By default drawn for

@@ -78,9 +78,9 @@ def test_planning_leaves_the_records_alone(plan: str, folder: Path):
 
 
 def test_one_fine_tuned_teacher_comes_before_the_runs_that_need_it(plan: str):
-    assert re.findall(r"wildcards: name=(\S+)", plan) == ["recipe"]
+    assert re.findall(r"wildcards: name=(\S+)", plan) == ["s0"]
     (needed,) = re.findall(r"input: (.*)\n\s+output: .*/runs/et_stpm/washer-s0", plan)
-    assert "/tuning/recipe" in needed
+    assert "/tuning/s0" in needed
 
 
 def test_only_the_studys_own_records_renew_its_tables(folder: Path):

@@ -14,11 +14,19 @@ def text_of(shown):
     return re.sub(r"<[^>]+>", " ", "\n".join(str(part) for part in shown if isinstance(part, str)))
 
 
-@pytest.mark.parametrize("given", ["nothing", "a pair"])
+@pytest.mark.parametrize("given", ["nothing", "a pair", "every schedule and teacher"])
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_stands_on_any_records(run_page, make_record, page, given):
     pair = [make_record(value=0.9, gaps=["x"], method=method) for method in ("stpm", "et_stpm")]
-    text = text_of(run_page(page, pair if given == "a pair" else []))
+    kinds = [("stpm", ""), ("stpm", "epochs=200"), *(("et_stpm", v) for v in ("", "teacher=0", "epochs=200"))]
+    every = [
+        make_record(name, seed, 0.97 + 0.001 * place + 0.002 * seed, method=method, variant=variant)
+        for name in ("bottle", "transistor")
+        for seed in range(3)
+        for place, (method, variant) in enumerate(kinds)
+    ]
+    records = {"nothing": [], "a pair": pair, "every schedule and teacher": every}
+    text = text_of(run_page(page, records[given]))
     assert not re.findall(r"\b(nan|None)\b|[{}]", text)
 
 

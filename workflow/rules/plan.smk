@@ -27,7 +27,7 @@ CELLS = {
     str(cell.path.with_suffix("").relative_to(GRID.profile)): cell
     for cell in select_cells(GRID.cells(), listed("methods"), listed("categories"), [int(s) for s in listed("seeds")])
 }
-TUNINGS = {name or "recipe": variant for name, variant in teachers(GRID.cells()).items()}
+TUNINGS = teachers(GRID.cells())
 
 
 def marker(cell) -> str:

@@ -32,7 +32,8 @@ rule tuning:
     log:
         OUT / "tuning-{name}.log",
     params:
-        variant=lambda wildcards: TUNINGS[wildcards.name],
+        variant=lambda wildcards: TUNINGS[wildcards.name].variant,
+        seed=lambda wildcards: TUNINGS[wildcards.name].seed,
         settings=[f"--profile={GRID.profile}", f"--data={DATA_ROOT}", f"--teacher={TEACHER}",
             f"--device={config['device']}", f"--precision={config['precision']}", f"--runs={RUN_ROOT}"],
     threads: need("threads", "tuning")
@@ -42,7 +43,7 @@ rule tuning:
         gpu=int(GPU),
         gpu_share=need("gpu_share", "tuning") if GPU else 0,
     shell:
-        "{sys.executable:q} -m stlib.cli teacher {params.variant:q} {params.settings:q} > {log:q} 2>&1"
+        "{sys.executable:q} -m stlib.cli teacher {params.variant:q} --seed {params.seed} {params.settings:q} > {log:q} 2>&1"
 
 
 def of(wildcards):
@@ -52,7 +53,7 @@ def of(wildcards):
 def before(wildcards) -> list:
     """What a run waits for: readable images, and the teacher that several runs share."""
     cell = of(wildcards)
-    tuning = [DONE / "tuning" / (teacher_of(cell) or "recipe")] if cell.method == "et_stpm" else []
+    tuning = [DONE / "tuning" / teacher_of(cell)] if cell.method == "et_stpm" else []
     return [ancient(path) for path in [DONE / "data", *tuning]]
 
 

@@ -33,9 +33,10 @@ STEPS = (
     ("control", "PCAR"),
     ("RCM", "RCM+PCAR"),
     ("AFF", "AFF+PCAR"),
+    ("PCAR", "RCM+AFF+PCAR"),
     ("none", "RCM+AFF+PCAR"),
 )
-"""Pairs of rows that differ by a module (or by all three): what does it gain?"""
+"""Pairs of rows that differ by a module (the last two by more): what does it gain?"""
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,18 @@
 """The papers' claims that one method beats another, beside what paired runs show. Imports no torch."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from statistics import fmean
 
 import pandas as pd
 from scipy.stats import wilcoxon
 
-from stlib.protocol import CATEGORIES, METRICS, Metric, Profile
+from stlib.protocol import CATEGORIES, METRICS, TEXTURES, Metric, Profile
 from stlib.records.reported import METHOD_NAMES, reported
 from stlib.records.schema import Summary
 from study.analysis.comparison import METHODS
-from study.analysis.paired import PairedDifference, RunGroup, pairs, row_of
+from study.analysis.inference import holm
+from study.analysis.paired import PairedDifference, RunGroup, adjusted, pairs, row_of
 
 
 @dataclass(frozen=True)
@@ -78,18 +79,32 @@ class ClaimResult:
     reported_here: float | None
     """Mean of the printed differences over the categories that were run; None where none are printed."""
     pairs: list[PairedDifference]
-    """One per category and the mean; empty when no pair was run."""
+    """One per category and the mean, each with what the paper prints; empty when no pair was run."""
 
 
-def claim_results(records: Iterable[Summary], profile: Profile = "paper") -> list[ClaimResult]:
-    """Every claim of `CLAIMS` with the runs that bear on it."""
+def claim_results(records: Iterable[Summary], claims: Iterable[Claim] = CLAIMS) -> list[ClaimResult]:
+    """Every claim with the runs that bear on it; those of one paper are a family (`paired.adjusted`)."""
     everything = list(records)
-    results = []
-    for claim in CLAIMS:
-        group = pairs(everything, *claim.groups(profile), claim.metric)
-        shown = printed_mean(claim, [pair.category for pair in group[:-1]])
-        results.append(ClaimResult(claim, printed_gain(claim, "mean"), shown, group))
+    results = [with_claim(claim, pairs(everything, *claim.groups("paper"), claim.metric)) for claim in claims]
+    for paper in dict.fromkeys(item.claim.paper for item in results):
+        family = [item for item in results if item.pairs and item.claim.paper == paper]
+        for item, mean in zip(family, adjusted([item.pairs[-1] for item in family]), strict=True):
+            item.pairs[-1] = mean
     return results
+
+
+def with_claim(claim: Claim, found: list[PairedDifference]) -> ClaimResult:
+    """What a paper prints beside what was measured.
+
+    The claim about a mean is the printed mean of its categories, or of all where those are not printed.
+    """
+    everywhere = printed_gain(claim, "mean")
+    here = printed_mean(claim, [pair.category for pair in found[:-1]])
+    of = {pair.category: printed_gain(claim, pair.category) for pair in found if pair.category in CATEGORIES}
+    mean = everywhere if here is None else here
+    return ClaimResult(
+        claim, everywhere, here, [replace(pair, claim=of.get(pair.category, mean)) for pair in found]
+    )
 
 
 def printed_mean(claim: Claim, categories: Iterable[str]) -> float | None:
@@ -112,23 +127,45 @@ def printed_gain(claim: Claim, category: str) -> float | None:
 def printed_wins(claims: Iterable[Claim]) -> pd.DataFrame:
     """In how many categories a paper's own rows show the claimed order; claims without rows are left out.
 
-    Columns: `name`, `higher`, `equal`, `lower` (counts), `mean`, `p_value` (of Wilcoxon's signed rank test).
+    Columns: `name`, `higher`, `equal`, `lower` (counts), `mean`; `textures` and `objects`, the means of these
+    categories; `best` and `worst`, the categories with the largest and the smallest difference, `best_gain`
+    and `worst_gain`; `without_best`, the mean of the others; `p_value` of Wilcoxon's signed rank test,
+    adjusted for the number of claims (Holm).
     """
     found = []
     for claim in claims:
-        values = [printed_gain(claim, category) for category in CATEGORIES]
-        gains = pd.Series([round(v, 6) for v in values if v is not None], dtype=float)  # 0.8 - 0.7 is not 0.1
-        if len(gains):
-            counts = ((gains > 0).sum(), (gains == 0).sum(), (gains < 0).sum())
-            found.append((claim.name, *counts, gains.mean(), float(wilcoxon(gains).pvalue)))
-    return pd.DataFrame(found, columns=["name", "higher", "equal", "lower", "mean", "p_value"])
+        values = {name: printed_gain(claim, name) for name in CATEGORIES}
+        # 0.8 - 0.7 is not 0.1 in binary
+        gains = pd.Series({name: round(v, 6) for name, v in values.items() if v is not None}, dtype=float)
+        if gains.empty:
+            continue
+        texture = gains.index.isin(TEXTURES)
+        best, worst = str(gains.idxmax()), str(gains.idxmin())
+        found.append(
+            {
+                "name": claim.name,
+                "higher": int((gains > 0).sum()),
+                "equal": int((gains == 0).sum()),
+                "lower": int((gains < 0).sum()),
+                "mean": gains.mean(),
+                "textures": gains[texture].mean(),
+                "objects": gains[~texture].mean(),
+                "best": best,
+                "best_gain": gains[best],
+                "without_best": gains.drop(best).mean(),
+                "worst": worst,
+                "worst_gain": gains[worst],
+                "p_value": float(wilcoxon(gains).pvalue),
+            }
+        )
+    frame = pd.DataFrame(found)
+    return frame.assign(p_value=holm(list(frame["p_value"]))) if len(frame) else frame
 
 
 def frame(results: Iterable[ClaimResult]) -> pd.DataFrame:
     """A row per claim: `name`, `reported_all`, `reported_here`; and where it was run the mean of its pairs.
 
-    Of that: the fields of `PairedDifference`, `decision`, `provisional`, and the number of `categories` and
-    of `pairs` of runs behind it.
+    Of that: what `paired.row_of` holds, and the number of `categories` and of `pairs` of runs behind it.
     """
     rows = []
     for item in results:
@@ -138,34 +175,9 @@ def frame(results: Iterable[ClaimResult]) -> pd.DataFrame:
             *each, mean = item.pairs
             row |= row_of(mean) | {"categories": len(each), "pairs": sum(len(pair.seeds) for pair in each)}
         rows.append(row)
-    of_pair = [field.name for field in fields(PairedDifference)] + ["decision", "provisional"]
+    of_pair = [field.name for field in fields(PairedDifference)] + ["decision", "as_claimed"]
     columns = ["name", "reported_all", "reported_here", *of_pair, "categories", "pairs"]
     return pd.DataFrame(rows, columns=columns, dtype=object)
-
-
-@dataclass(frozen=True)
-class WithoutLargest:
-    """A claim without the category that moves the mean most."""
-
-    claim: Claim
-    left_out: str
-    pairs: list[PairedDifference]
-    """Of the others."""
-    reported: float | None
-    """Mean of the printed differences of the others."""
-
-
-def without_largest(records: Iterable[Summary], results: Iterable[ClaimResult]) -> list[WithoutLargest]:
-    """Does one category carry a claim? Claims with at least two categories."""
-    everything = list(records)
-    found = []
-    for item in (item for item in results if len(item.pairs) > 2):
-        largest = max(item.pairs[:-1], key=lambda pair: abs(pair.difference)).category
-        rest = [r for r in everything if r.category != largest]
-        left = pairs(rest, *item.claim.groups("paper"), item.claim.metric)
-        shown = printed_mean(item.claim, [pair.category for pair in left[:-1]])
-        found.append(WithoutLargest(item.claim, largest, left, shown))
-    return found
 
 
 def by_category(
@@ -183,7 +195,5 @@ def by_category(
         # with one category the mean repeats it
         for pair in item.pairs if len(item.pairs) > 2 else item.pairs[:1]:
             name = f"{pair.category}, {METRICS[item.claim.metric]}"
-            measured[name] = [pair]
-            known = pair.category in CATEGORIES
-            printed[name] = printed_gain(item.claim, pair.category) if known else item.reported_here
+            measured[name], printed[name] = [pair], pair.claim
     return measured, printed

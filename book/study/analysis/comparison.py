@@ -8,20 +8,27 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
-from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric, Profile
-from stlib.records.reported import METHOD_NAMES, PAPERS, Reported, reported
+from stlib.protocol import ABLATION_ROWS, CATEGORIES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric, Profile
+from stlib.records.reported import PAPERS, Reported, reported
 from stlib.records.schema import Run, Summary
+from study.analysis.inference import equivalent, prediction
 
-Verdict = Literal["agrees", "lower", "higher", "not run", "not comparable", "not reported"]
+Verdict = Literal[
+    "agrees, equivalence shown",
+    "agrees, equivalence not shown",
+    "lower",
+    "higher",
+    "not run",
+    "not comparable",
+    "not reported",
+]
 
 METHODS = PAPERS
 """The methods of this study, in the order of their publication."""
-INTERVAL = (2.5, 97.5)
-"""Percentiles of the bootstrap replicates that bound an interval."""
+RIVALS = {"stpm": "et_stpm", "et_stpm": "stpm", "destseg": "pfadseg", "pfadseg": "destseg"}
+"""The method that one is said to beat, or to be beaten by: can a tolerance tell the two apart?"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class ComparisonRow:
 
     category: str
     verdict: Verdict
+    tolerance: float
     reported: str | None = None
     """As printed, as a fraction: '0.988' for 98.8 percent."""
     reported_number: float | None = None
@@ -42,9 +50,12 @@ class ComparisonRow:
     seeds: int = 0
     low: float | None = None
     high: float | None = None
-    """Bootstrap interval over test images, of the mean over seeds."""
+    """95 % prediction interval over seeds: where one more run, the published one, has to be expected."""
     difference: float | None = None
     """Reproduced minus reported."""
+    rival: str = ""
+    gap: float | None = None
+    """The rival's printed score minus this one's: a tolerance as wide cannot tell the two apart."""
     provisional: bool = False
     """True when the verdict rests on fewer than SEEDS_FOR_A_VERDICT seeds."""
     note: str = ""
@@ -53,26 +64,27 @@ class ComparisonRow:
 
     @property
     def inside(self) -> bool:
-        """Whether chance in the test images alone could explain the difference from the reported number."""
+        """Whether the reported number lies where one more run has to be expected."""
         ends = (self.low, self.reported_number, self.high)
         low, printed, high = (end if end is not None else float("nan") for end in ends)
         return low <= printed <= high
 
 
-def verdict(reproduced: float | None, reported: float | None, metric: Metric) -> Verdict:
-    """The pre-registered rule: agreement is a difference of at most TOLERANCES[metric].
+def verdict(values: Sequence[float], reported: float | None, metric: Metric) -> Verdict:
+    """The rule, of the scores of several seeds: does their mean lie within TOLERANCES[metric], and provably?
 
-    >>> verdict(0.951, 0.970, "pixel_auroc"), verdict(0.970, 0.980, "pixel_auroc")
-    ('lower', 'agrees')
+    >>> [verdict(seeds, 0.970, "pixel_auroc") for seeds in ([0.951], [0.979, 0.981], [0.974, 0.975, 0.976])]
+    ['lower', 'agrees, equivalence not shown', 'agrees, equivalence shown']
     """
-    if reproduced is None:
+    if not values:
         return "not run"
     if reported is None:
         return "not reported"
-    difference = round(reproduced - reported, 9)  # 0.98 - 0.97 is a little more than 0.01 in binary
-    if abs(difference) <= TOLERANCES[metric]:
-        return "agrees"
-    return "lower" if difference < 0 else "higher"
+    difference = round(fmean(values) - reported, 9)  # 0.98 - 0.97 is a little more than 0.01 in binary
+    if abs(difference) > TOLERANCES[metric]:
+        return "lower" if difference < 0 else "higher"
+    shown = len(values) > 1 and equivalent(values, reported, TOLERANCES[metric])
+    return "agrees, equivalence shown" if shown else "agrees, equivalence not shown"
 
 
 def select(
@@ -88,35 +100,50 @@ def comparable(records: Iterable[Run]) -> list[Run]:
 
 
 def comparison(
-    records: Iterable[Summary], method: str, metric: Metric, *, profile: Profile = "paper", variant: str = ""
+    records: Iterable[Summary],
+    method: str,
+    metric: Metric,
+    *,
+    profile: Profile = "paper",
+    variant: str = "",
+    paper: str | None = None,
 ) -> pd.DataFrame:
     """Reported and reproduced: fields of `ComparisonRow`, a row per MVTec AD category and one for the mean.
 
-    The last row covers the categories with a comparable run only, on both sides. Raises ValueError for an
-    unknown method.
+    The last row covers the categories with a comparable run only, on both sides. `paper`: where the reported
+    values are printed, if not where `reported` asks first. Raises ValueError for an unknown method or paper.
     """
     runs = select(records, method, profile=profile, variant=variant)
     groups = {name: [r for r in runs if r.category == name] for name in CATEGORIES}
-    rows = [_category_row(group, method, metric, name, variant) for name, group in groups.items()]
-    frame = pd.DataFrame([asdict(row) for row in (*rows, _mean_row(rows, groups, metric))])
+    row = variant if variant in ABLATION_ROWS else ""
+    known = {c: reported(method, metric, c, variant=row, paper=paper) for c in (*CATEGORIES, "mean")}
+    rows = [_category_row(group, method, metric, name, known[name]) for name, group in groups.items()]
+    mean = _mean_row(rows, groups, metric, _gap(method, metric, "mean", known["mean"]))
+    frame = pd.DataFrame([asdict(row) for row in (*rows, mean)])
+    frame["rival"] = RIVALS.get(method, "")
     frame.attrs = {"method": method, "metric": metric}
     return frame
 
 
+def _gap(method: str, metric: Metric, category: str, printed: Reported | None) -> float | None:
+    other = reported(RIVALS[method], metric, category) if method in RIVALS else None
+    return other.number - printed.number if other and printed else None
+
+
 def _category_row(
-    runs: list[Summary], method: str, metric: Metric, category: str, variant: str
+    runs: list[Summary], method: str, metric: Metric, category: str, printed: Reported | None
 ) -> ComparisonRow:
-    printed = reported(method, metric, category, variant=variant)
     reported_number = printed.number if printed else None
     clean = [r for r in comparable(runs) if metric in r.metrics]
     shown = clean or [r for r in runs if r.status == "finished"]
     values = [r.metrics[metric] for r in shown if metric in r.metrics]
     mean = fmean(values) if values else None
-    rule: Verdict = verdict(mean, reported_number, metric) if clean or not shown else "not comparable"
-    low, high = _interval(_draws(shown, metric))
+    rule: Verdict = verdict(values, reported_number, metric) if clean or not shown else "not comparable"
+    low, high = _one_more(values)
     return ComparisonRow(
         category,
         rule,
+        TOLERANCES[metric],
         f"{printed.exact:f}" if printed else None,
         reported_number,
         printed.source if printed else "",
@@ -126,6 +153,7 @@ def _category_row(
         low=low,
         high=high,
         difference=None if rule == "not comparable" else _difference(mean, reported_number),
+        gap=_gap(method, metric, category, printed),
         provisional=_is_provisional(rule, len(shown)),
         note=_note(runs, shown, metric),
         records=tuple(r.path.as_posix() for r in shown),
@@ -133,55 +161,54 @@ def _category_row(
 
 
 def _mean_row(
-    rows: Sequence[ComparisonRow], groups: dict[str, list[Summary]], metric: Metric
+    rows: Sequence[ComparisonRow], groups: dict[str, list[Summary]], metric: Metric, gap: float | None
 ) -> ComparisonRow:
     """The mean over the comparable categories, beside the reported mean of the same categories."""
     measured = [row for row in rows if row.verdict not in ("not run", "not comparable")]
     measured = [row for row in measured if row.reported_number is not None] or measured
     name = f"mean of {len(measured)} of {len(rows)}"
     if not measured:
-        return ComparisonRow(name, "not run")
+        return ComparisonRow(name, "not run", TOLERANCES[metric])
     runs = [[r for r in comparable(groups[row.category]) if metric in r.metrics] for row in measured]
     mean = fmean(fmean(r.metrics[metric] for r in group) for group in runs)
     printed = [row.reported_number for row in measured if row.reported_number is not None]
     reported_number = fmean(printed) if printed else None
     seeds = min(len(group) for group in runs)
-    draws = [_draws(group, metric) for group in runs]
-    low, high = _interval([np.mean(d, axis=0) for d in draws] if all(draws) else [])
-    rule = verdict(mean, reported_number, metric)
+    means = _means_of_seeds(runs, metric)
+    gaps = [row.gap for row in measured if row.gap is not None]
+    rule = verdict(means or [mean], reported_number, metric)
+    low, high = _one_more(means)
     return ComparisonRow(
         name,
         rule,
+        TOLERANCES[metric],
         f"{reported_number:.4f}" if reported_number is not None else None,
         reported_number,
         reproduced=mean,
-        sd=_spread_of_mean(runs, metric),
+        sd=stdev(means) if means else None,
         seeds=seeds,
         low=low,
         high=high,
         difference=_difference(mean, reported_number),
+        gap=fmean(gaps) if gaps else gap,
         provisional=_is_provisional(rule, seeds),
     )
 
 
-def _spread_of_mean(runs: Sequence[Sequence[Summary]], metric: Metric) -> float | None:
-    """Standard deviation over seeds of the mean over categories; None unless all share the same seeds."""
+def _means_of_seeds(runs: Sequence[Sequence[Summary]], metric: Metric) -> list[float]:
+    """Of every seed the mean over categories; empty unless all categories share two seeds or more."""
     by_seed = [{r.seed: r.metrics[metric] for r in group} for group in runs]
     if len(by_seed[0]) < 2 or any(scores.keys() != by_seed[0].keys() for scores in by_seed):
-        return None
-    return stdev(fmean(scores[seed] for scores in by_seed) for seed in by_seed[0])
+        return []
+    return [fmean(scores[seed] for scores in by_seed) for seed in by_seed[0]]
 
 
-def _draws(runs: Iterable[Summary], metric: Metric) -> list[Sequence[float]]:
-    return [r.bootstrap[metric] for r in runs if r.bootstrap.get(metric)]
-
-
-def _interval(replicates: Sequence[ArrayLike]) -> tuple[float | None, float | None]:
-    """Percentile interval of paired replicates, averaged over the first axis."""
-    if not replicates:
+def _one_more(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """`prediction`, within what a score can be; None for fewer than two."""
+    if len(values) < 2:
         return None, None
-    low, high = np.nanpercentile(np.mean(np.asarray(replicates, float), axis=0), INTERVAL)
-    return float(low), float(high)
+    low, high = prediction(values)
+    return max(low, 0.0), min(high, 1.0)
 
 
 def _difference(reproduced: float | None, reported: float | None) -> float | None:
@@ -189,7 +216,7 @@ def _difference(reproduced: float | None, reported: float | None) -> float | Non
 
 
 def _is_provisional(rule: Verdict, seeds: int) -> bool:
-    return rule in ("agrees", "lower", "higher") and seeds < SEEDS_FOR_A_VERDICT
+    return rule.startswith(("agrees", "lower", "higher")) and seeds < SEEDS_FOR_A_VERDICT
 
 
 def _note(runs: list[Summary], shown: list[Summary], metric: Metric) -> str:
@@ -262,46 +289,3 @@ def side_by_side(columns: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """A `ComparisonRow` per category and comparison; each has its own mean, over its own categories."""
     rows = {name: rows_of(frame) for name, frame in columns.items()}
     return pd.DataFrame({"Category": [*CATEGORIES, "mean"]} | rows, dtype=object)
-
-
-def state_of_study(
-    records: Iterable[Summary],
-    methods: Sequence[str] = METHODS,
-    categories: Iterable[str] = tuple(CATEGORIES),
-) -> pd.DataFrame:
-    """What is measured under the paper's schedule, one row per method and category.
-
-    Columns: `method` (the name shown to readers), `category`, `seeds` (comparable runs), `labelled` (finished
-    runs that are not comparable), `failed`, `text` ('2 seeds', 'not run', ...).
-    """
-    runs = list(records)
-    rows = []
-    for method in methods:
-        own = select(runs, method)
-        for category in categories:
-            group = [r for r in own if r.category == category]
-            seeds, failed = len(comparable(group)), sum(r.status == "failed" for r in group)
-            labelled = len(group) - seeds - failed
-            text = _state(seeds, labelled, failed)
-            rows.append((METHOD_NAMES[method], category, seeds, labelled, failed, text))
-    return pd.DataFrame(rows, columns=["method", "category", "seeds", "labelled", "failed", "text"])
-
-
-def progress(state: pd.DataFrame) -> pd.DataFrame:
-    """From `state_of_study`, a row per method: `categories` with comparable runs, the `fewest` and `most`
-    seeds of them, and `labelled`, categories with other finished runs.
-    """
-    measured = state["seeds"].where(state["seeds"] > 0)
-    marks = state.assign(measured=measured, others=state["labelled"] > 0).groupby("method", sort=False)
-    return marks.agg(
-        categories=("measured", "count"),
-        fewest=("measured", "min"),
-        most=("measured", "max"),
-        labelled=("others", "sum"),
-    ).reset_index()
-
-
-def _state(seeds: int, labelled: int, failed: int) -> str:
-    if seeds:
-        return f"{seeds} seed{'s' * (seeds > 1)}"
-    return "not comparable" if labelled else "failed" if failed else "not run"

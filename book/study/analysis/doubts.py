@@ -7,13 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
+from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, Metric
 from stlib.records.schema import Record, Run, Summary
 from study.analysis.comparison import METHODS, comparable, comparison, rows_of, select
 from study.analysis.runs import good_and_defective
-
-FACTORS = (0.5, 1.0, 2.0)
-"""Of the tolerances: as fixed, half and double."""
 
 
 def on_mvtec(records: Iterable[Run]) -> list[Run]:
@@ -83,28 +80,16 @@ def seed_spread(records: Sequence[Summary], metrics: Sequence[Metric]) -> pd.Dat
 
 
 def verdicts(records: Sequence[Summary]) -> pd.DataFrame:
-    """Every category's verdict: `method`, `metric`, `difference`, `provisional`, `share` of the tolerance."""
+    """Every category's `verdict`: `method`, `metric`, `provisional`, and the `share` of the tolerance."""
     rows = [
-        (method, metric, row.difference, row.provisional, abs(row.difference) / TOLERANCES[metric])
+        (method, metric, row.verdict, row.provisional, abs(row.difference) / row.tolerance)
         for method in METHODS
         for runs in [select(records, method)]
         for metric in METRICS
         for row in rows_of(comparison(runs, method, metric))[:-1]
         if row.difference is not None
     ]
-    return pd.DataFrame(rows, columns=["method", "metric", "difference", "provisional", "share"])
-
-
-def other_tolerances(found: pd.DataFrame) -> pd.DataFrame:
-    """From `verdicts`, per metric: how many of `count` agree at `FACTORS`, and where all do (`limit`)."""
-    rows: list[dict[str, object]] = []
-    for metric in METRICS:
-        shares = found.loc[found["metric"] == metric, "share"]
-        if len(shares):
-            within = {str(factor): int((shares <= factor + 1e-9).sum()) for factor in FACTORS}
-            row: dict[str, object] = {"metric": metric, "tolerance": TOLERANCES[metric], "count": len(shares)}
-            rows.append(row | within | {"limit": shares.max()})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["method", "metric", "verdict", "provisional", "share"])
 
 
 def counted_again(records: Iterable[Record]) -> list[float]:

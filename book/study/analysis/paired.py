@@ -1,28 +1,26 @@
 """Does one method beat another on the same images and seeds? Paired differences. Imports no torch.
 
-The rule was fixed before the first pair of runs was finished: a gain counts when its interval lies above
-zero, a loss when it lies below, and otherwise nothing can be told apart. The interval covers chance in the
-test images (paired bootstrap replicates) and, from two seeds on, in the training (seeds are drawn again in
-every replicate). Made stricter since, twice: one seed is no gain and no loss, because it leaves out chance in
-the training (`sensitivity.seed_couples` shows it), and the part of few seeds is widened (`_replicates`).
+Since 2026-11-26 an interval is Student's, around the difference that was measured. Its variance has two
+sources: chance in the test images, from the paired bootstrap replicates, and chance in the training, from the
+differences of the seeds. Their degrees of freedom are joined by Satterthwaite's rule. Replicates give a
+variance and no percentile, so the few hundred in a record are enough: what they leave unsure is in the
+degrees of freedom. The rule before stands beside this one in book/protocol.md.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import dataclass, replace
+from statistics import fmean, variance
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.stats import norm
-from scipy.stats import t as student_t
 
 from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, Metric, Profile
 from stlib.records.schema import Summary
-from study.analysis.comparison import INTERVAL, select
+from study.analysis.comparison import select
+from study.analysis.inference import ALPHA, Part, holm, interval, p_value, satterthwaite
 
-Decision = Literal["gain", "loss", "higher on one seed", "lower on one seed", "no difference to be seen"]
+Decision = Literal["gain", "loss", "inconclusive", "not as claimed", "too few seeds"]
 
 ROUNDED_BY_DEVICE = {"destseg", "pfadseg"}
 """Methods with blocks whose softmax and sums bf16 rounds on a CPU and not on a GPU (`protocol.Precision`)."""
@@ -58,25 +56,31 @@ class PairedDifference:
     difference: float
     low: float
     high: float
-    """95 % interval of the difference."""
+    """95 % interval of the difference; with one seed it leaves out chance in the training."""
+    p_value: float
+    """Of no difference; adjusted where `adjusted` was asked for it."""
     labels: tuple[str, ...] = ()
     """Labels of the runs on either side, and conditions in which the sides differ."""
     counts: tuple[int, ...] = ()
     """Of a mean: how many seeds each category has."""
+    claim: float | None = None
+    """The difference that a paper prints here."""
+
+    @property
+    def as_claimed(self) -> bool | None:
+        """Whether the interval holds the printed difference; None where none is printed or seeds lack."""
+        if self.claim is None or len(self.seeds) < SEEDS_FOR_A_VERDICT:
+            return None
+        return self.low <= self.claim <= self.high
 
     @property
     def decision(self) -> Decision:
-        """The rule above, applied to the interval."""
-        if self.low <= 0 <= self.high:
-            return "no difference to be seen"
-        if len(self.seeds) == 1:
-            return "higher on one seed" if self.low > 0 else "lower on one seed"
-        return "gain" if self.low > 0 else "loss"
-
-    @property
-    def provisional(self) -> bool:
-        """True when fewer seeds stand behind it than a verdict needs."""
-        return len(self.seeds) < SEEDS_FOR_A_VERDICT
+        """Inconclusive: neither zero nor the claim, if there is one, can be ruled out."""
+        if len(self.seeds) < SEEDS_FOR_A_VERDICT:
+            return "too few seeds"
+        if self.p_value < ALPHA:
+            return "gain" if self.difference > 0 else "loss"
+        return "not as claimed" if self.as_claimed is False and self.low <= 0 <= self.high else "inconclusive"
 
 
 def pairs(
@@ -121,21 +125,23 @@ def compare(couples: Iterable[Couple], metric: Metric) -> list[PairedDifference]
     by_category: dict[str, list[Couple]] = {}
     for a, b in couples:
         by_category.setdefault(a.category, []).append((a, b))
-    if not by_category:
-        return []
     names = [*CATEGORIES, *sorted(by_category.keys() - set(CATEGORIES))]
     groups = [by_category[name] for name in names if name in by_category]
-    draws = np.array([_replicates(group, metric) for group in groups])
-    bounds = np.percentile(draws, INTERVAL, axis=1).T.tolist()
-    found = [_pair(group, metric, low, high) for group, (low, high) in zip(groups, bounds, strict=True)]
-    return [*found, _mean(found, draws.mean(axis=0))]
+    found = [_pair(group, metric) for group in groups]
+    return [*found, _mean(found, groups, metric)] if found else []
+
+
+def adjusted(found: Sequence[PairedDifference]) -> list[PairedDifference]:
+    """One family of claims: the p values of those with enough seeds, adjusted for their number (Holm)."""
+    tested = [pair for pair in found if len(pair.seeds) >= SEEDS_FOR_A_VERDICT]
+    values = iter(holm([pair.p_value for pair in tested]))
+    return [replace(pair, p_value=next(values)) if pair in tested else pair for pair in found]
 
 
 def frame(found: Mapping[str, Sequence[PairedDifference]]) -> pd.DataFrame:
     """A row per comparison and category, the mean last; one without values for a comparison without pairs.
 
-    Columns: `name` and the fields of `PairedDifference` with its `decision` and `provisional`. `attrs` holds
-    the `labels` of all runs. Empty where nothing was run.
+    Columns: `name` and those of `row_of`. `attrs` holds the `labels` of all runs. Empty without any run.
     """
     rows: list[dict[str, object]] = []
     labels: dict[str, None] = {}
@@ -161,7 +167,7 @@ def behind(found: Mapping[str, Sequence[PairedDifference]]) -> tuple[set[int], s
 
 def row_of(pair: PairedDifference) -> dict[str, object]:
     """The fields of a pair with what follows from them."""
-    return vars(pair) | {"decision": pair.decision, "provisional": pair.provisional}
+    return vars(pair) | {"decision": pair.decision, "as_claimed": pair.as_claimed}
 
 
 def _alike(a: Summary, b: Summary) -> bool:
@@ -175,31 +181,38 @@ def _rounded_alike(a: Summary, b: Summary) -> bool:
     return not (two_meanings and {a.method, b.method} & ROUNDED_BY_DEVICE)
 
 
-def _replicates(matched: Sequence[Couple], metric: Metric) -> NDArray[np.float64]:
-    """(R,) differences of the mean over seeds, for test images and seeds drawn with replacement.
-
-    The seeds' part is widened to what their number can tell.
-    """
-    differences = np.array([np.subtract(b.bootstrap[metric], a.bootstrap[metric]) for a, b in matched])
-    seeds, count = differences.shape
-    mean = np.asarray(differences.mean(axis=0))
-    if seeds == 1:
-        return mean
-    drawn = np.random.default_rng(0).integers(seeds, size=(seeds, count))
-    resampled = np.take_along_axis(differences, drawn, axis=0).mean(axis=0)
-    # Two or three seeds drawn again spread too little: Bessel's correction, and Student's t for the normal.
-    wider = np.sqrt(seeds / (seeds - 1)) * student_t.ppf(0.975, seeds - 1) / norm.ppf(0.975)
-    return np.asarray(mean + wider * (resampled - mean))
+def _by_seed(group: Sequence[Couple], metric: Metric) -> dict[int, float]:
+    return {a.seed: b.metrics[metric] - a.metrics[metric] for a, b in group}
 
 
-def _pair(matched: Sequence[Couple], metric: Metric, low: float, high: float) -> PairedDifference:
-    first = fmean(a.metrics[metric] for a, _ in matched)
-    second = fmean(b.metrics[metric] for _, b in matched)
-    labels = dict.fromkeys(label for pair in matched for run in pair for label in run.labels())
-    labels |= dict.fromkeys(told for a, b in matched for told in _unlike(a, b))
-    seeds = tuple(a.seed for a, _ in matched)
+def _of_images(group: Sequence[Couple], metric: Metric) -> Part:
+    """Chance in the test images, which all seeds share."""
+    draws = np.array([np.subtract(b.bootstrap[metric], a.bootstrap[metric]) for a, b in group]).mean(axis=0)
+    return float(draws.var(ddof=1)), len(draws) - 1
+
+
+def _of_seeds(differences: Iterable[float]) -> list[Part]:
+    """Chance in the training; nothing can be said about it with one seed."""
+    values = list(differences)
+    return [(variance(values) / len(values), len(values) - 1)] if len(values) > 1 else []
+
+
+def _pair(group: Sequence[Couple], metric: Metric) -> PairedDifference:
+    first, second = (fmean(pair[side].metrics[metric] for pair in group) for side in (0, 1))
+    differences = _by_seed(group, metric)
+    chance = satterthwaite([_of_images(group, metric), *_of_seeds(differences.values())])
+    labels = dict.fromkeys(label for pair in group for run in pair for label in run.labels())
+    labels |= dict.fromkeys(told for a, b in group for told in _unlike(a, b))
+    gain = second - first
     return PairedDifference(
-        matched[0][0].category, seeds, first, second, second - first, low, high, tuple(labels)
+        group[0][0].category,
+        tuple(differences),
+        first,
+        second,
+        gain,
+        *interval(gain, chance),
+        p_value=p_value(gain, chance),
+        labels=tuple(labels),
     )
 
 
@@ -213,13 +226,38 @@ def _unlike(a: Summary, b: Summary) -> Iterator[str]:
         yield "the sides ran on a CPU and a GPU"
 
 
-def _mean(found: Sequence[PairedDifference], replicates: NDArray[np.float64]) -> PairedDifference:
-    first, second = (float(np.mean([getattr(p, side) for p in found])) for side in ("first", "second"))
-    low, high = np.percentile(replicates, INTERVAL)
-    fewest = min((p.seeds for p in found), key=len)
-    labels = tuple(dict.fromkeys(label for p in found for label in p.labels))
-    name = f"mean of {len(found)}"
-    counts = tuple(len(p.seeds) for p in found)
+def _mean(
+    found: Sequence[PairedDifference], groups: Sequence[Sequence[Couple]], metric: Metric
+) -> PairedDifference:
+    first, second = (fmean(getattr(pair, side) for pair in found) for side in ("first", "second"))
+    chance = satterthwaite(_chance_of_mean(groups, metric))
+    gain = second - first
     return PairedDifference(
-        name, fewest, first, second, second - first, float(low), float(high), labels, counts
+        f"mean of {len(found)}",
+        min((pair.seeds for pair in found), key=len),
+        first,
+        second,
+        gain,
+        *interval(gain, chance),
+        p_value=p_value(gain, chance),
+        labels=tuple(dict.fromkeys(label for pair in found for label in pair.labels)),
+        counts=tuple(len(pair.seeds) for pair in found),
     )
+
+
+def _chance_of_mean(groups: Sequence[Sequence[Couple]], metric: Metric) -> list[Part]:
+    """Of the mean over categories, whose images and trainings are independent.
+
+    Not so where a seed has a teacher of its own: all categories share it, so their differences move together,
+    and the means over the categories are what varies from seed to seed.
+    """
+    share = 1 / len(groups) ** 2
+    images = [_of_images(group, metric) for group in groups]
+    differences = [_by_seed(group, metric) for group in groups]
+    whole = all(one.keys() == differences[0].keys() for one in differences)
+    if whole and any(len({c[side].teacher.pyramid_sha256 for g in groups for c in g}) > 1 for side in (0, 1)):
+        means = [fmean(one[seed] for one in differences) for seed in differences[0]]
+        seeds = _of_seeds(means)
+    else:
+        seeds = [(value * share, free) for one in differences for value, free in _of_seeds(one.values())]
+    return [*((value * share, freedom) for value, freedom in images), *seeds]

@@ -10,7 +10,8 @@ from itertools import combinations
 
 import pandas as pd
 
-from stlib.protocol import CATEGORIES, TEXTURES
+from stlib.paths import REPORTED
+from stlib.protocol import CATEGORIES, TEXTURES, Metric
 from stlib.records.reported import MEANS, METHOD_NAMES, PAPERS, Reported
 
 AVERAGES = {
@@ -26,6 +27,9 @@ PROSE = ("abstract", "text", "leaderboard")
 ABLATIONS = {("pfadseg", "none"): "destseg", ("pfadseg", "RCM+AFF+PCAR"): "pfadseg"}
 """First and last row of an ablation table -> the method with that architecture. Where Tables 2 and 3 of
 PFADSeg print the same score, it is equal."""
+
+REIMPLEMENTATIONS = REPORTED.parent / "reimplementations.csv"
+"""What others printed who wrote STPM again: one score per row, with its page."""
 
 GAIN = "gain over STPM"
 """The `Reported.variant` that is a difference, not a score."""
@@ -227,3 +231,16 @@ def across_works(frame: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
         for column in found
     }
     return pd.DataFrame(works).reindex([*CATEGORIES, "mean"])
+
+
+def reimplementations(frame: pd.DataFrame, metric: Metric) -> pd.DataFrame:
+    """STPM as its authors' README prints it, and as others did who wrote it again: a column per work.
+
+    `frame`: `load_reported()`. A row per category.
+    """
+    own = frame[(frame["paper"] == "stpm") & (frame["metric"] == metric)].set_index("category")["number"]
+    others = pd.read_csv(REIMPLEMENTATIONS)
+    others = others[others["metric"] == metric]
+    table = others.pivot_table(index="category", columns="work", values="value", sort=False)
+    table.insert(0, "authors' README", own)
+    return table.loc[list(CATEGORIES)]

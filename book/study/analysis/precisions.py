@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 
-from stlib.protocol import METRICS, Metric, Profile
+from stlib.protocol import METRICS, SEEDS_FOR_A_VERDICT, Metric, Profile
 from stlib.records.schema import Summary
 from study.analysis.paired import Couple, PairedDifference, RunGroup, compare, match_runs, row_of
 
@@ -20,9 +21,17 @@ class Rounding:
     """Standard deviation over seeds, mean over categories, of the precision that spreads less."""
 
     @property
-    def inside(self) -> bool:
-        """Whether the difference is no larger than that spread: then bf16 may stand for fp32."""
-        return self.spread is not None and abs(self.difference.difference) <= self.spread
+    def inside(self) -> Literal["yes", "no", "inconclusive", "too few seeds"]:
+        """Whether the difference is no larger than that spread: then bf16 may stand for fp32.
+
+        Yes and no need the whole interval on one side.
+        """
+        pair = self.difference
+        if self.spread is None or len(pair.seeds) < SEEDS_FOR_A_VERDICT:
+            return "too few seeds"
+        if max(abs(pair.low), abs(pair.high)) <= self.spread:
+            return "yes"
+        return "no" if pair.low > self.spread or pair.high < -self.spread else "inconclusive"
 
 
 def couples(records: Sequence[Summary], method: str, profile: Profile) -> list[Couple]:

@@ -1,9 +1,9 @@
-"""The runs themselves: how they were made, how long they took, how to repeat them.
+"""The runs themselves: which there are, how they were made, how long they took, how to repeat them.
 
 Imports no torch, like `study.analysis.comparison`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stlib.protocol import CATEGORIES, METRICS
 from stlib.records.reported import METHOD_NAMES, reported
 from stlib.records.schema import History, Record, Summary
-from study.analysis.comparison import comparable, select
+from study.analysis.comparison import METHODS, comparable, select
 from study.analysis.paired import RunGroup
 
 
@@ -22,6 +22,24 @@ def histories(records: Iterable[Record], method: str, categories: Iterable[str])
     runs = comparable(select(records, method))
     found = {name: [r.history for r in runs if r.category == name and r.history] for name in categories}
     return {name: trainings for name, trainings in found.items() if trainings}
+
+
+def trainings_of(
+    records: Iterable[Record], groups: Mapping[str, RunGroup], seed: int = 0
+) -> tuple[dict[str, list[History]], list[str]]:
+    """The trainings of one seed, by category, a line per group in the order of the names that come second.
+
+    Groups without a run are left out, and then the categories on which not all of the others were run.
+    """
+    everything = [r for r in records if r.seed == seed]
+    found = {name: _trainings(group.of(everything)) for name, group in groups.items()}
+    found = {name: runs for name, runs in found.items() if any(runs.values())}
+    shared = [name for name in CATEGORIES if found and all(runs.get(name) for runs in found.values())]
+    return {name: [runs[name] for runs in found.values()] for name in shared}, list(found)
+
+
+def _trainings(runs: Iterable[Summary]) -> dict[str, History]:
+    return {r.category: r.history for r in runs if isinstance(r.history, History)}
 
 
 def good_and_defective(record: Record) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
@@ -111,3 +129,46 @@ def runtimes(records: Iterable[Summary]) -> pd.DataFrame:
         evaluation=("evaluate", "median"),
         memory=("peak", "max"),
     ).reset_index()
+
+
+def state_of_study(
+    records: Iterable[Summary],
+    methods: Sequence[str] = METHODS,
+    categories: Iterable[str] = tuple(CATEGORIES),
+) -> pd.DataFrame:
+    """What is measured under the paper's schedule, one row per method and category.
+
+    Columns: `method` (the name shown to readers), `category`, `seeds` (comparable runs), `labelled` (finished
+    runs that are not comparable), `failed`, `text` ('2 seeds', 'not run', ...).
+    """
+    runs = list(records)
+    rows = []
+    for method in methods:
+        own = select(runs, method)
+        for category in categories:
+            group = [r for r in own if r.category == category]
+            seeds, failed = len(comparable(group)), sum(r.status == "failed" for r in group)
+            labelled = len(group) - seeds - failed
+            text = _state(seeds, labelled, failed)
+            rows.append((METHOD_NAMES[method], category, seeds, labelled, failed, text))
+    return pd.DataFrame(rows, columns=["method", "category", "seeds", "labelled", "failed", "text"])
+
+
+def progress(state: pd.DataFrame) -> pd.DataFrame:
+    """From `state_of_study`, a row per method: `categories` with comparable runs, the `fewest` and `most`
+    seeds of them, and `labelled`, categories with other finished runs.
+    """
+    measured = state["seeds"].where(state["seeds"] > 0)
+    marks = state.assign(measured=measured, others=state["labelled"] > 0).groupby("method", sort=False)
+    return marks.agg(
+        categories=("measured", "count"),
+        fewest=("measured", "min"),
+        most=("measured", "max"),
+        labelled=("others", "sum"),
+    ).reset_index()
+
+
+def _state(seeds: int, labelled: int, failed: int) -> str:
+    if seeds:
+        return f"{seeds} seed{'s' * (seeds > 1)}"
+    return "not comparable" if labelled else "failed" if failed else "not run"

@@ -1,15 +1,16 @@
 """ET-STPM against the number of fine-tuning epochs, and the leakage question. Imports no torch."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from statistics import fmean, stdev
 
 import pandas as pd
 
 from stlib.protocol import TUNING_EPOCHS, Metric, Profile
 from stlib.records.schema import Summary
 from stlib.records.teacher import TeacherRecord
+from study.analysis.claims import CLAIMS, with_claim
 from study.analysis.comparison import select
-from study.analysis.paired import PairedDifference, RunGroup, compare, match_runs, pairs
+from study.analysis.paired import PairedDifference, RunGroup, compare, match_runs, pairs, row_of
 from study.plan.grid import tuned_variant
 
 
@@ -26,6 +27,55 @@ def untuned(records: Sequence[Summary], profile: Profile) -> list[Summary]:
 def against_untuned(records: Sequence[Summary], other: RunGroup, metric: Metric) -> list[PairedDifference]:
     """The runs of `other` against those without fine-tuning, as `paired.pairs`."""
     return compare(match_runs(untuned(records, other.profile), other.of(records), metric), metric)
+
+
+def one_teacher(records: Iterable[Summary], profile: Profile = "paper") -> list[Summary]:
+    """The runs whose teacher is that of seed 0, whatever their own seed: chance in the student alone."""
+    everything = list(records)
+    first = [r for r in epochs_group(2, "", profile).of(everything) if r.seed == 0]
+    return [*first, *epochs_group(2, "teacher=0", profile).of(everything)]
+
+
+def tested_epochs(records: Sequence[Summary], tuned: Sequence[Summary], metric: Metric) -> pd.DataFrame:
+    """ET-STPM minus STPM at the chosen epoch and at the last: a row per category, the mean last.
+
+    Columns: those of `paired.row_of`, with the printed difference as `claim`; `last`, the mean difference at
+    the last epoch, and `last_by_seed`. Records hold no replicates of the last epoch, so it has no interval.
+    """
+    couples = match_runs(untuned(records, "paper"), tuned, metric)
+    (claim,) = (one for one in CLAIMS if (one.second, one.metric) == ("et_stpm", metric))
+    last: dict[str, dict[int, float]] = {}
+    for a, b in couples:
+        ends = [run.sensitivity["checkpoint=last"][metric] for run in (a, b)]
+        last.setdefault(a.category, {})[a.seed] = ends[1] - ends[0]
+    rows = []
+    for pair in with_claim(claim, compare(couples, metric)).pairs:
+        seeds = last.get(pair.category) or {
+            seed: fmean(one[seed] for one in last.values())
+            for seed in pair.seeds
+            if all(seed in one for one in last.values())
+        }
+        rows.append(row_of(pair) | {"last": fmean(seeds.values()), "last_by_seed": list(seeds.values())})
+    return pd.DataFrame(rows, dtype=object)
+
+
+def sources_of_chance(records: Sequence[Summary], metric: Metric) -> pd.DataFrame:
+    """Standard deviation over seeds of ET-STPM minus STPM, by `category`.
+
+    `one`: all seeds share the teacher of seed 0, so it is chance in the students; `own`: each has a teacher
+    of its own, so chance in the fine-tuning comes on top. None with fewer than two seeds.
+    """
+    first = untuned(records, "paper")
+    spreads: dict[str, dict[str, object]] = {}
+    for name, tuned in (("one", one_teacher(records)), ("own", epochs_group(2).of(records))):
+        by_category: dict[str, list[float]] = {}
+        for a, b in match_runs(first, tuned, metric):
+            by_category.setdefault(a.category, []).append(b.metrics[metric] - a.metrics[metric])
+        for category, values in by_category.items():
+            found = {name: stdev(values) if len(values) > 1 else None, f"{name}_seeds": len(values)}
+            spreads.setdefault(category, {"category": category}).update(found)
+    columns = ["category", "one", "one_seeds", "own", "own_seeds"]
+    return pd.DataFrame(list(spreads.values()), columns=columns, dtype=object)
 
 
 def against_epochs(
@@ -76,6 +126,16 @@ def against_two(
     return {name: pairs(records, two, other, metric) for name, other in others.items()}
 
 
+def _of_data(records: Iterable[Summary], rest: str, profile: Profile) -> list[Summary]:
+    """The runs on one kind of data; where a seed has no teacher of its own, its run with that of seed 0."""
+    everything = list(records)
+    shared, own = (
+        select(everything, "et_stpm", profile=profile, variant=variant)
+        for variant in (",".join(filter(None, (rest, "teacher=0"))), rest)
+    )
+    return list({(r.category, r.seed): r for r in (*shared, *own)}.values())
+
+
 def leakage(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> pd.DataFrame:
     """Variant A, B and C at two epochs on all test images and on those that B never saw.
 
@@ -83,8 +143,9 @@ def leakage(records: Iterable[Summary], metric: Metric, profile: Profile = "pape
     than on the untouched ones points to leakage.
     """
     rows = []
+    everything = list(records)
     for name, rest in (("A", ""), ("B", "data=B"), ("C", "data=C")):
-        for r in select(records, "et_stpm", profile=profile, variant=rest):
+        for r in _of_data(everything, rest, profile):
             half = r.sensitivity.get("test=untouched", {})
             if metric in r.metrics and metric in half:
                 rows.append((r.category, r.seed, name, r.metrics[metric], half[metric]))
@@ -95,39 +156,13 @@ def leaks(
     records: Sequence[Summary], metric: Metric, profile: Profile = "paper"
 ) -> dict[str, list[PairedDifference]]:
     """B and C against A, paired, on all test images: what a teacher gains that has seen some of them."""
-    clean = epochs_group(2, "", profile)
+    clean = _of_data(records, "", profile)
     return {
-        f"{letter} minus A": pairs(records, clean, epochs_group(2, f"data={letter}", profile), metric)
+        f"{letter} minus A": compare(
+            match_runs(clean, _of_data(records, f"data={letter}", profile), metric), metric
+        )
         for letter in "BC"
     }
-
-
-@dataclass(frozen=True)
-class LeakGain:
-    """B's mean gain over A, and beside it what chance alone does."""
-
-    seen: float
-    """On all test images."""
-    unseen: float
-    """On the images that B left untouched."""
-    pairs: int
-    chance: float | None
-    """Largest range over A's seeds of its score on all images minus that on the untouched ones."""
-    category: str | None
-    """Where that is."""
-
-
-def leak_gain(frame: pd.DataFrame) -> LeakGain | None:
-    """From `leakage`; None without a pair."""
-    clean = frame[frame["variant"] == "A"]
-    both = frame[frame["variant"] == "B"].merge(clean, on=["category", "seed"], suffixes=("_b", "_a"))
-    if both.empty:
-        return None
-    seen, unseen = ((both[f"{part}_b"] - both[f"{part}_a"]).mean() for part in ("all", "untouched"))
-    gaps = (clean["all"] - clean["untouched"]).groupby(clean["category"])
-    spread = (gaps.max() - gaps.min())[gaps.size() > 1]
-    largest = (float(spread.max()), str(spread.idxmax())) if len(spread) else (None, None)
-    return LeakGain(float(seen), float(unseen), len(both), *largest)
 
 
 def courses(teachers: Sequence[TeacherRecord]) -> pd.DataFrame:

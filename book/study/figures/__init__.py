@@ -1,12 +1,10 @@
 """The study's pictures: numpy arrays, records and tables in, matplotlib figures out. Imports no torch.
 
 Every figure is white, uses seaborn's colour-blind-safe palette with a second cue beside colour (line style,
-marker, hatch or word), and has its text for readers who cannot see it in `ALT`.
+marker, hatch or word). What a figure plots, for readers who cannot see it, stands in the cell that shows it.
 """
 
-from study.figures import comparisons, images, runs
 from study.figures.comparisons import (
-    accuracy_against_cost,
     across_works,
     against_epochs,
     choice_effects,
@@ -14,7 +12,6 @@ from study.figures.comparisons import (
     forest,
     progress_grid,
     reported_vs_reproduced,
-    scores_by_method,
 )
 from study.figures.images import (
     feature_maps,
@@ -37,12 +34,7 @@ from study.figures.runs import (
     training_curves,
 )
 
-ALT = comparisons.ALT | images.ALT | runs.ALT
-"""What each figure plots, for the `alt` attribute; never what came out."""
-
 __all__ = [
-    "ALT",
-    "accuracy_against_cost",
     "across_works",
     "against_epochs",
     "choice_effects",
@@ -61,7 +53,6 @@ __all__ = [
     "roc_pr",
     "samples",
     "score_histogram",
-    "scores_by_method",
     "side_by_side",
     "synthesis",
     "teacher_curves",

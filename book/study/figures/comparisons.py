@@ -1,6 +1,6 @@
 """Pictures of comparisons: reproduced beside reported, paired differences, ranks, what is measured."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 import pandas as pd
@@ -10,46 +10,14 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from stlib.protocol import METRICS, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
-from stlib.records.reported import METHOD_NAMES
-from stlib.records.schema import Summary
 from study.analysis import sensitivity
 from study.analysis.comparison import rows_of
 from study.analysis.paired import PairedDifference
 from study.analysis.ranks import Ranking
 from study.analysis.sensitivity import Effect, Effects
-from study.figures.style import BLUE, GREEN, ORANGE, RED, canvas
-from study.plan.estimate import held_seconds
-
-ALT = {
-    "progress_grid": "A grid with one row per method and one column per category; every measured cell holds "
-    "its number of seeds, cells without a run are empty. The same content is in the table.",
-    "across_works": "Dot plot, one line per category: the score of one method as printed in several works, "
-    "one marker per work. The same numbers are in the table.",
-    "reported_vs_reproduced": "Dot plot, one line per category: a bar for the reported value and its "
-    "tolerance, a dot for the reproduced mean and its interval. The same numbers are in the table.",
-    "against_epochs": "Line charts, a panel per category: the change of the score against STPM over the "
-    "number of fine-tuning epochs, a line per seed with its intervals; 0 epochs is STPM.",
-    "forest": "Dot plot of paired differences with their 95 % intervals and a line at zero; hollow marks are "
-    "the differences that the papers report. The same numbers are beside it.",
-    "critical_difference": "Lines of ranks: every method at its average rank over the categories, 1 being "
-    "best; a bar joins methods whose ranks lie closer together than the critical difference. The ranks are "
-    "written beside the names.",
-    "choice_effects": "Dot plots, one panel per metric and one line per choice: the mean change of the score "
-    "when that choice alone is changed; hollow marks are the gains that papers claim, and a band spans the "
-    "smallest of them in both directions. The same numbers are in the table.",
-    "accuracy_against_cost": "Scatter plots, one per metric: the score of each run against the minutes of "
-    "one processor core that it took. Filled marks are runs in the paper's setting, hollow ones carry a "
-    "label such as a shortened schedule. The same numbers are in the records.",
-    "scores_by_method": "Dot plot: one line per category, one mark per method, reproduced scores. The same "
-    "numbers are in the tables.",
-}
-"""What each figure plots, for the `alt` attribute; never what came out."""
-
-MARKS = {"stpm": ("o", BLUE), "et_stpm": ("s", ORANGE), "destseg": ("^", GREEN), "pfadseg": ("D", RED)}
-"""By method."""
+from study.figures.style import BLUE, ORANGE, canvas
 
 
 def against_epochs(frame: pd.DataFrame, metric: Metric) -> Figure:
@@ -96,27 +64,6 @@ def forest(found: Mapping[str, Sequence[PairedDifference]], reported: Mapping[st
     return figure
 
 
-def scores_by_method(frames: Mapping[str, pd.DataFrame], metric: Metric) -> Figure:
-    """One line per category with a run, a mark per method: `frames` holds `comparison.comparison` by name."""
-    markers = dict(zip(frames, "os^Dv", strict=False))
-    shown = [c for c in next(iter(frames.values()))["category"][:-1] if _any_score(frames, c)]
-    figure, axes = canvas(1, 1, 1.2 + 0.4 * max(len(shown), 1))
-    axis = axes[0, 0]
-    for (name, frame), colour in zip(frames.items(), sns.color_palette("colorblind"), strict=False):
-        scores = frame.set_index("category")["reproduced"]
-        axis.plot([scores[c] for c in shown], range(len(shown)), markers[name], color=colour, label=name)
-    axis.set_yticks(range(len(shown)), shown)
-    axis.invert_yaxis()
-    axis.set_xlabel(METRICS[metric])
-    axis.legend()
-    return figure
-
-
-def _any_score(frames: Mapping[str, pd.DataFrame], category: str) -> bool:
-    found = [frame.set_index("category")["reproduced"].get(category) for frame in frames.values()]
-    return any(value is not None and not pd.isna(value) for value in found)
-
-
 def choice_effects(found: Mapping[Metric, Effects], claims: Mapping[Metric, Mapping[str, float]]) -> Figure:
     """`sensitivity.effects` by metric: mean effects with their spread, and the claimed gains (hollow)."""
     choices = [
@@ -158,20 +105,20 @@ def _effect(axis: Axes, y: int, found: Sequence[Effect]) -> None:
         axis.plot([mean.low, mean.high], [y, y], style, marker="|", color=BLUE, linewidth=2, label=label)
 
 
-def critical_difference(found: Mapping[str, Ranking]) -> Figure:
+def critical_difference(found: Sequence[Ranking]) -> Figure:
     """A line of ranks per ranking: methods with their average rank, bars over those not told apart."""
     figure, axes = canvas(len(found), 1, 2.1 * len(found), share="")
-    for axis, (title, ranking) in zip(axes[:, 0], found.items(), strict=True):
+    for axis, ranking in zip(axes[:, 0], found, strict=True):
         _ranks(axis, ranking)
-        axis.set_title(title, loc="left")
+        axis.set_title(ranking.title, loc="left")
     return figure
 
 
 def _ranks(axis: Axes, ranking: Ranking) -> None:
     """The better half of the names stands on the left, the other on the right: no lines cross."""
-    count, cliques = len(ranking.ranks), ranking.cliques()
+    count, bars = len(ranking.ranks), ranking.bars()
     edges = 1 - 0.3 * (count - 1), count + 0.3 * (count - 1)
-    top = 0.4 * len(cliques) + 1
+    top = 0.4 * len(bars) + 1
     axis.set(xlim=edges, ylim=(-(count + 1) // 2 - 0.3, top + 0.4), yticks=[])
     axis.grid(visible=False)
     axis.spines[["left", "right", "bottom"]].set_visible(False)
@@ -186,50 +133,9 @@ def _ranks(axis: Axes, ranking: Ranking) -> None:
         axis.plot([rank, rank, edge], [0, y, y], color="#999999", linewidth=1)
         axis.plot(rank, 0, "o", color=BLUE)
         axis.text(edge, y, f"{name} {rank:.2f}", ha="left" if left else "right", va="bottom", fontsize=10)
-    for line, (best, worst) in enumerate(cliques):
-        ends = [ranking.ranks[best] - 0.04, ranking.ranks[worst] + 0.04]
+    for line, bar in enumerate(bars):
+        ends = [ranking.ranks[bar[0]] - 0.04, ranking.ranks[bar[-1]] + 0.04]
         axis.plot(ends, [0.4 * (line + 1)] * 2, color=ORANGE, linewidth=4, solid_capstyle="butt")
-
-
-def accuracy_against_cost(records: Iterable[Summary], metrics: Sequence[Metric]) -> Figure:
-    """Score over core minutes, a point per run of a method as published, on a CPU.
-
-    Filled: the paper's schedule and setting. Hollow: with a label, such as a shortened schedule.
-    """
-    runs = [
-        r
-        for r in records
-        if r.profile != "demo" and r.status == "finished" and not r.variant and r.runtime.processor == "CPU"
-    ]
-    figure, axes = canvas(1, len(metrics), 3.2, share="")
-    for axis, metric in zip(axes[0], metrics, strict=True):
-        for (method, full), group in _groups(runs).items():
-            marker, colour = MARKS[method]
-            points = [(held_seconds(r) / 60, r.metrics[metric]) for r in group if metric in r.metrics]
-            if points:
-                axis.plot(
-                    *zip(*points),
-                    marker,
-                    color=colour,
-                    markerfacecolor=colour if full else "white",
-                    label=METHOD_NAMES[method] + ("" if full else ", labelled"),
-                )
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        axis.xaxis.set_major_formatter(ScalarFormatter())
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.set_xlabel("core minutes of a run")
-        axis.set_title(METRICS[metric])
-    marks, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(marks, names, loc="outside lower center", ncols=4, fontsize=9)
-    return figure
-
-
-def _groups(runs: Iterable[Summary]) -> dict[tuple[str, bool], list[Summary]]:
-    groups: dict[tuple[str, bool], list[Summary]] = {}
-    for run in runs:
-        groups.setdefault((run.method, not run.labels()), []).append(run)
-    return groups
 
 
 def reported_vs_reproduced(frame: pd.DataFrame) -> Figure:
@@ -254,7 +160,9 @@ def reported_vs_reproduced(frame: pd.DataFrame) -> Figure:
     axis.set_yticks(range(len(rows)), [row.category for row in rows])
     axis.invert_yaxis()
     axis.set_xlim(right=min(axis.get_xlim()[1], 1.005))
-    axis.set_xlabel(f"{METRICS[metric]} (bar: reported with tolerance; dot: reproduced with 95 % interval)")
+    axis.set_xlabel(
+        f"{METRICS[metric]} (bar: reported, tolerance; dot: reproduced; line: one more run, 95 %)"
+    )
     return figure
 
 

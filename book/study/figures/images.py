@@ -23,25 +23,6 @@ from stlib.records.schema import Record, record_path
 from study.analysis.comparison import METHODS
 from study.figures.style import ORANGE, Values, canvas
 
-ALT = {
-    "side_by_side": "A grid: one row per test image, with the image, the outline of its defect, and a map "
-    "per method of how rare each pixel's score is among normal pixels; one colour scale for all methods.",
-    "levels": "A grid: one row per test image, with the image, the outline of its defect, and how rare each "
-    "pixel's distance is at level 1, 2 and 3, in their product and, where there is one, in the segmentation "
-    "net's map; one colour scale.",
-    "found": "One image with a defect three times, with more and more pixels marked as anomalous: while at "
-    "most half of the defect's region is marked it is not found, then it is.",
-    "synthesis": "A grid: one row per training image, with the good image, a noise mask, a foreign texture, "
-    "and the image with the texture laid into the mask.",
-    "samples": "A row of photographs: a training image, then test images with the outline of their defect.",
-    "gallery": "A grid of test images: image, outline of its defect and anomaly map side by side; one row "
-    "each for the highest, median and lowest score among defects and the highest among good images.",
-    "feature_maps": "A grid: a defective image, and the mean activation of each level of the teacher before "
-    "and after fine-tuning.",
-}
-"""What each figure plots, for the `alt` attribute; never what came out."""
-
-
 DISTANCES_ARE_THE_MAP = ("stpm", "et_stpm")
 """Methods whose anomaly map is the product of the levels; the others have a segmentation net."""
 RAREST = 1e-4

@@ -20,19 +20,6 @@ PANELS = 3
 STYLES = ("-", "--", ":")
 FPR_SHOWN = 0.3
 """Where the drawn ROC curves end: beyond it every pixel detector is of no use, and AUPRO stops there too."""
-ALT = {
-    "training_curves": "Line charts, one per recorded series such as loss and validation score, over the "
-    "epochs; one line per run, and a dashed line at the epoch whose student is tested.",
-    "score_histogram": "Two overlaid histograms of image scores, of good and of defective test images.",
-    "roc_pr": "Two line charts: ROC curves and precision-recall curves, of pixels and of images.",
-    "pixel_curves": "Two line charts of pixels: ROC curves up to a false positive rate of 0.3 and "
-    "precision-recall curves; a colour and line style per category, a line per run.",
-    "learning_curves": "Line charts, one per metric: the score on the test set after so many steps of the "
-    "segmentation net's training, a line per run; at 0 the student's distances alone.",
-    "teacher_curves": "Three line charts over the epochs of the fine-tuning: held-out accuracy, relative "
-    "weight change and feature cosine to the original teacher, the last two with a line per level.",
-}
-"""What each figure plots, for the `alt` attribute; never what came out."""
 
 
 def training_curve(history: History, name: str = "") -> Figure:

@@ -141,24 +141,29 @@ def tuned_variant(epochs: int, rest: str = "") -> str:
 
 
 def teacher_of(cell: Cell) -> str:
-    """The fine-tuning that an ET-STPM cell needs, whatever the number of epochs; '' for the recipe's.
+    """The fine-tuning that an ET-STPM cell needs, whatever the number of epochs: its deviation and its seed.
 
-    >>> [teacher_of(Cell("et_stpm", "pill", 0, variant)) for variant in ("e=5,data=B", "e=5", "epochs=200")]
-    ['data=B', '', '']
+    >>> [teacher_of(Cell("et_stpm", "pill", 1, variant)) for variant in ("e=5,data=B", "e=5", "teacher=0")]
+    ['data=B,s1', 's1', 's0']
     """
-    return ",".join(part for part in cell.variant.split(",") if not part.startswith(("e=", "epochs=")))
+    parts = [part for part in cell.variant.split(",") if part]
+    seed = 0 if "teacher=0" in parts else cell.seed
+    kept = [part for part in parts if not part.startswith(("e=", "epochs=", "teacher="))]
+    return ",".join([*kept, f"s{seed}"])
 
 
-def teachers(cells: Iterable[Cell]) -> dict[str, str]:
-    """For each fine-tuning among `cells` the variant with the most epochs: its pass makes all the others.
+def teachers(cells: Iterable[Cell]) -> dict[str, Cell]:
+    """For each fine-tuning among `cells` the cell with the most epochs: its pass makes all the others.
 
-    >>> teachers([Cell("et_stpm", "pill", 0, variant) for variant in ("", "e=5", "e=10", "data=B")])
-    {'': 'e=10', 'data=B': 'data=B'}
+    >>> made = teachers([Cell("et_stpm", "pill", 1, variant) for variant in ("", "e=5", "e=10", "data=B")])
+    >>> {name: cell.variant for name, cell in made.items()}
+    {'s1': 'e=10', 'data=B,s1': 'data=B'}
     """
-    most: dict[str, tuple[int, str]] = {}
+    most: dict[str, tuple[int, Cell]] = {}
     for cell in cells:
         if cell.method == "et_stpm":
             epochs = next((int(p[2:]) for p in cell.variant.split(",") if p.startswith("e=")), 2)
             name = teacher_of(cell)
-            most[name] = max(most.get(name, (-1, "")), (epochs, cell.variant))
-    return {name: variant for name, (_, variant) in most.items()}
+            if name not in most or epochs > most[name][0]:
+                most[name] = epochs, cell
+    return {name: cell for name, (_, cell) in most.items()}

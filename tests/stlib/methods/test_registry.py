@@ -8,6 +8,7 @@ from stlib.methods import METHODS, et_stpm, get_method
 from stlib.nn.blocks import ASPP, PCAR, RCM, ResidualBlock
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet
 from stlib.protocol import PRECISIONS, PROFILES
+from stlib.records.index import load_summaries
 
 VARIANTS = [(method, name) for method, line in METHODS.items() for name in line.variants]
 
@@ -15,7 +16,8 @@ VARIANTS = [(method, name) for method, line in METHODS.items() for name in line.
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_variant_of_every_method_is_a_recipe_of_its_own_under_every_profile(method: str, profile: str):
-    recipes = [get_method(method).recipe(profile, name) for name in ("", *get_method(method).variants)]
+    # one seed or the other: 'teacher=0' deviates on other seeds only
+    recipes = [get_method(method).recipe(profile, name, 1) for name in ("", *get_method(method).variants)]
     texts = [recipe.model_dump_json() for recipe in recipes]
     assert len(set(texts)) == len(texts)
     for recipe in recipes:
@@ -26,7 +28,7 @@ def test_every_variant_of_every_method_is_a_recipe_of_its_own_under_every_profil
 def test_a_variant_changes_the_fields_that_it_names_and_no_other(method: str, variant: str):
     line = get_method(method)
     for profile in PROFILES:
-        base, other = (line.recipe(profile, name).model_dump() for name in ("", variant))
+        base, other = (line.recipe(profile, name, 1).model_dump() for name in ("", variant))
         assert {field for field in base if base[field] != other[field]} <= set(line.variants[variant])
 
 
@@ -56,6 +58,20 @@ def test_a_variant_of_the_tuning_keeps_its_other_fields():
     assert leaking.tuning.image_size == base.tuning.image_size == base.image_size != 256
     assert leaking.tuning.batch_size == base.tuning.batch_size == 8
     assert leaking == base.model_copy(update={"tuning": base.tuning.model_copy(update={"data": "B"})})
+
+
+def test_a_run_seeds_its_teacher_unless_the_variant_keeps_that_of_seed_0():
+    names = ("", "e=5", "data=B", "teacher=0", "data=B,teacher=0")
+    recipes = [get_method("et_stpm").recipe("paper", name, 2) for name in names]
+    assert [recipe.tuning.seed for recipe in recipes] == [2, 2, 2, 0, 0]
+
+
+def test_every_committed_record_was_made_by_the_recipe_of_its_name():
+    records = load_summaries()
+    assert len(records) > 60
+    for r in records:
+        recipe = get_method(r.method).recipe(r.profile, r.variant, r.seed)
+        assert recipe.model_dump(mode="json") == r.config, r.path
 
 
 def test_two_deviations_at_once():

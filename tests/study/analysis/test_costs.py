@@ -3,11 +3,9 @@
 import json
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from study import figures
 from study.analysis import benchmarks, costs
 from study.plan.estimate import held_seconds
 
@@ -46,18 +44,6 @@ def test_a_damaged_file_is_named(tmp_path: Path):
         (tmp_path / "stpm-cpu.json").write_text(text)
         with pytest.raises(ValueError, match=r"stpm-cpu\.json is damaged"):
             benchmarks.read_benchmark("stpm", folder=tmp_path)
-
-
-def test_the_picture_tells_full_from_short_runs(make_record):
-    full = make_record("bottle", 0)
-    short = make_record("grid", 0).model_copy(update={"profile": "short"})
-    leaking = make_record("grid", 1).model_copy(update={"variant": "data=B"})
-    figure = figures.accuracy_against_cost([full, short, leaking], ("pixel_auroc",))
-    filled, hollow = figure.axes[0].lines
-    assert filled.get_xdata() == pytest.approx([held_seconds(full) / 60])
-    assert hollow.get_markerfacecolor() == "white"
-    assert filled.get_markerfacecolor() != "white"
-    plt.close(figure)
 
 
 def test_what_was_not_measured_has_no_rows(tmp_path: Path):

@@ -31,11 +31,14 @@ def test_the_spread_needs_two_seeds(make_record):
     assert (row["category"], row["seeds"], row["iap"]) == ("bottle", 2, pytest.approx(0.01414, abs=1e-5))
 
 
-def test_other_tolerances_flip_verdicts(make_record):
+def test_a_verdict_says_how_much_of_its_tolerance_it_takes(make_record):
     # printed for STPM: bottle 0.988, grid 0.990 pixel AUROC; the tolerance is 0.010
     runs = [make_record("bottle", value=0.980), make_record("grid", value=0.975)]
-    found = doubts.other_tolerances(doubts.verdicts(runs)).set_index("metric").loc["pixel_auroc"]
-    assert found.tolist() == [0.010, 2, 0, 1, 2, pytest.approx(1.5)]
+    found = doubts.verdicts(runs)
+    found = found[found["metric"] == "pixel_auroc"]
+    assert found["share"].tolist() == pytest.approx([1.5, 0.8])
+    assert found["verdict"].tolist() == ["lower", "agrees, equivalence not shown"]
+    assert found["provisional"].all()
 
 
 def test_image_auroc_is_counted_without_our_code(make_record):

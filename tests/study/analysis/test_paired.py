@@ -1,9 +1,11 @@
 """Differences of paired runs: which runs are paired, what the interval covers, and the answer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from study.analysis.paired import RunGroup, behind, frame, match_runs, pairs
+from study.analysis.paired import RunGroup, adjusted, behind, frame, match_runs, pairs
 from study.analysis.sensitivity import other_seeds
 
 FIRST, SECOND = RunGroup("stpm"), RunGroup("et_stpm")
@@ -40,25 +42,45 @@ def test_shared_noise_of_the_test_images_cancels(make_record):
     runs = [make_record(value=0.7, spread=0.2), make_record(value=0.71, spread=0.2, method="et_stpm")]
     pair = pairs(runs, FIRST, SECOND, "pixel_auroc")[0]
     assert (pair.low, pair.high) == (pytest.approx(0.01), pytest.approx(0.01))
-    assert pair.decision == "higher on one seed"
+
+
+@pytest.mark.parametrize(("shift", "answer"), [(0.02, "gain"), (-0.02, "loss"), (0.0, "inconclusive")])
+def test_the_answer_follows_from_the_interval_and_needs_three_seeds(make_record, shift, answer):
+    noise = {"pixel_auroc": list(0.9 + shift + np.random.default_rng(5).uniform(-0.01, 0.01, 200))}
+    runs = [make_record(seed=s, value=0.9, spread=0.0) for s in range(3)]
+    runs += [make_record(seed=s, value=0.9 + shift, method="et_stpm", bootstrap=noise) for s in range(3)]
+    pair = pairs(runs, FIRST, SECOND, "pixel_auroc")[0]
+    assert pair.decision == answer
+    # the replicates' own standard deviation, and Student's t with their 199 degrees of freedom
+    half = 1.972 * np.std(noise["pixel_auroc"], ddof=1)
+    assert (pair.low, pair.high) == pytest.approx((shift - half, shift + half), abs=1e-5)
+    for few in (runs[:2] + runs[3:5], runs[::3]):
+        assert pairs(few, FIRST, SECOND, "pixel_auroc")[0].decision == "too few seeds"
 
 
 @pytest.mark.parametrize(
-    ("shift", "one", "two"),
-    [
-        (0.02, "higher on one seed", "gain"),
-        (-0.02, "lower on one seed", "loss"),
-        (0.0, "no difference to be seen", "no difference to be seen"),
-    ],
+    ("claim", "answer", "held"),
+    [(None, "inconclusive", None), (0.005, "inconclusive", True), (0.03, "not as claimed", False)],
 )
-def test_the_answer_follows_from_the_interval_and_needs_two_seeds(make_record, shift, one, two):
-    noise = {"pixel_auroc": list(0.9 + shift + np.random.default_rng(5).uniform(-0.01, 0.01, 200))}
-    runs = [make_record(seed=s, value=0.9, spread=0.0) for s in (0, 1)]
-    runs += [make_record(seed=s, value=0.9 + shift, method="et_stpm", bootstrap=noise) for s in (0, 1)]
+def test_a_claim_that_the_interval_does_not_hold_is_told(make_record, claim, answer, held):
+    runs = [make_record("bottle", s, 0.9, spread=0.0) for s in range(3)]
+    gains = (0.003, -0.003, 0.001)
+    runs += [make_record("bottle", s, 0.9 + gains[s], spread=0.0, method="et_stpm") for s in range(3)]
+    pair = replace(pairs(runs, FIRST, SECOND, "pixel_auroc")[0], claim=claim)
+    assert (pair.decision, pair.as_claimed) == (answer, held)
+    assert replace(pair, low=0.001, p_value=0.01).decision == "gain"  # smaller than claimed, but there
+    assert replace(pair, seeds=(0, 1)).as_claimed is None
+
+
+def test_a_family_of_claims_is_adjusted_for_those_that_can_be_tested(make_record):
+    runs = [make_record("bottle", s, 0.9, spread=0.0) for s in range(3)]
+    runs += [make_record("bottle", s, 0.91 + s / 1000, spread=0.0, method="et_stpm") for s in range(3)]
     pair = pairs(runs, FIRST, SECOND, "pixel_auroc")[0]
-    assert pair.decision == two
-    assert pair.provisional
-    assert pairs(runs[::2], FIRST, SECOND, "pixel_auroc")[0].decision == one
+    few = replace(pair, seeds=(0,), p_value=1e-9)
+    found = adjusted([replace(pair, p_value=0.03), few, replace(pair, p_value=0.02)])
+    assert [one.p_value for one in found] == pytest.approx([0.04, 1e-9, 0.04])
+    assert [one.decision for one in found] == ["gain", "too few seeds", "gain"]
+    assert adjusted([replace(pair, p_value=0.03)] * 2)[0].decision == "inconclusive"
 
 
 def test_seeds_that_disagree_widen_the_interval(make_record):
@@ -66,24 +88,7 @@ def test_seeds_that_disagree_widen_the_interval(make_record):
     gains = (0.05, 0.05, -0.05)
     runs += [make_record("bottle", s, 0.9 + gains[s], spread=0.0, method="et_stpm") for s in range(3)]
     pair = pairs(runs, FIRST, SECOND, "pixel_auroc")[0]
-    assert pair.low < 0 < pair.high  # without drawing seeds again the interval would be a point
-    assert not pair.provisional
-
-
-@pytest.mark.parametrize("seeds", [2, 3])
-def test_chance_in_the_training_is_rarely_called_a_gain(make_record, seeds):
-    # no true difference and no noise of the images: one in twenty may be called one, by luck
-    random = np.random.default_rng(1)
-    called = 0
-    for _ in range(100):
-        shifts = random.normal(0, 0.01, seeds)
-        runs = [make_record(seed=s, value=0.8, spread=0.0) for s in range(seeds)]
-        runs += [
-            make_record(seed=s, value=0.8 + shift, spread=0.0, method="et_stpm")
-            for s, shift in enumerate(shifts)
-        ]
-        called += pairs(runs, FIRST, SECOND, "iap")[0].decision != "no difference to be seen"
-    assert called <= 12  # the plain bootstrap over seeds: half of them with two, a third with three
+    assert pair.low < 0 < pair.high  # without chance in the training the interval would be a point
 
 
 def test_the_mean_covers_the_paired_categories_only(make_record):
@@ -153,7 +158,7 @@ def test_a_frame_has_a_row_per_pair_and_one_for_what_was_not_run(make_record):
     both = {"a": pairs(runs, FIRST, SECOND, "iap"), "b": []}
     found = frame(both)
     assert list(found["name"]) == ["a", "b"]  # with one category the mean repeats it
-    assert list(found["decision"].fillna("-")) == ["higher on one seed", "-"]
+    assert list(found["decision"].fillna("-")) == ["too few seeds", "-"]
     assert found.attrs["labels"] == ["incomplete dataset: x"]
     assert behind(both) == ({1}, {1}, True)
     assert frame({"a": []}).empty

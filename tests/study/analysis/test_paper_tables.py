@@ -180,6 +180,19 @@ def test_disagreements_are_sorted_and_know_rounding():
     assert summary["mean_absolute"] == pytest.approx((0.1 + 0.0006 + 0.0004) / 3)
 
 
+@pytest.mark.parametrize(
+    ("metric", "means"),
+    [("pixel_auroc", [969, 963, 967, 960, 951]), ("image_auroc", [954, 947, 937, 948, 893])],
+)
+def test_what_others_printed_of_stpm_has_the_means_that_they_print(frame, metric, means):
+    works = paper_tables.reimplementations(frame, metric)
+    assert list(works.index) == list(CATEGORIES)
+    assert works.notna().all().all()
+    assert works.iloc[:, 1:].mean().tolist() == pytest.approx([mean / 1000 for mean in means], abs=6e-4)
+    own = {"pixel_auroc": 0.985730, "image_auroc": 0.893498}
+    assert works.loc["capsule", "authors' README"] == own[metric]
+
+
 def test_stpm_can_be_drawn_from_three_works(frame):
     across = paper_tables.across_works(frame, "stpm", "pixel_auroc")
     assert across.shape == (16, 3)

@@ -13,9 +13,9 @@ from study.analysis.ranks import Ranking, critical_difference, ranking
 
 def test_ranks_are_averaged_and_ties_share():
     scores = pd.DataFrame({"A": [0.9, 0.9, 0.7], "B": [0.8, 0.9, 0.8], "C": [0.1, 0.2, 0.3]})
-    found = ranking(scores)
+    found = ranking("", scores)
     assert found.ranks == {"A": pytest.approx(1.5), "B": pytest.approx(1.5), "C": 3.0}
-    assert list(ranking(scores[["C", "B"]]).ranks) == ["B", "C"]  # best first
+    assert list(ranking("", scores[["C", "A", "B"]]).ranks)[-1] == "C"  # best first
 
 
 @pytest.mark.parametrize(("methods", "q"), [(2, 1.960), (3, 2.343), (5, 2.728), (10, 3.164)])
@@ -25,40 +25,12 @@ def test_the_critical_difference_follows_the_printed_table(methods, q):
     assert critical_difference(methods, 15) == pytest.approx(expected, abs=1e-3)
 
 
-def test_cliques_are_the_largest_groups_that_cannot_be_told_apart():
-    categories = tuple(CATEGORIES)
-    width = critical_difference(5, len(categories))  # 1.57
+def test_bars_are_the_largest_groups_that_cannot_be_told_apart():
+    width = critical_difference(5, 15)  # 1.57
     ranks_of_five = {"A": 1.0, "B": 1.0 + 0.9 * width, "C": 1.0 + 1.1 * width, "D": 4.9, "E": 5.0}
-    assert Ranking(ranks_of_five, categories).cliques() == [("A", "B"), ("B", "C"), ("D", "E")]
-    assert Ranking(ranks_of_five, categories).bars() == [["A", "B"], ["B", "C"], ["D", "E"]]
-    assert Ranking({"A": 1.0, "B": 2.0}, categories).cliques() == []  # width 0.51
-    assert Ranking({"A": 1.3, "B": 1.7}, categories).cliques() == [("A", "B")]
-
-
-def test_few_categories_cannot_tell_methods_apart(make_record):
-    runs = [make_record(c, 0, v) for c, v in (("bottle", 0.9), ("grid", 0.8), ("pill", 0.7))]
-    runs += [make_record(r.category, 0, 0.95, method="et_stpm") for r in runs]
-    table = ranks.measured(runs, "iap")
-    assert table.shape == (3, 2)
-    assert ranks.drawable({"iap": table}) == {}  # 1.96 * sqrt(2 * 3 / (6 * 3)) = 1.13 > 1
-    (found,) = ranks.tests({"iap": table})
-    assert (found.ranking.can_tell, found.p_value) == (False, None)
-
-
-def test_only_comparable_runs_on_shared_categories_are_ranked(make_record):
-    runs = [
-        make_record("bottle", 0, 0.9),
-        make_record("bottle", 1, 0.8),
-        make_record("grid", 0, 0.5),
-        make_record("bottle", 0, 0.7, method="et_stpm"),
-        make_record("grid", 0, 0.9, method="pfadseg", profile="short"),
-    ]
-    table = ranks.measured(runs, "iap")
-    assert list(table.columns) == ["STPM", "ET-STPM"]
-    assert table.to_dict("index") == {"bottle": {"STPM": pytest.approx(0.85), "ET-STPM": 0.7}}
-    alone, none = ranks.tests({"one": ranks.measured(runs[:3], "iap"), "none": ranks.measured([], "iap")})
-    assert (alone.methods, alone.ranking) == (["STPM"], None)
-    assert (none.methods, none.ranking) == ([], None)
+    assert Ranking("", ranks_of_five, 15, 1.0).bars() == [["A", "B"], ["B", "C"], ["D", "E"]]
+    assert Ranking("", {"A": 1.0, "B": 2.0}, 15, 1.0).bars() == []  # width 0.51
+    assert Ranking("", {"A": 1.3, "B": 1.7}, 15, 1.0).bars() == [["A", "B"]]
 
 
 def test_printed_tables_hold_every_category_and_no_ablation():
@@ -66,17 +38,16 @@ def test_printed_tables_hold_every_category_and_no_ablation():
     assert list(table.index) == list(CATEGORIES)
     assert set(table.columns) == {"AnoGAN", "CNN-Dict", "SPADE", "STPM", "ET-STPM"}
     assert table.loc["transistor", "STPM"] == 0.825
-    assert ranks.friedman(table) < 1e-6
-    assert ranks.friedman(table[["STPM", "ET-STPM"]]) is None
+    assert ranking("", table).p_value < 1e-6
 
 
 def test_every_drawn_ranking_has_its_methods_and_its_width():
-    papers = ranks.drawable(ranks.of_papers())
+    papers = ranks.of_papers()
     assert len(papers) > 3
     figure = figures.critical_difference(papers)
-    for axis, (title, found) in zip(figure.axes, papers.items(), strict=True):
+    for axis, found in zip(figure.axes, papers, strict=True):
         texts = [text.get_text() for text in axis.texts]
-        assert axis.get_title(loc="left") == title
+        assert axis.get_title(loc="left") == found.title
         assert all(any(text.startswith(f"{name} ") for text in texts) for name in found.ranks)
         assert f"critical difference {found.critical_difference:.2f}" in texts[0]
 

@@ -3,9 +3,12 @@ import re
 from typer.testing import CliRunner
 
 from stlib.cli import app
-from study.analysis.runs import made, rerun_command, runtimes
+from study.analysis.paired import RunGroup
+from study.analysis.runs import made, progress, rerun_command, runtimes, state_of_study, trainings_of
 from study.columns import MADE
 from study.tables import say
+
+GAP = "test/good: 0 of 12 images"
 
 
 def test_the_command_of_a_record(make_record):
@@ -34,3 +37,43 @@ def test_the_caption_tells_how_the_runs_were_made(make_record):
 def test_runtimes_are_medians(make_record):
     frame = runtimes([make_record(), make_record("grid"), make_record("pill", status="failed")])
     assert frame[["runs", "training", "evaluation", "memory"]].to_numpy().tolist() == [[2, 600, 30, 2048]]
+
+
+def test_progress_counts_categories_and_the_span_of_seeds(make_record):
+    runs = [make_record("bottle"), make_record("bottle", 1), make_record("grid")]
+    runs.append(make_record("pill", method="et_stpm", gaps=[GAP]))
+    found = progress(state_of_study(runs)).set_index("method")
+    assert found.loc["STPM"].tolist() == [2, 1, 2, 0]
+    assert found.loc["ET-STPM", ["categories", "labelled"]].tolist() == [0, 1]
+    assert found.loc["PFADSeg", ["categories", "labelled"]].tolist() == [0, 0]
+
+
+def test_state_counts_comparable_seeds_only(make_record):
+    runs = [
+        *(make_record("bottle", seed) for seed in (0, 1)),
+        make_record("toothbrush", gaps=[GAP]),
+        make_record("grid", status="failed"),
+        make_record("pill", profile="short"),
+    ]
+    state = state_of_study(runs, ["stpm"]).set_index("category")["text"]
+    assert state["bottle"] == "2 seeds"
+    assert state["toothbrush"] == "not comparable"
+    assert state["grid"] == "failed"
+    assert state["pill"] == state["wood"] == "not run"
+
+
+def test_trainings_stand_side_by_side_where_all_kinds_were_run(make_record):
+    runs = [make_record(c, variant=v) for c in ("grid", "bottle") for v in ("", "epochs=200")]
+    runs += [make_record("grid", method="et_stpm"), make_record("bottle", 1)]
+    long = RunGroup("stpm", "epochs=200")
+    groups = {
+        "short": RunGroup("stpm"),
+        "long": long,
+        "tuned": RunGroup("et_stpm"),
+        "never": RunGroup("destseg"),
+    }
+    shown, legend = trainings_of(runs, groups)
+    assert (list(shown), legend) == (["grid"], ["short", "long", "tuned"])
+    assert shown["grid"] == [runs[0].history, runs[1].history, runs[4].history]
+    assert list(trainings_of(runs[:4], groups)[0]) == ["grid", "bottle"]
+    assert trainings_of([], groups) == ({}, [])

@@ -10,7 +10,8 @@ from stlib.protocol import CATEGORIES, TOLERANCES
 from stlib.records.schema import Training
 from study import figures
 from study.analysis import runs
-from study.analysis.comparison import comparison, state_of_study
+from study.analysis.comparison import comparison
+from study.analysis.runs import state_of_study
 
 
 @pytest.fixture(autouse=True)
@@ -133,14 +134,17 @@ def test_an_empty_study_can_be_drawn():
     drawn(figures.reported_vs_reproduced(comparison([], "stpm", "aupro")))
 
 
-def test_pages_take_their_alt_texts_from_here():
-    pages = [path.read_text() for path in (ROOT / "book").glob("*.md")]
-    used = [
-        yaml.safe_load(text) for page in pages for text in re.findall(r"^ +alt: (.+)$", page, re.MULTILINE)
-    ]
-    assert used
-    assert set(used) <= set(figures.ALT.values())
-    assert all(callable(getattr(figures, name)) for name in figures.ALT)
+def test_every_figure_of_a_page_says_what_it_plots_to_those_who_cannot_see_it():
+    drawing = re.compile(rf"^(?:display\()?figures\.({'|'.join(figures.__all__)})\(", re.MULTILINE)
+    seen = 0
+    for path in (ROOT / "book").glob("*.md"):
+        for head, code in re.findall(
+            r"```\{code-cell\} ipython3\n---\n(.*?)\n---\n(.*?)```", path.read_text(), re.DOTALL
+        ):
+            if drawing.search(code):
+                seen += 1
+                assert yaml.safe_load(head)["mystnb"]["image"]["alt"].endswith("."), (path.name, code)
+    assert seen > 20
 
 
 def test_a_learning_curve_has_a_point_per_watched_step_and_a_line_per_run():

@@ -97,9 +97,19 @@ def test_a_variant_may_name_the_arithmetic():
 
 def test_one_pass_makes_the_teachers_of_all_epochs():
     made = teachers(read_grid("paper").cells())
-    assert made[""] == "e=10"
-    assert made["data=B"] == "data=B"
-    assert len(made) == 6
+    assert {
+        name: (cell.variant, cell.seed)
+        for name, cell in made.items()
+        if not name.startswith(("rate", "loss"))
+    } == {
+        name: value
+        for s in range(3)
+        for name, value in (
+            (f"s{s}", ("e=10", s)),
+            (f"data=B,s{s}", ("data=B", s)),
+            (f"data=C,s{s}", ("data=C", s)),
+        )
+    }
 
 
 def test_only_a_whole_finished_record_of_the_cell_is_done(make_record, tmp_path: Path):

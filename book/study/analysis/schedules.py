@@ -1,0 +1,41 @@
+"""A hundred epochs, as STPM's paper says, or two hundred, as its authors' command does? Imports no torch."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from stlib.protocol import Metric
+from stlib.records.reported import reported
+from stlib.records.schema import Summary
+from study.analysis.paired import RunGroup, pairs, row_of
+
+PAPER, LONG = RunGroup("stpm"), RunGroup("stpm", "epochs=200")
+"""STPM as its paper trains it, and as long as its authors' README says."""
+
+PRINTED: Mapping[Metric, str] = {"image_auroc": "stpm", "pixel_auroc": "stpm", "pixel_ap": "pfadseg"}
+"""Metric -> the work whose numbers are held against both: the authors' README, else PFADSeg's quotation."""
+
+
+def schedules(records: Iterable[Summary]) -> pd.DataFrame:
+    """Both schedules on equal seeds beside the printed number: a row per metric and category.
+
+    Columns: `metric`; those of `paired.row_of`, `first` after 100 epochs and `second` after 200; `printed`
+    and `source`; `nearer`, the number of epochs whose mean lies nearer to it, None where both lie as near.
+    `attrs` holds the `labels` of all runs. Empty where only one schedule was run.
+    """
+    everything = list(records)
+    rows: list[dict[str, Any]] = []
+    for metric, paper in PRINTED.items():
+        for pair in pairs(everything, PAPER, LONG, metric)[:-1]:
+            printed = reported("stpm", metric, pair.category, paper=paper)
+            row: dict[str, Any] = {"metric": metric, "printed": None, "source": "", "nearer": None}
+            row |= row_of(pair)
+            if printed and not pair.labels:  # a run with a label is held against no printed number
+                short, long = (abs(score - printed.number) for score in (pair.first, pair.second))
+                nearer = None if short == long else 100 if short < long else 200
+                row |= {"printed": printed.number, "source": printed.source, "nearer": nearer}
+            rows.append(row)
+    frame = pd.DataFrame(rows, dtype=object)
+    frame.attrs = {"labels": list(dict.fromkeys(label for row in rows for label in row["labels"]))}
+    return frame

@@ -1,0 +1,162 @@
+"""Recounting the study's numbers from the raw records: the arithmetic of `second_opinion.py`.
+
+Not a line of stlib or study. Tolerances and rules are typed here a second time, from book/protocol.md; of a
+library only Student's distribution is used.
+"""
+
+import csv
+from functools import cache
+from math import inf, sqrt
+from pathlib import Path
+from statistics import mean, variance
+
+from scipy.stats import t as student
+
+ROOT = Path(__file__).resolve().parent.parent
+TOLERANCES = {"image_auroc": 0.020, "pixel_auroc": 0.010}
+NAMES = {"image AUROC": "image_auroc", "pixel AP": "pixel_ap", "IAP": "iap", "IAP@90": "iap90"}
+NAMES["pixel AUROC"] = "pixel_auroc"
+ALLOWED = TOLERANCES | {"pixel_ap": 0.050, "iap": 0.050, "iap90": 0.100}
+TITLES = {"stpm": "STPM", "et_stpm": "ET-STPM", "destseg": "DeSTSeg", "pfadseg": "PFADSeg"}
+# Where the compared value is printed, first choice first.
+SOURCES = {
+    ("stpm", "image_auroc"): ["stpm", "et_stpm", "pfadseg"],
+    ("stpm", "pixel_auroc"): ["et_stpm", "stpm", "pfadseg"],
+    "et_stpm": ["et_stpm"],
+    "destseg": ["destseg", "pfadseg"],
+    "pfadseg": ["pfadseg"],
+}
+
+
+def reserved(record: dict) -> bool:
+    """Incomplete images, another teacher, or a teacher fine-tuned on less than the paper's."""
+    tuned = record["teacher"].get("tuned")
+    weak = (
+        tuned
+        and tuned["epochs"]
+        and (
+            len(tuned["categories"]) < 15
+            or any(name.startswith("layer4") for name in record["teacher"]["missing"])
+        )
+    )
+    return bool(record["dataset"]["gaps"] or record["teacher"]["source"] in ("demo", "random") or weak)
+
+
+def check_image_auroc(path: Path, record: dict) -> None:
+    """Share of (defective, good) pairs in the right order, ties one half. Raises ValueError if another."""
+    scores = record["image_scores"]
+    good = [s["score"] for s in scores if s["image"].startswith("good/")]
+    bad = [s["score"] for s in scores if not s["image"].startswith("good/")]
+    won = sum((b > g) + 0.5 * (b == g) for b in bad for g in good)
+    counted = won / (len(good) * len(bad))
+    if abs(counted - record["metrics"]["image_auroc"]) > 2e-4:  # scores are kept with six digits
+        raise ValueError(f"{path}: image AUROC {record['metrics']['image_auroc']}, counted {counted}")
+
+
+@cache
+def read_reported(variant: str = "") -> dict:
+    """(paper, method, metric, category) -> printed value as a fraction."""
+    values = {}
+    for path in (ROOT / "results/reported").glob("*.csv"):
+        for row in csv.DictReader(path.open()):
+            if row["variant"] == variant:
+                value = float(row["value"]) / (100 if row["unit"] == "percent" else 1)
+                values.setdefault((row["paper"], row["method"], row["metric"], row["category"]), value)
+    return values
+
+
+def first_printed(printed: dict, method: str, metric: str, category: str) -> float | None:
+    """The value that the study compares with."""
+    papers = SOURCES.get((method, metric)) or SOURCES.get(method) or [method, *TITLES]
+    found = [printed.get((paper, method, metric, category)) for paper in papers]
+    return next((value for value in found if value is not None), None)
+
+
+def verdict(scores: list[float], told: float | None, metric: str) -> str:
+    """The rule of book/protocol.md, with the difference beside its tolerance."""
+    if told is None:
+        return "not reported"
+    limit = ALLOWED[metric]
+    difference = round(mean(scores) - told, 9)
+    word = "lower" if difference < 0 else "higher"
+    if abs(difference) <= limit:
+        close = False
+        if len(scores) > 1:
+            half = student.ppf(0.95, len(scores) - 1) * sqrt(variance(scores) / len(scores))
+            close = round(abs(difference) + half, 9) <= limit
+        word = f"agrees, equivalence {'shown' if close else 'not shown'}"
+    few = "" if len(scores) >= 3 else " (provisional)"
+    return f"{word}{few}: {signed(difference)} of ±{limit:.3f}"
+
+
+def one_more(scores: list[float]) -> str:
+    """Where another run has to be expected, within what a score can be."""
+    half = student.ppf(0.975, len(scores) - 1) * sqrt(variance(scores) * (1 + 1 / len(scores)))
+    return f"{max(mean(scores) - half, 0):.3f} to {min(mean(scores) + half, 1):.3f}"
+
+
+def couple(first: list[dict], second: list[dict], metric: str) -> dict:
+    """Category -> seed -> the runs of both sides on the same images."""
+    sides = [
+        {(r["category"], r["seed"]): r for r in runs if r["bootstrap"].get(metric)}
+        for runs in (first, second)
+    ]
+    pairs: dict = {}
+    for (category, seed), run in sides[0].items():
+        other = sides[1].get((category, seed))
+        if other and run["dataset"]["fingerprint"] == other["dataset"]["fingerprint"]:
+            pairs.setdefault(category, {})[seed] = (run, other)
+    return pairs
+
+
+def estimate(pairs: dict, metric: str) -> dict:
+    """Mean difference over categories, its interval and p value, from two sources of chance."""
+    seeds = {
+        c: {s: b["metrics"][metric] - a["metrics"][metric] for s, (a, b) in g.items()}
+        for c, g in pairs.items()
+    }
+    count = len(pairs)
+    parts = []
+    for group in pairs.values():
+        draws = [
+            [y - x for x, y in zip(a["bootstrap"][metric], b["bootstrap"][metric])] for a, b in group.values()
+        ]
+        means = [mean(draw) for draw in zip(*draws)]
+        parts.append((variance(means) / count**2, len(means) - 1))
+    sides = [
+        {group[s][side]["teacher"]["pyramid_sha256"] for group in pairs.values() for s in group}
+        for side in (0, 1)
+    ]
+    first = next(iter(seeds.values()))
+    if any(len(side) > 1 for side in sides) and all(one.keys() == first.keys() for one in seeds.values()):
+        values = [
+            [mean(one[s] for one in seeds.values()) for s in first]
+        ]  # a teacher is shared by all categories
+        share = 1
+    else:
+        values, share = [list(one.values()) for one in seeds.values()], count**2
+    parts += [(variance(v) / len(v) / share, len(v) - 1) for v in values if len(v) > 1]
+    total = sum(part for part, _ in parts)
+    unsure = sum(part**2 / freedom for part, freedom in parts)
+    freedom = total**2 / unsure if unsure else inf
+    value = mean(mean(one.values()) for one in seeds.values())
+    half = student.ppf(0.975, freedom) * sqrt(total)
+    p = 2 * student.sf(abs(value) / sqrt(total), freedom) if total else float(value == 0)
+    return {
+        "value": value,
+        "low": value - half,
+        "high": value + half,
+        "p": p,
+        "fewest": min(map(len, seeds.values())),
+    }
+
+
+def ends(found: dict) -> str:
+    """An interval; the sign tells the side of zero."""
+    return " to ".join(f"{found[end]:+.3f}" if found[end] else "0.000" for end in ("low", "high"))
+
+
+def signed(value: float) -> str:
+    """With its sign; what rounds to nothing has none."""
+    text = f"{value:+.3f}"
+    return text if float(text) else text[1:]

@@ -39,7 +39,7 @@ from study.tables import named, say, table
 def recipe(plan: Plan) -> Markup:
     """Everything that the numbers depend on, as a table."""
     spec = plan.spec
-    config = get_method(spec.method).recipe(spec.profile, spec.variant).model_dump()
+    config = get_method(spec.method).recipe(spec.profile, spec.variant, spec.seed).model_dump()
     config |= {f"tuning: {name}": value for name, value in config.pop("tuning", {}).items()}
     teacher = Path(spec.teacher).name
     values: dict[str, object] = {

@@ -4,9 +4,16 @@ import pytest
 import torch
 
 from stlib.methods import METHODS, et_stpm, get_method
+from stlib.methods.finetuning import Tuning
+from stlib.methods.training import Execution
 from stlib.nn.blocks import ASPP, PCAR, RCM, ResidualBlock
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet
 from stlib.protocol import PRECISIONS, PROFILES
+from stlib.records.index import load_summaries
+from stlib.records.teacher import load_teacher_records
+from stlib.run import teacher_cache
+
+CPU = torch.device("cpu")
 
 VARIANTS = [(method, name) for method, line in METHODS.items() for name in line.variants]
 
@@ -25,7 +32,7 @@ def test_every_variant_of_every_method_is_a_recipe_of_its_own_under_every_profil
 def test_a_variant_changes_the_fields_that_it_names_and_no_other(method: str, variant: str):
     line = get_method(method)
     for profile in PROFILES:
-        base, other = (line.recipe(profile, name).model_dump() for name in ("", variant))
+        base, other = (dict(line.recipe(profile, name)) for name in ("", variant))
         assert {field for field in base if base[field] != other[field]} <= set(line.variants[variant])
 
 
@@ -47,6 +54,15 @@ def test_a_precision_is_a_variant_that_leaves_the_recipe_alone():
         for variant in PRECISIONS:
             assert get_method(method).recipe("paper", variant) == get_method(method).recipe("paper")
     assert list(PRECISIONS.values()) == ["fp32", "tf32", "bf16"]
+
+
+def test_committed_records_and_teachers_are_of_todays_recipes_and_names():
+    for record in load_summaries():
+        recipe = get_method(record.method).recipe(record.profile, record.variant)
+        assert recipe.model_dump(mode="json") == record.config, record.path
+    for teacher in load_teacher_records():
+        tuning, execution = Tuning.model_validate(teacher.tuning), Execution(CPU, teacher.precision)
+        assert teacher_cache._name(tuning, teacher.source, teacher.categories, execution) == teacher.name
 
 
 def test_a_variant_of_the_tuning_keeps_its_other_fields():
@@ -94,7 +110,7 @@ def test_every_variant_of_pfadseg_builds_the_blocks_of_its_recipe(variant: str):
         assert (block.fusion is not None) == config.aff
         assert isinstance(block.conv2, PCAR) == (config.pcar != "none")
         if isinstance(block.conv2, PCAR):
-            assert (block.conv2.spr is not None) == (config.pcar == "pcar")
+            assert block.conv2.form == config.pcar
             assert tuple(branch[0].dilation[0] for branch in block.conv2.branches) == config.dilations
 
 

@@ -106,6 +106,7 @@ def test_sensitivity_changes_one_thing_at_a_time(result: RunResult):
     assert list(sensitivity) == [
         "maps=sum",
         "score=top100",
+        "masks=80/255",
         "masks=any",
         "masks=full",
         "test=untouched",
@@ -174,9 +175,11 @@ def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
     assert list(record.sensitivity) == [
         "maps=distances",
         "score=max",
+        "masks=80/255",
         "masks=any",
         "masks=full",
         "test=untouched",
+        "gamma=0",
     ]
     assert list(record.metrics) == list(METRICS)
     assert record.history is not None

@@ -2,9 +2,9 @@
 
 python benchmarks/masks.py --data MVTEC_AD [--save]
 
-Where the files are smaller than the official ones, masks of SIDE pixels are drawn again: enlarged, bicubic, and
-cut at one half. They stand for the originals, on which 'any' is the official STPM code's rule. Their overlap
-with the rules on the files at hand says which of these comes near it.
+Where the files are smaller than the official ones, masks of SIDE pixels are drawn again: enlarged, bicubic,
+and cut at one half. They stand for the originals, on which 'any' is the official STPM code's rule. Their
+overlap with the rules on the files at hand says which of these comes near it.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SIDE, SMALL = 1024, 256
 
 
 def count(file: Path, folder: Path) -> Counter[str]:
-    """Pixels marked under every rule, on the file and redrawn; common with the official rule, and in either."""
+    """Pixels that every rule marks, on the file and redrawn; common with the official rule, and in either."""
     enlarged = open_image(file).convert("L").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     large = folder / "mask.png"
     Image.fromarray(np.where(np.asarray(enlarged) >= 128, 255, 0).astype(np.uint8)).save(large)

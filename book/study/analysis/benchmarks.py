@@ -93,6 +93,24 @@ def limits(found: Benchmark | None) -> pd.DataFrame:
     return table.rename_axis("precision").reset_index()
 
 
+def readings(found: Benchmark | None) -> pd.DataFrame:
+    """The readings of PFADSeg's text after their first steps, from benchmarks/readings.py.
+
+    A row per `reading`: its `runs`, means of `loss` and `pixel_ap`, and `d_loss` and `d_pixel_ap`, their mean
+    distances from the first reading on the same category and seed, with the extremes `_low` and `_high`.
+    """
+    runs = pd.DataFrame(found.results["runs"] if found else [])
+    if runs.empty:
+        return runs
+    values, order = ["loss", "pixel_ap"], list(dict.fromkeys(runs["reading"]))
+    table = runs.set_index(["reading", "category", "seed"])[values]
+    apart = (table - table.loc[order[0]]).groupby("reading")
+    parts = [table.groupby("reading").size().rename("runs"), table.groupby("reading").mean()]
+    for end, frame in (("", apart.mean()), ("_low", apart.min()), ("_high", apart.max())):
+        parts.append(frame.rename(columns=lambda name, end=end: f"d_{name}{end}"))
+    return pd.concat(parts, axis=1).loc[order].reset_index()
+
+
 def invariance(found: Benchmark | None) -> list[dict[str, Any]]:
     """What the sixth power of the scores, which keeps their order, changes in each metric."""
     return [

@@ -61,7 +61,8 @@ def test_what_was_not_run_says_so(make_record):
     table = sensitivity.overview(runs).set_index("Choice")
     assert set(table.loc["training in another precision"]) == {()}
     assert table.loc["claimed: ET-STPM over STPM", "pixel AUROC"].change == pytest.approx(0.007)
-    assert table.loc["mask: any non-zero", "image AUROC"] is None
+    assert table.loc["mask: at least 80 of 255", "image AUROC"] is None
+    assert sum(table.index.str.startswith("mask")) == 2  # 'any', of earlier records, is not shown
     assert sensitivity.overview(group([], "stpm")).empty
     labelled = sensitivity.overview(group([make_record(gaps=["x"])], "stpm", labelled=True))
     assert not labelled["Choice"].str.startswith("claimed").any()

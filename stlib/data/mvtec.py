@@ -20,15 +20,15 @@ from stlib.protocol import CATEGORIES, IMAGE_SIZE
 MaskRule = Literal["half", "80/255", "any", "full"]
 MASK_RULES: dict[MaskRule, str] = {
     "half": "bilinear with antialias, at least 0.5 (DeSTSeg; this study's rule)",
-    "80/255": "bilinear with antialias, at least 80 of 255: nearly 'any' on full-size files, on resized ones too",
+    "80/255": "bilinear with antialias, at least 80 of 255: near the official 'any', on resized files too",
     "any": "bilinear, every non-zero value (official STPM code, full-size files): slightly dilated",
     "full": "bilinear, only 1.0 stays (hcw-00's STPM): slightly eroded",
 }
 
 
 _LOWEST: dict[MaskRule, int] = {"half": 128, "80/255": 80}
-"""Grey value, after an antialiased resize, from which a pixel is defective. 'any' is the official STPM code's
-rule on the files that its authors had; on masks that were resized before, every softened border pixel counts."""
+"""Grey value, after an antialiased resize, from which a pixel is defective. 'any' is the official code's rule
+on the files that its authors had; on masks that were resized before, every softened border pixel counts."""
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"}
 """Of images that are not MVTec AD's own, which are all .png."""

@@ -18,8 +18,8 @@ class Method(Protocol):
     """What `stlib.run.experiment` needs of a detector."""
 
     snapshots: dict[str, dict[str, Tensor]]
-    """Trained weights by name; the first is the one that the recipe tests. A record has the others' metrics as
-    `checkpoint=NAME`, or as the name itself where it says what differs, as 'gamma=0' does."""
+    """Trained weights by name; the first is the one that the recipe tests. A record has the metrics of others
+    as `checkpoint=NAME`, or as the name itself where it says what differs, as 'gamma=0' does."""
 
     @property
     def network(self) -> nn.Module:

@@ -47,7 +47,7 @@ class Config(Design, Recipe):
     momentum: float = 0.9
     weight_decay: float = 1e-4
     reduction: Literal["sum", "mean"] = Field("sum", exclude_if=lambda value: value == "sum")
-    """Of stage 1's loss over the batch: the code sums. Records of the sum were made before there was a choice."""
+    """Of stage 1's loss over the batch; the code sums. Left out where it is 'sum', as in earlier records."""
     focal_gamma: float = 4.0
     top: PositiveInt = 100
     """The image score is the mean of this many largest pixel scores."""
@@ -105,7 +105,7 @@ class DeSTSeg:
         self.config, self.execution, self.synthesis = config, execution, synthesis
         self.teacher = execution.place(teacher)
         self.snapshots: dict[str, dict[str, Tensor]] = {}
-        """'last', which the recipe tests; with RCM 'gamma=0', the same networks with RCM taken out of them."""
+        """'last', which the recipe tests; with RCM 'gamma=0' too, the same networks without it."""
 
     def fit(self, train: Tensor, *, seed: int) -> History:
         """Both stages on (N, 3, S, S) uint8 normal images. Resumes from the execution's checkpoint.

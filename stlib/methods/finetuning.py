@@ -36,7 +36,7 @@ class Tuning(BaseModel):
     full_rate: PositiveFloat = 1e-4
     """Constant, when everything learns."""
     optimiser: Literal["adam", "sgd"] = Field("adam", exclude_if=lambda value: value == "adam")
-    """sgd: momentum 0.9, weight decay 1e-4. Left out where it is Adam, as in teachers made before the choice."""
+    """sgd: momentum 0.9, weight decay 1e-4. Left out where it is Adam, as in earlier teachers' records."""
     held_out: PositiveFloat = 0.1
     """Share of train/good kept for the classifier's accuracy."""
     seed: NonNegativeInt = 0

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat
 from torch import Tensor, nn
 
 Recalibration = Literal["none", "pcar", "maps", "channels", "control"]
-"""Second convolution of a block: one 3x3; PCAR, its softmax over the branches' attention; two other readings of
-its equations 6 to 8, a softmax over the branches' maps or over all their channels; or the plain sum."""
+"""Second convolution of a block: one 3x3; PCAR, its softmax over the branches' attention; two other readings
+of its equations 6 to 8, a softmax over the branches' maps or over all their channels; or the plain sum."""
 
 
 class Design(BaseModel):

@@ -99,16 +99,23 @@ def readings(found: Benchmark | None) -> pd.DataFrame:
     A row per `reading`: its `runs`, means of `loss` and `pixel_ap`, and `d_loss` and `d_pixel_ap`, their mean
     distances from the first reading on the same category and seed, with the extremes `_low` and `_high`.
     """
-    runs = pd.DataFrame(found.results["runs"] if found else [])
-    if runs.empty:
-        return runs
-    values, order = ["loss", "pixel_ap"], list(dict.fromkeys(runs["reading"]))
-    table = runs.set_index(["reading", "category", "seed"])[values]
-    apart = (table - table.loc[order[0]]).groupby("reading")
-    parts = [table.groupby("reading").size().rename("runs"), table.groupby("reading").mean()]
-    for end, frame in (("", apart.mean()), ("_low", apart.min()), ("_high", apart.max())):
-        parts.append(frame.rename(columns=lambda name, end=end: f"d_{name}{end}"))
-    return pd.concat(parts, axis=1).loc[order].reset_index()
+    made: Any = found.results["runs"] if found else []
+    if not made:
+        return pd.DataFrame()
+    runs = pd.DataFrame(made)
+    own = runs[runs["reading"] == runs["reading"][0]]
+    beside = runs.merge(own, on=["category", "seed"], suffixes=("", "_own"))
+    for value in ("loss", "pixel_ap"):
+        beside[f"d_{value}"] = beside[value] - beside[f"{value}_own"]
+    grouped = beside.groupby("reading", sort=False)
+    distances = {
+        f"d_{value}{end}": (f"d_{value}", how)
+        for value in ("loss", "pixel_ap")
+        for end, how in (("", "mean"), ("_low", "min"), ("_high", "max"))
+    }
+    return grouped.agg(
+        runs=("seed", "size"), loss=("loss", "mean"), pixel_ap=("pixel_ap", "mean"), **distances
+    ).reset_index()
 
 
 def invariance(found: Benchmark | None) -> list[dict[str, Any]]:

@@ -300,7 +300,7 @@ def test_measuring_again_keeps_no_ranking_of_all_pixels(
 
     monkeypatch.setattr(PixelRanking, "__init__", counted)
     run(spec(result.category.layout.folder.parent), runs=tmp_path)
-    assert len(most) == 7
+    assert len(most) == 8
     assert max(most) == 2
 
 

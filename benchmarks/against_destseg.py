@@ -72,9 +72,10 @@ class Official:
 
 def batch_dicts(made: synthesis.Synthetic, dtype: torch.dtype) -> list[dict[str, Tensor]]:
     """A batch as the official dataset gives it, image by image."""
-    parts = [
-        part.to(dtype) for part in (normalise(made.corrupted), normalise(made.clean), made.mask[:, None])
-    ]
+    parts = (
+        *(normalise(part.to(dtype)) for part in (made.corrupted, made.clean)),
+        made.mask[:, None].to(dtype),
+    )
     return [
         dict(zip(("img_aug", "img_origin", "mask"), item, strict=True)) for item in zip(*parts, strict=True)
     ]

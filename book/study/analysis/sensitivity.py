@@ -25,12 +25,12 @@ REEVALUATED = {
     "score=top100": "score: mean of the 100 largest",
     "score=max": "score: largest pixel",
     "masks=80/255": "mask: at least 80 of 255",
-    "masks=full": "mask: only full",
     "checkpoint=last": "last epoch",
     "gamma=0": "RCM taken out",
 }
 """Keys of `Record.sensitivity`, with the words shown to readers. 'test=' is no choice and not among them.
-'masks=any' was, until 2026-11-26: on masks that were resized before it is not the rule that it stands for."""
+'masks=any' and 'masks=full' were, until 2026-11-26: on masks that were resized before they are not the rules
+that they stand for."""
 
 RETRAINED = "precision="
 """How the names of variants begin that change one choice of the training."""

@@ -108,9 +108,9 @@ def outputs(name: str, theirs: Callable[..., Tensor], ours: Callable[..., Tensor
     return {f"{name}, output": {"difference": gap(a, b)}, f"{name}, gradient": {"difference": gap(da, db)}}
 
 
-def timing(clones: Path, batch: Batch, turns: int, steps: int = 2) -> dict[str, object]:
+def timing(clones: Path, batch: Batch, turns: int, steps: int = 2) -> dict[str, Rows]:
     """Seconds of DeSTSeg's training loops in float32, theirs and ours in turn, over some steps of a stage."""
-    found: dict[str, object] = {}
+    found: dict[str, Rows] = {}
     with their_code(clones / "ml-destseg") as code:
         official = against_destseg.Official(code, batch)
         ours = against_destseg.Ours(official)
@@ -135,10 +135,19 @@ def main(arguments: argparse.Namespace) -> None:
     found |= against_destseg.rows(arguments.clones, batch, arguments.draws)
     found |= modules(arguments.clones) | noise(arguments.clones)
     for what, row in found.items():
-        print(f"{what:60}", *(f"{key} {value:.7g}" for key, value in row.items()))
-    results = {"commits": COMMITS, "category": category.name, "batch": arguments.batch, "checks": found}
+        print(f"{what:60}", *(f"{key} {value:.8g}" for key, value in row.items()))
+    results: dict[str, object] = {
+        "commits": COMMITS,
+        "category": category.name,
+        "batch": arguments.batch,
+        "checks": found,
+    }
     if arguments.time:
-        results["time"] = timing(arguments.clones, batch, arguments.turns)
+        times = results["time"] = timing(arguments.clones, batch, arguments.turns)
+        for stage, rows in times.items():
+            print(
+                stage, *(f"{name} {row['seconds']} s ({row['ratio']} of ours)" for name, row in rows.items())
+            )
     report("parity", arguments, results)
 
 

@@ -131,7 +131,7 @@ def test_the_picture_has_a_mark_per_effect_and_claim(make_record):
     )
     panel = figure.axes[1]
     marks = [line.get_marker() for line in panel.lines]
-    assert (marks.count("s"), marks.count("o"), marks.count("D")) == (4, 1, 1)
+    assert (marks.count("s"), marks.count("o"), marks.count("D")) == (3, 1, 1)
     rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert rows[-2:] == ["ET-STPM over STPM", "PFADSeg over DeSTSeg"]
     assert "another image size" not in rows

@@ -157,7 +157,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, help="dataset root; the demo's without")
     parser.add_argument("--category", default="brick")
     parser.add_argument("--teacher", default="demo", help="demo, torchvision or a weight file")
-    parser.add_argument("--batch", type=int, default=8, help="images")
+    parser.add_argument("--batch", type=int, default=4, help="images; 4 take some 7 GB in float64")
     parser.add_argument("--draws", type=int, default=1500, help="synthetic masks")
     parser.add_argument("--time", action="store_true", help="time training steps of DeSTSeg, too")
     main(parser.parse_args())

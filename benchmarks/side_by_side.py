@@ -23,7 +23,17 @@ from stlib.paths import BENCHMARKS
 from stlib.run.provenance import checkout, processor
 
 Work = Callable[[], object]
-PACKAGES = ("torch", "numpy", "scikit-learn", "anomalib", "torchmetrics", "adeval", "onnxruntime")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "scikit-learn",
+    "anomalib",
+    "torchmetrics",
+    "adeval",
+    "onnxruntime",
+    "timm",
+    "imgaug",
+)
 
 
 def options(description: str, *, turns: int) -> argparse.ArgumentParser:

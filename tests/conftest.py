@@ -126,7 +126,14 @@ def make_record():
             "undefined": undefined,
             "sensitivity": {
                 name: {metric: score - 0.05 for metric, score in scores.items()}
-                for name in ("maps=sum", "score=top100", "masks=any", "masks=full", "checkpoint=last")
+                for name in (
+                    "maps=sum",
+                    "score=top100",
+                    "masks=80/255",
+                    "masks=any",
+                    "masks=full",
+                    "checkpoint=last",
+                )
             },
             "image_scores": [
                 ImageScore(image="broken/000.png", score=0.9),

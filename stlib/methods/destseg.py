@@ -5,11 +5,13 @@ code (apple/ml-destseg) where it and the paper differ. PFADSeg is the same train
 another schedule: methods/pfadseg.py.
 """
 
+import copy
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.synthesis import AnomalySynthesis, Synthetic
@@ -45,6 +47,8 @@ class Config(Design, Recipe):
     """Learning rate of its head: ASPP or RCM, and the predictor. All rates are constant, SGD."""
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    reduction: Literal["sum", "mean"] = Field("sum", exclude_if=lambda value: value == "sum")
+    """Of stage 1's loss over the batch; the code sums. Left out where it is 'sum', as in earlier records."""
     focal_gamma: float = 4.0
     top: PositiveInt = 100
     """The image score is the mean of this many largest pixel scores."""
@@ -102,7 +106,7 @@ class DeSTSeg:
         self.config, self.execution, self.synthesis = config, execution, synthesis
         self.teacher = execution.place(teacher)
         self.snapshots: dict[str, dict[str, Tensor]] = {}
-        """Only 'last': the recipe tests the last step."""
+        """'last', which the recipe tests; with RCM 'gamma=0' too, the same networks without it."""
 
     def fit(self, train: Tensor, *, seed: int) -> History:
         """Both stages on (N, 3, S, S) uint8 normal images. Resumes from the execution's checkpoint.
@@ -115,7 +119,10 @@ class DeSTSeg:
                 "batches are dropped when incomplete, so nothing would be trained"
             )
         history = self.begin(train, seed).run()
-        self.snapshots = {"last": dict(self.student.state_dict()) | dict(self.segmentation.state_dict())}
+        located = copy.deepcopy(dict(self.segmentation.state_dict()))
+        self.snapshots = {"last": dict(self.student.state_dict()) | located}
+        if gammas := [name for name in located if name.endswith(".gamma")]:
+            self.snapshots["gamma=0"] = {name: torch.zeros_like(located[name]) for name in gammas}
         return history
 
     def begin(self, train: Tensor, seed: int) -> "Training":
@@ -128,9 +135,8 @@ class DeSTSeg:
         return Training(self.network, self.config, self.execution, self.synthesis, images, seed)
 
     def use(self, snapshot: str) -> None:
-        """There is one snapshot, and it is in use."""
-        if snapshot not in self.snapshots:
-            raise KeyError(snapshot)
+        """Put those weights of the segmentation net to work; the student has one set. Raises KeyError."""
+        self.segmentation.load_state_dict(self.snapshots[snapshot], strict=False)
 
     def maps(self, images: Tensor) -> Maps:
         """Anomaly maps of (M, 3, S, S) uint8 images, on the CPU; always in fp32, whatever trained."""
@@ -242,8 +248,9 @@ class Training(Resumable):
         with self.execution.autocast():
             imitated = self.imitate(normalise(batch.corrupted))
         loss = denoising_loss(target, imitated)
-        descend(self.student_optimiser, loss)
-        return {"distillation_loss": loss.detach() / len(batch.mask)}
+        mean = loss / len(batch.mask)
+        descend(self.student_optimiser, loss if self.config.reduction == "sum" else mean)
+        return {"distillation_loss": mean.detach()}
 
     def _segment(self, picks: Tensor) -> dict[str, Tensor]:
         """Stage 2: teacher and frozen student see the corrupted image; the mask at stride 4 is the target."""

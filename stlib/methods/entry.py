@@ -17,7 +17,8 @@ class Method(Protocol):
     """What `stlib.run.experiment` needs of a detector."""
 
     snapshots: dict[str, dict[str, Tensor]]
-    """Trained weights by name; the first is the one that the recipe tests."""
+    """Trained weights by name; the first is the one that the recipe tests. A record has the metrics of others
+    as `checkpoint=NAME`, or as the name itself where it says what differs, as 'gamma=0' does."""
 
     @property
     def network(self) -> nn.Module:
@@ -85,6 +86,6 @@ def _changed(fields: Mapping[str, object], change: Mapping[str, object]) -> dict
     """`fields` with those in `change` replaced, nested ones too."""
     merged = dict(fields)
     for name, value in change.items():
-        old = merged[name]
+        old = merged.get(name)  # a field may be left out where it has its first value
         merged[name] = _changed(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged

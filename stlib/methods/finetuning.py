@@ -5,14 +5,14 @@ Optimiser, rates and batch are not in the paper: book/teacher.md names the choic
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
-from torch import Tensor
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
 from torchvision.models import ResNet
 
 from stlib.methods.training import Execution, Resumable, descend, generator
@@ -32,9 +32,11 @@ class Tuning(BaseModel):
     batch_size: PositiveInt = 32
     head_epochs: PositiveInt = 1
     head_rate: PositiveFloat = 1e-3
-    """Adam, constant, while only the head learns."""
+    """Constant, while only the head learns."""
     full_rate: PositiveFloat = 1e-4
-    """Adam, constant, when everything learns."""
+    """Constant, when everything learns."""
+    optimiser: Literal["adam", "sgd"] = Field("adam", exclude_if=lambda value: value == "adam")
+    """sgd: momentum 0.9, weight decay 1e-4. Left out where it is Adam, as in earlier teachers' records."""
     held_out: PositiveFloat = 0.1
     """Share of train/good kept for the classifier's accuracy."""
     seed: NonNegativeInt = 0
@@ -76,8 +78,8 @@ class FineTuning(Resumable):
     def __post_init__(self) -> None:
         self.execution.place(self.network)
         self.original = pyramid_of(self.network)
-        self.head_optimiser = torch.optim.Adam(self.network.fc.parameters(), lr=self.tuning.head_rate)
-        self.full_optimiser = torch.optim.Adam(self.network.parameters(), lr=self.tuning.full_rate)
+        self.head_optimiser = self._optimiser(self.network.fc.parameters(), self.tuning.head_rate)
+        self.full_optimiser = self._optimiser(self.network.parameters(), self.tuning.full_rate)
         self.resume()
 
     def run(self, full_epochs: int, keep: Keep) -> None:
@@ -94,6 +96,11 @@ class FineTuning(Resumable):
                 self.execution.checkpoint.save(self.state())
             accuracy = self.curves["accuracy"][-1]
             self.execution.progress(self.epoch, total, f"teacher: held-out accuracy {accuracy:.3f}")
+
+    def _optimiser(self, parameters: Iterator[nn.Parameter], rate: float) -> torch.optim.Optimizer:
+        if self.tuning.optimiser == "sgd":
+            return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=1e-4)
+        return torch.optim.Adam(parameters, lr=rate)
 
     def _run_epoch(self) -> float:
         """One pass over the images; the mean cross-entropy per image."""

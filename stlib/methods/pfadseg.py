@@ -42,11 +42,15 @@ it leaves out, and the capacity control: PCAR's three convolutions summed withou
 CHOICES: dict[str, dict[str, object]] = {
     "gamma=1": {"layer_scale": 1.0},
     "dilations=1-2-3": {"dilations": (1, 2, 3)},
+    "softmax=maps": {"pcar": "maps"},
+    "softmax=channels": {"pcar": "channels"},
+    "reduction=mean": {"reduction": "mean"},
     "no-factor-2": {"aff_factor": 1.0},
     "student-only": {"segmentation_modules": False},
     "zero-init": {"zero_init": True},
+    "none+zero-init": ROWS["none"] | {"zero_init": True},
 }
-"""What the text leaves open, one choice changed at a time."""
+"""What the text leaves open, one choice changed at a time; the last is row 1 as DeSTSeg's code starts it."""
 
 VARIANTS = ROWS | CHOICES
 

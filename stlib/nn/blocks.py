@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 from torch import Tensor, nn
 
-Recalibration = Literal["none", "pcar", "control"]
-"""Second convolution of a block: one 3x3; PCAR; or PCAR's parallel convolutions without recalibration."""
+Recalibration = Literal["none", "pcar", "maps", "channels", "control"]
+"""Second convolution of a block: one 3x3; PCAR, its softmax over the branches' attention; two other readings
+of its equations 6 to 8, a softmax over the branches' maps or over all their channels; or the plain sum."""
 
 
 class Design(BaseModel):
@@ -37,8 +38,9 @@ class Design(BaseModel):
     """Of AFF's weighted sum: 2 in the released code, 1 in the paper's formula."""
     segmentation_modules: bool = True
     """AFF and PCAR in the segmentation net's residual blocks too, not in the student's alone."""
-    width: float = Field(1.0, ge=0.25)
-    """Channels of student and segmentation net as a share of the papers'. The demo takes fewer."""
+    width: float = Field(1.0, ge=0.25, exclude_if=lambda value: value == 1)
+    """Channels of student and segmentation net as a share of the papers'; the demo takes fewer. Left out
+    where it is 1, as in earlier records."""
 
 
 def conv3x3(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
@@ -113,19 +115,22 @@ class SPR(nn.Module):
 class PCAR(nn.Module):
     """Parallel convolutional attention recalibration (PFADSeg, section 3.2, eqs. 5-9).
 
-    Three 3x3 convolutions, each with BatchNorm as in MSPANet; one SPR for all branches; a softmax over the
-    branches for every channel; the weighted sum. `recalibrate=False` sums the branches: the capacity control.
+    Three 3x3 convolutions, each with BatchNorm as in MSPANet; one SPR for all branches. `form` 'pcar' is
+    MSPANet's: a softmax over the branches for every channel weighs them. 'maps' and 'channels' take the text
+    at its word: SPR scales the branches, and a softmax over the scaled maps, at every position, weighs these:
+    over the three branches of a channel, or over all 3C channels. 'control' sums the branches.
     """
 
     def __init__(
-        self, channels: int, *, recalibrate: bool = True, dilations: tuple[int, int, int] = (1, 1, 1)
+        self, channels: int, *, form: Recalibration = "pcar", dilations: tuple[int, int, int] = (1, 1, 1)
     ) -> None:
         super().__init__()
+        self.form = form
         self.branches = nn.ModuleList(
             nn.Sequential(conv3x3(channels, channels, dilation=d), nn.BatchNorm2d(channels))
             for d in dilations
         )
-        self.spr = SPR(channels) if recalibrate else None
+        self.spr = None if form == "control" else SPR(channels)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -134,8 +139,13 @@ class PCAR(nn.Module):
         if self.spr is None:
             total: Tensor = maps[0] + maps[1] + maps[2]
             return total
-        attention = torch.stack([self.spr(branch) for branch in maps], dim=1).softmax(dim=1)
-        first, second, third = attention.unbind(1)  # (B, C, 1, 1) each
+        attention = [self.spr(branch) for branch in maps]  # (B, C, 1, 1) each
+        if self.form != "pcar":
+            attention = maps = [branch * scale for branch, scale in zip(maps, attention, strict=True)]
+        if self.form == "channels":
+            first, second, third = torch.cat(attention, dim=1).softmax(dim=1).chunk(3, dim=1)
+        else:
+            first, second, third = torch.stack(attention, dim=1).softmax(dim=1).unbind(1)
         return torch.addcmul(torch.addcmul(maps[0] * first, maps[1], second), maps[2], third)
 
 
@@ -148,7 +158,7 @@ class ResidualBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2: nn.Module = conv3x3(outputs, outputs)
         if design.pcar != "none":
-            self.conv2 = PCAR(outputs, recalibrate=design.pcar == "pcar", dilations=design.dilations)
+            self.conv2 = PCAR(outputs, form=design.pcar, dilations=design.dilations)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stlib.bootstrap import replicates
-from stlib.data.mvtec import Category, with_mask_rule
+from stlib.data.mvtec import MASK_RULES, Category, with_mask_rule
 from stlib.data.splits import unseen_indices
 from stlib.methods import Method
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
@@ -107,7 +107,7 @@ def _sensitivity(
     Only metrics are kept: a ranking holds every pixel of the test set, on the device.
     """
     found = {name: evaluate(other, category).metrics for name, other in detector.alternatives(maps).items()}
-    for rule in ("any", "full"):
+    for rule in list(MASK_RULES)[1:]:
         found[f"masks={rule}"] = evaluate(maps, category, with_mask_rule(category, rule)).metrics
     if half := unseen_indices(category.layout):
         found["test=untouched"] = evaluate(
@@ -116,7 +116,8 @@ def _sensitivity(
     tested, *others = detector.snapshots
     for other in others:
         detector.use(other)
-        found[f"checkpoint={other}"] = evaluate(detector.maps(category.test).to(device), category).metrics
+        name = other if "=" in other else f"checkpoint={other}"
+        found[name] = evaluate(detector.maps(category.test).to(device), category).metrics
     detector.use(tested)
     return {
         name: {metric: value for metric, value in metrics.items() if not math.isnan(value)}

@@ -16,9 +16,13 @@ from study.analysis.paired import PairedDifference, RunGroup, pairs
 CHOICES: dict[str, str] = {
     "gamma=1": "RCM's LayerScale starts at 1 instead of 1e-6",
     "dilations=1-2-3": "PCAR's convolutions have dilations 1, 2, 3 instead of 1, 1, 1",
+    "softmax=maps": "PCAR's softmax at every position, over the recalibrated maps of the branches",
+    "softmax=channels": "the same softmax over all channels of all branches",
+    "reduction=mean": "stage 1's loss is averaged over the batch instead of summed",
     "no-factor-2": "AFF's sum as in its paper's formula, without the factor 2 of its code",
     "student-only": "AFF and PCAR in the student, plain blocks in the segmentation net",
     "zero-init": "the last BatchNorm of the encoder's blocks starts at 0, as in DeSTSeg",
+    "none+zero-init": "the same for the row without modules, held against that row",
 }
 """Variants that change one choice which the paper leaves open, in words."""
 
@@ -107,10 +111,15 @@ def printed_steps(metric: Metric) -> dict[str, float | None]:
 def choices(
     records: Iterable[Summary], metric: Metric, profile: Profile
 ) -> dict[str, list[PairedDifference]]:
-    """PFADSeg with one open choice changed, minus PFADSeg as this study builds it."""
+    """A row with one open choice changed, minus that row as this study builds it: all modules, or `none`."""
     everything = list(records)
-    own = RunGroup("pfadseg", "", profile)
+    rows = {row: RunGroup("pfadseg", row, profile) for row in ("", "none")}
     return {
-        f"{name}: {words}": pairs(everything, own, RunGroup("pfadseg", name, profile), metric)
+        f"{name}: {words}": pairs(
+            everything,
+            rows["none" if name.startswith("none+") else ""],
+            RunGroup("pfadseg", name, profile),
+            metric,
+        )
         for name, words in CHOICES.items()
     }

@@ -112,6 +112,31 @@ def steps(found: Benchmark | None) -> list[dict[str, Any]]:
     ]
 
 
+def readings(found: Benchmark | None) -> pd.DataFrame:
+    """The readings of PFADSeg's text after their first steps, from benchmarks/readings.py.
+
+    A row per `reading`: its `runs`, means of `loss` and `pixel_ap`, and `d_loss` and `d_pixel_ap`, their mean
+    distances from the first reading on the same category and seed, with the extremes `_low` and `_high`.
+    """
+    made: Any = found.results["runs"] if found else []
+    if not made:
+        return pd.DataFrame()
+    runs = pd.DataFrame(made)
+    own = runs[runs["reading"] == runs["reading"][0]]
+    beside = runs.merge(own, on=["category", "seed"], suffixes=("", "_own"))
+    for value in ("loss", "pixel_ap"):
+        beside[f"d_{value}"] = beside[value] - beside[f"{value}_own"]
+    grouped = beside.groupby("reading", sort=False)
+    distances = {
+        f"d_{value}{end}": (f"d_{value}", how)
+        for value in ("loss", "pixel_ap")
+        for end, how in (("", "mean"), ("_low", "min"), ("_high", "max"))
+    }
+    return grouped.agg(
+        runs=("seed", "size"), loss=("loss", "mean"), pixel_ap=("pixel_ap", "mean"), **distances
+    ).reset_index()
+
+
 def invariance(found: Benchmark | None) -> list[dict[str, Any]]:
     """What the sixth power of the scores, which keeps their order, changes in each metric."""
     return [

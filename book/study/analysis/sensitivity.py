@@ -24,11 +24,13 @@ REEVALUATED = {
     "maps=distances": "student's distances alone",
     "score=top100": "score: mean of the 100 largest",
     "score=max": "score: largest pixel",
-    "masks=any": "mask: any non-zero",
-    "masks=full": "mask: only full",
+    "masks=80/255": "mask: at least 80 of 255",
     "checkpoint=last": "last epoch",
+    "gamma=0": "RCM taken out",
 }
-"""Keys of `Record.sensitivity`, with the words shown to readers. 'test=' is no choice and not among them."""
+"""Keys of `Record.sensitivity`, with the words shown to readers. 'test=' is no choice and not among them.
+'masks=any' and 'masks=full' were, until 2026-11-26: on masks that were resized before they are not the rules
+that they stand for."""
 
 RETRAINED = "precision="
 """How the names of variants begin that change one choice of the training."""

@@ -108,13 +108,26 @@ def test_rules_are_nested_and_half_equals_torchvisions_antialiased_resize(tmp_pa
     read = {rule: read_mask(path, 128, rule) for rule in MASK_RULES}
     assert all(array.shape == (128, 128) and array.dtype == bool for array in read.values())
     assert not (read["full"] & ~read["any"]).any()
-    assert read["full"].sum() < read["half"].sum() < read["any"].sum()
+    assert read["full"].sum() < read["half"].sum() < read["80/255"].sum() < read["any"].sum()
     pixels = torch.from_numpy(mask).float()[None, None]
     antialiased = torch.nn.functional.interpolate(
         pixels, (128, 128), mode="bilinear", align_corners=False, antialias=True
     )
     # PIL rounds to whole grey values between its two passes: at most a few border pixels may differ.
     assert (read["half"] != (antialiased[0, 0] >= 0.5).numpy()).mean() < 2e-3
+
+
+def test_of_a_mask_that_was_resized_before_80_of_255_is_the_official_rule_and_any_is_not(tmp_path: Path):
+    rows, columns = np.mgrid[:1000, :1000]
+    discs = [(200, 300, 40), (600, 500, 12), (800, 200, 90), (400, 800, 25)]
+    mask = np.any([(rows - y) ** 2 + (columns - x) ** 2 < r**2 for y, x, r in discs], axis=0)
+    path = save_mask(tmp_path / "m.png", mask)
+    official = read_mask(path, 256, "any")
+    Image.open(path).resize((256, 256), Image.Resampling.BILINEAR).save(tmp_path / "small.png")
+    near, wide = (read_mask(tmp_path / "small.png", 256, rule) for rule in ("80/255", "any"))
+    assert np.array_equal(near, read_mask(path, 256, "80/255"))  # the same on both kinds of files
+    assert (near & official).sum() / (near | official).sum() > 0.9
+    assert wide.sum() - official.sum() > 4 * abs(near.sum() - official.sum())
 
 
 @pytest.mark.parametrize("rule", MASK_RULES)

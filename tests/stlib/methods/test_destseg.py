@@ -160,7 +160,6 @@ def test_the_recipes_are_the_published_ones():
         "student_rate": 0.4, "residual_rate": 0.1, "head_rate": 0.01, "momentum": 0.9, "weight_decay": 1e-4,
         "focal_gamma": 4.0, "top": 100, "zero_init": True, "rcm": False, "aff": False, "pcar": "none",
         "dilations": (1, 1, 1), "layer_scale": 1e-6, "aff_factor": 2.0, "segmentation_modules": True,
-        "width": 1.0,
     }  # fmt: skip
     changed = {"batch_size": 16, "student_steps": 3000, "student_rate": 0.5, "zero_init": False}
     modules = {"rcm": True, "aff": True, "pcar": "pcar"}
@@ -177,6 +176,32 @@ def test_the_distillation_loss_is_summed_over_the_batch():
     ]
     torch.testing.assert_close(whole, torch.stack(parts).sum())
     assert denoising_loss(teacher, teacher).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_the_mean_over_the_batch_descends_the_sums_gradient_divided_by_the_batch(random_teacher, run):
+    config = TINY.model_copy(update={"reduction": "mean"})
+    training = DeSTSeg(config, random_teacher, Execution(CPU), Synthesis()).begin(images(), 0)
+    weight = training.student.stem[0].weight
+    before = weight.detach().clone()
+    logged = training._denoise(training._picks())
+    assert logged["distillation_loss"].item() == pytest.approx(run.history.curves["distillation_loss"][0])
+    summed = run.states[0][0]["stem.0.weight"] - before  # a step: -rate (gradient + decay weight)
+    decayed = -config.student_rate * config.weight_decay * before
+    torch.testing.assert_close(weight - before - decayed, (summed - decayed) / 4, rtol=1e-3, atol=1e-6)
+
+
+def test_gamma_0_takes_rcm_out_of_the_trained_networks_and_last_puts_it_back(random_teacher):
+    config = TINY.model_copy(update={"rcm": True, "layer_scale": 1.0})
+    method = DeSTSeg(config, random_teacher, Execution(CPU), Synthesis())
+    method.fit(images(), seed=0)
+    tested = method.maps(images(3)).pixel
+    method.use("gamma=0")
+    without = method.maps(images(3)).pixel
+    method.use("last")
+    assert torch.equal(method.maps(images(3)).pixel, tested)
+    method.segmentation.head[0] = nn.Identity()
+    assert torch.equal(method.maps(images(3)).pixel, without)
+    assert not torch.equal(without, tested)
 
 
 def test_focal_loss_by_hand():

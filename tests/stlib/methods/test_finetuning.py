@@ -85,6 +85,21 @@ def test_a_full_epoch_moves_every_weight_and_every_statistic(data: ClassifierDat
         assert work.curves[f"feature_cosine_{level}"][1] < 1 - 1e-4
 
 
+def test_sgd_steps_with_the_papers_momentum_and_weight_decay(data: ClassifierData):
+    tuning = Tuning(image_size=SIDE, batch_size=6, optimiser="sgd", head_rate=0.02)
+    work = FineTuning(tuning, load_classifier("random", 3, seed=0), data, Execution(CPU))
+    head = work.network.fc
+    weight, moment = head.weight.detach().clone(), torch.zeros_like(head.weight)
+    steps: list[Tensor] = []
+    work.head_optimiser.register_step_pre_hook(lambda *_: steps.append(head.weight.grad.clone()))
+    work.run(0, Kept())
+    for gradient in steps:
+        moment = 0.9 * moment + gradient + 1e-4 * weight
+        weight = weight - 0.02 * moment
+    assert len(steps) == 2
+    torch.testing.assert_close(head.weight.detach(), weight)
+
+
 @pytest.fixture(scope="module")
 def unbroken(data: ClassifierData) -> tuple[FineTuning, Kept]:
     """The reference: two full epochs in one go."""

@@ -5,10 +5,16 @@ import torch
 
 from stlib import methods
 from stlib.methods import METHODS, et_stpm, get_method
+from stlib.methods.finetuning import Tuning
+from stlib.methods.training import Execution
 from stlib.nn.blocks import ASPP, PCAR, RCM, ResidualBlock
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet
 from stlib.protocol import PRECISIONS, PROFILES
 from stlib.records.index import load_summaries
+from stlib.records.teacher import load_teacher_records
+from stlib.run import teacher_cache
+
+CPU = torch.device("cpu")
 
 VARIANTS = [(method, name) for method, line in METHODS.items() for name in line.variants]
 
@@ -28,7 +34,7 @@ def test_every_variant_of_every_method_is_a_recipe_of_its_own_under_every_profil
 def test_a_variant_changes_the_fields_that_it_names_and_no_other(method: str, variant: str):
     line = get_method(method)
     for profile in PROFILES:
-        base, other = (line.recipe(profile, name, 1).model_dump() for name in ("", variant))
+        base, other = (dict(line.recipe(profile, name, 1)) for name in ("", variant))
         assert {field for field in base if base[field] != other[field]} <= set(line.variants[variant])
 
 
@@ -52,6 +58,17 @@ def test_a_precision_is_a_variant_that_leaves_the_recipe_alone():
     assert list(PRECISIONS.values()) == ["fp32", "tf32", "bf16"]
 
 
+def test_committed_records_and_teachers_are_of_todays_recipes_and_names():
+    records = load_summaries()
+    assert len(records) > 60
+    for record in records:
+        recipe = get_method(record.method).recipe(record.profile, record.variant, record.seed)
+        assert recipe.model_dump(mode="json") == record.config, record.path
+    for teacher in load_teacher_records():
+        tuning, execution = Tuning.model_validate(teacher.tuning), Execution(CPU, teacher.precision)
+        assert teacher_cache._name(tuning, teacher.source, teacher.categories, execution) == teacher.name
+
+
 def test_a_variant_of_the_tuning_keeps_its_other_fields():
     base, leaking = (get_method("et_stpm").recipe("demo", name) for name in ("", "data=B"))
     assert (leaking.tuning.data, base.tuning.data) == ("B", "A")
@@ -64,14 +81,6 @@ def test_a_run_seeds_its_teacher_unless_the_variant_keeps_that_of_seed_0():
     names = ("", "e=5", "data=B", "teacher=0", "data=B,teacher=0")
     recipes = [get_method("et_stpm").recipe("paper", name, 2) for name in names]
     assert [recipe.tuning.seed for recipe in recipes] == [2, 2, 2, 0, 0]
-
-
-def test_every_committed_record_was_made_by_the_recipe_of_its_name():
-    records = load_summaries()
-    assert len(records) > 60
-    for r in records:
-        recipe = get_method(r.method).recipe(r.profile, r.variant, r.seed)
-        assert recipe.model_dump(mode="json") == r.config, r.path
 
 
 def test_two_deviations_at_once():
@@ -111,7 +120,7 @@ def test_every_variant_of_pfadseg_builds_the_blocks_of_its_recipe(variant: str):
         assert (block.fusion is not None) == config.aff
         assert isinstance(block.conv2, PCAR) == (config.pcar != "none")
         if isinstance(block.conv2, PCAR):
-            assert (block.conv2.spr is not None) == (config.pcar == "pcar")
+            assert block.conv2.form == config.pcar
             assert tuple(branch[0].dilation[0] for branch in block.conv2.branches) == config.dilations
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from stlib.methods import METHODS
 from stlib.methods.pfadseg import ROWS
-from stlib.nn.blocks import AFF, ASPP, PCAR, RCM, SPR, Design, ResidualBlock, average
+from stlib.nn.blocks import AFF, ASPP, PCAR, RCM, SPR, Design, Recalibration, ResidualBlock, average
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet, similarity_features
 
 
@@ -90,7 +90,7 @@ def test_aff_prefers_the_residual_where_its_weight_is_one():
 
 
 def test_pcar_with_equal_attention_is_a_third_of_the_control():
-    pcar, control = PCAR(16).eval(), PCAR(16, recalibrate=False).eval()
+    pcar, control = PCAR(16).eval(), PCAR(16, form="control").eval()
     control.branches.load_state_dict(pcar.branches.state_dict())
     assert pcar.spr is not None
     nn.init.zeros_(pcar.spr.excite.weight)  # the same attention for every branch
@@ -141,12 +141,21 @@ def test_aff_is_its_formula_in_value_and_gradient():
     require_same_training(fusion(residual, shortcut), plain, [residual, shortcut, *fusion.parameters()])
 
 
-def test_pcar_is_its_formula_in_value_and_gradient():
-    pcar = PCAR(16, dilations=(1, 2, 3)).double().to(memory_format=torch.channels_last)
+@pytest.mark.parametrize("form", ["pcar", "maps", "channels"])
+def test_pcar_is_its_formula_in_value_and_gradient(form: Recalibration):
+    pcar = PCAR(16, form=form, dilations=(1, 2, 3)).double().to(memory_format=torch.channels_last)
     x = torch.randn(3, 16, 8, 8).double().contiguous(memory_format=torch.channels_last).requires_grad_()
     maps = torch.stack([branch(x) for branch in pcar.branches])
-    attention = torch.stack([spr(pcar.spr, branch) for branch in maps]).softmax(0)
-    require_same_training(pcar(x), (attention * maps).sum(0), [x, *pcar.parameters()])
+    attention = torch.stack([spr(pcar.spr, branch) for branch in maps])
+    # equations 6 to 9: recalibrated maps, their softmax, the product of both, the sum of the branches
+    literal = attention * maps
+    whole = literal.transpose(0, 1).flatten(1, 2).softmax(1).unflatten(1, (3, 16)).transpose(0, 1)
+    plain = {
+        "pcar": attention.softmax(0) * maps,
+        "maps": literal.softmax(0) * literal,
+        "channels": whole * literal,
+    }
+    require_same_training(pcar(x), plain[form].sum(0), [x, *pcar.parameters()])
 
 
 def spr(module: SPR, features: Tensor) -> Tensor:

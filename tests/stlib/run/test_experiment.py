@@ -106,6 +106,7 @@ def test_sensitivity_changes_one_thing_at_a_time(result: RunResult):
     assert list(sensitivity) == [
         "maps=sum",
         "score=top100",
+        "masks=80/255",
         "masks=any",
         "masks=full",
         "test=untouched",
@@ -175,9 +176,11 @@ def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
     assert list(record.sensitivity) == [
         "maps=distances",
         "score=max",
+        "masks=80/255",
         "masks=any",
         "masks=full",
         "test=untouched",
+        "gamma=0",
     ]
     assert list(record.metrics) == list(METRICS)
     assert record.history is not None
@@ -298,7 +301,7 @@ def test_measuring_again_keeps_no_ranking_of_all_pixels(
 
     monkeypatch.setattr(PixelRanking, "__init__", counted)
     run(spec(result.detector.category.layout.folder.parent), runs=tmp_path)
-    assert len(most) == 7
+    assert len(most) == 8
     assert max(most) == 2
 
 

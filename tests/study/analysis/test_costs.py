@@ -52,6 +52,22 @@ def test_what_was_not_measured_has_no_rows(tmp_path: Path):
     assert benchmarks.limits(None).empty
 
 
+def test_readings_are_held_against_the_first_on_the_same_category_and_seed(tmp_path: Path):
+    def run(reading: str, seed: int, loss: float) -> dict[str, object]:
+        place = {"reading": reading, "category": "pill", "seed": seed}
+        return place | {"loss": loss, "pixel_ap": 1 - loss, "cpu_seconds": 1}
+
+    runs = [run("own", 0, 0.2), run("other", 0, 0.3), run("own", 1, 0.6), run("other", 1, 0.5)]
+    runs.append(run("own", 2, 0.1))  # the other one has not been made yet
+    found = benchmarks.readings(written(tmp_path, "readings", {"runs": runs})).set_index("reading")
+    assert list(found.index) == ["own", "other"]
+    other = found.loc["other"]
+    assert (other["runs"], other["loss"], other["pixel_ap"]) == pytest.approx((2, 0.4, 0.6))
+    assert [other[f"d_loss{end}"] for end in ("", "_low", "_high")] == pytest.approx([0, -0.1, 0.1])
+    assert found.loc["own", "d_loss_high"] == 0
+    assert benchmarks.readings(None).empty
+
+
 def test_candidates_keep_their_order_and_the_machine_its_packages(tmp_path: Path):
     found = written(tmp_path, "stpm", {"training": {"ours": timing(2, 1), "peer": timing(7, 3.5)}})
     assert [(r["name"], r["ratio"]) for r in benchmarks.rows(found, "training")] == [

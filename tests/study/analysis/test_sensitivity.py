@@ -61,7 +61,8 @@ def test_what_was_not_run_says_so(make_record):
     table = sensitivity.overview(runs).set_index("Choice")
     assert set(table.loc["training in another precision"]) == {()}
     assert table.loc["claimed: ET-STPM over STPM", "pixel AUROC"].change == pytest.approx(0.007)
-    assert table.loc["mask: any non-zero", "image AUROC"] is None
+    assert table.loc["mask: at least 80 of 255", "image AUROC"] is None
+    assert sum(table.index.str.startswith("mask")) == 1  # 'any' and 'full', in every record, are not shown
     assert sensitivity.overview(group([], "stpm")).empty
     labelled = sensitivity.overview(group([make_record(gaps=["x"])], "stpm", labelled=True))
     assert not labelled["Choice"].str.startswith("claimed").any()
@@ -117,7 +118,7 @@ def test_a_table_per_category_has_every_choice_that_was_run(make_record):
     table = sensitivity.by_category(group(runs, "stpm"), "pixel_auroc").set_index("Category")
     assert list(table.index) == ["grid", "bottle", "mean"]
     *read_again, seed = table.loc["grid"]
-    assert [effect.change for effect in read_again] == pytest.approx([-0.05] * 4)
+    assert [effect.change for effect in read_again] == pytest.approx([-0.05] * 3)
     assert seed is None  # grid has no second seed
     assert sensitivity.by_category(group([], "stpm"), "pixel_auroc").empty
 
@@ -130,7 +131,7 @@ def test_the_picture_has_a_mark_per_effect_and_claim(make_record):
     )
     panel = figure.axes[1]
     marks = [line.get_marker() for line in panel.lines]
-    assert (marks.count("s"), marks.count("o"), marks.count("D")) == (4, 1, 1)
+    assert (marks.count("s"), marks.count("o"), marks.count("D")) == (3, 1, 1)
     rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert rows[-2:] == ["ET-STPM over STPM", "PFADSeg over DeSTSeg"]
     assert "another image size" not in rows

@@ -55,10 +55,10 @@ def test_images_of_another_size_or_type_are_refused(tmp_path: Path):
     detector = made("stpm")
     for wrong in (
         torch.zeros(1, 3, 64, 64).byte(),
-        torch.zeros(1, 3, 128, 128),
-        torch.zeros(3, 128, 128).byte(),
+        torch.zeros(1, 3, 96, 96),
+        torch.zeros(3, 96, 96).byte(),
     ):
-        with pytest.raises(ValueError, match=r"this detector takes \(M, 3, 128, 128\) uint8"):
+        with pytest.raises(ValueError, match=r"this detector takes \(M, 3, 96, 96\) uint8"):
             detector.maps(wrong)
 
 
@@ -99,7 +99,7 @@ def test_the_command_scores_a_folder_and_writes_maps(tmp_path: Path, make_catego
     for line in lines:
         file, score = line.rsplit(",", 1)
         written = np.asarray(Image.open(maps / f"{Path(file).parent.name}-{Path(file).stem}.tiff"))
-        assert written.shape == (128, 128)
+        assert written.shape == (96, 96)
         assert written.max() == pytest.approx(float(score), rel=1e-5)  # STPM's score is the largest pixel
 
 

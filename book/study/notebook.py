@@ -8,7 +8,7 @@ import torch
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from stlib.data.mvtec import read_image, read_mask
+from stlib.data.images import read_image, read_mask
 from stlib.methods import get_method
 from stlib.methods.training import Execution
 from stlib.nn.backbone import load_teacher, prepare
@@ -61,7 +61,7 @@ def samples(plan: Plan, side: int = 256) -> Figure:
 def train(plan: Plan) -> RunResult:
     """Train, score and measure. A diverging training leaves a record that says so, and raises RunFailed."""
     try:
-        return run(plan.spec, runs=plan.runs)
+        return run(plan.spec, runs=plan.runs, records=plan.records)
     except RunFailed as failure:
         write_record(failure.record, plan.records)
         raise

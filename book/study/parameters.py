@@ -105,8 +105,6 @@ def check_epochs(namespace: Mapping[str, object]) -> list[Plan]:
 
 def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:
     here = places(values.profile)
-    records = _folder("records", values.records, here.records)
-    runs = _folder("runs", values.runs, here.runs)
     made = values.profile == "demo" and not values.data
     root = ROOT / values.data if values.data else here.data
     common = values.model_dump(include={"category", "seed", "profile", "device", "precision"})
@@ -122,7 +120,11 @@ def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:
     if made and values.category not in DEMO_CATEGORIES:
         known = ", ".join(DEMO_CATEGORIES)
         raise ParameterError(f"category = '{values.category}': the demo dataset has {known}")
-    return Plan(spec, scan(_demo(root) if made else root, values.category), records, runs)
+    layout = scan(_demo(root) if made else root, values.category)
+    here = places(values.profile, own=layout.dataset == "other")
+    records = _folder("records", values.records, here.records)
+    runs = _folder("runs", values.runs, here.runs)
+    return Plan(spec, layout, records, runs)
 
 
 def _parameters(namespace: Mapping[str, object], model: type[P]) -> P:

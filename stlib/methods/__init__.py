@@ -58,6 +58,8 @@ class MethodEntry:
     """Named deviations from the recipe: the fields that they change."""
     tuning: Callable[[Recipe], tuple[Tuning, int]] | None = None
     """How a recipe fine-tunes the teacher first, and for how many full epochs; None where it never does."""
+    held_out: Callable[[Recipe, int], list[int]] = lambda _recipe, _count: []
+    """Indices of those of so many training images that no weight is learnt from."""
     needs_textures: bool = False
     """True for a method that learns from synthetic anomalies, and so needs textures."""
 
@@ -86,9 +88,17 @@ def _changed(fields: Mapping[str, object], change: Mapping[str, object]) -> dict
 
 
 METHODS: dict[str, MethodEntry] = {
-    "stpm": MethodEntry("STPM", stpm.PROFILES, stpm.STPM, stpm.empty_network, stpm.VARIANTS),
+    "stpm": MethodEntry(
+        "STPM", stpm.PROFILES, stpm.STPM, stpm.empty_network, stpm.VARIANTS, held_out=stpm.held_out
+    ),
     "et_stpm": MethodEntry(
-        "ET-STPM", et_stpm.PROFILES, et_stpm.ETSTPM, stpm.empty_network, et_stpm.VARIANTS, et_stpm.tuning
+        "ET-STPM",
+        et_stpm.PROFILES,
+        et_stpm.ETSTPM,
+        stpm.empty_network,
+        et_stpm.VARIANTS,
+        et_stpm.tuning,
+        stpm.held_out,
     ),
     "destseg": MethodEntry(
         "DeSTSeg", destseg.PROFILES, destseg.DeSTSeg, destseg.empty_network, needs_textures=True

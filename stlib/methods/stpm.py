@@ -73,6 +73,16 @@ def empty_network(_config: Recipe) -> Network:
     return Network(ResNet18Pyramid(), ResNet18Pyramid())
 
 
+def held_out(config: Recipe, count: int) -> list[int]:
+    """Of `count` training images, those that choose the epoch and teach nothing."""
+    assert isinstance(config, Config)
+    return _split(config, count)[1]
+
+
+def _split(config: Config, count: int) -> tuple[list[int], list[int]]:
+    return split_train(count, fraction=config.validation_fraction, seed=config.split_seed)
+
+
 class STPM:
     """Teacher and student of the same shape; anomalous is where the student fails to imitate the teacher."""
 
@@ -90,9 +100,7 @@ class STPM:
 
         Resumes from the execution's checkpoint. Raises FloatingPointError when the loss stops being finite.
         """
-        learn, hold = split_train(
-            len(train), fraction=self.config.validation_fraction, seed=self.config.split_seed
-        )
+        learn, hold = _split(self.config, len(train))
         images = train.to(self.execution.device)
         # Nothing is augmented, so the teacher sees every image once, not once per epoch.
         taught = features(self.teacher, images, self.config.batch_size)

@@ -58,4 +58,9 @@ def _completed(base: Mapping[str, object], **fields: object) -> Record:
 
 def failure(base: Mapping[str, object], error: FloatingPointError, clock: Clock) -> RunFailed:
     """What a training or a measurement that has diverged raises."""
-    return RunFailed(_completed(base, status="failed", error=str(error), runtime=clock.runtime()))
+    return RunFailed(unfinished(base, str(error), clock))
+
+
+def unfinished(base: Mapping[str, object], why: str, clock: Clock) -> Record:
+    """The record of a run without metrics. Raises ValueError for names that no record may have."""
+    return _completed(base, status="failed", error=why, runtime=clock.runtime())

@@ -51,7 +51,7 @@ def check(
     console.print(table)
     for report in reports:
         for finding in report.findings:
-            console.print(f"{report.category}, {finding.kind}: {finding.text}")
+            console.print(f"{report.category}: {finding.text}")
         for consequence in report.consequences:
             console.print(f"  -> {consequence}")
     if missing := absent(root):

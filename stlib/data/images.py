@@ -71,7 +71,7 @@ def images_below(folder: Path) -> tuple[list[Path], dict[str, list[Path]]]:
 
 def named(paths: list[Path], most: int = 3) -> str:
     """How many files there are, and the names of the first few."""
-    names = ", ".join(path.name for path in paths[:most])
+    names = ", ".join(f"{path.parent.name}/{path.name}" for path in paths[:most])
     return f"{len(paths)}: {names}{', ...' if len(paths) > most else ''}"
 
 

@@ -192,6 +192,8 @@ def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[Tes
         own = masks.pop(image.with_suffix(""), [])
         if len(own) > 1:
             raise DatasetError(f"{image} has {len(own)} masks, {own[0]} and {own[1]}: keep one")
+        if defect == "good":
+            left_out["masks of good images"] += own
         items.append(TestItem(image, defect, own[0] if own and defect != "good" else None))
     return items, sorted(path for paths in masks.values() for path in paths)
 

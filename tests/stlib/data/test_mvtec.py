@@ -91,9 +91,9 @@ def test_own_parts_may_lie_as_cameras_and_labelling_tools_leave_them(root: Path,
     ]  # fmt: skip
     assert category.masks.flatten(1).any(1).tolist() == category.labels.tolist()
     for told in (
-        "by its ending) 1: notes.txt",
-        "good images) 1: 000_mask",
-        "in no folder of test/) 1: loose",
+        "by its ending) 1: good/notes.txt",
+        "good images) 1: good/000_mask",
+        "in no folder of test/) 1: test/loose",
     ):
         assert told in caplog.text
 

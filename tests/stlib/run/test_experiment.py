@@ -1,6 +1,7 @@
 """The whole flow on a tiny dataset with an untrained teacher, and everything that must stop it early."""
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -228,18 +229,35 @@ def test_a_killed_run_continues_and_ends_alike(
     assert resumed.runtime.evaluate_seconds < 1000
 
 
+NO_NORMAL = dict.fromkeys(["image_auroc", "image_ap"], "the test set holds no normal image")
+NO_MASKS = dict.fromkeys(list(METRICS)[2:], "the defective images have no masks")
+
+
 @pytest.mark.usefixtures("tiny")
-def test_without_good_images_the_image_metrics_are_undefined_and_the_record_says_why(
-    make_category, tmp_path: Path
+@pytest.mark.parametrize(
+    ("good", "defects", "removed", "undefined"),
+    [
+        (0, 3, None, NO_NORMAL),
+        (3, 3, "ground_truth", NO_MASKS),
+        (0, 3, "ground_truth", NO_NORMAL | NO_MASKS),
+        (3, 0, None, dict.fromkeys(METRICS, "the test set holds no defective image")),
+        (3, 3, "test", dict.fromkeys(METRICS, "there are no test images")),
+    ],
+)
+def test_what_cannot_be_measured_is_said_and_the_rest_is_done(
+    make_category, tmp_path: Path, good: int, defects: int, removed: str | None, undefined: dict[str, str]
 ):
-    make_category(tmp_path, train=6, good=0, defects={"turned": 3})
-    record = run(spec(tmp_path), runs=tmp_path / "runs").record
-    assert record.undefined == dict.fromkeys(
-        ["image_auroc", "image_ap"], "the test set holds no normal image"
-    )
-    assert "pixel_auroc" in record.metrics
-    assert "image_auroc" not in record.bootstrap
-    assert read_record(write_record(record, tmp_path / "records")) == record
+    make_category(tmp_path, train=6, good=good, defects={"turned": defects} if defects else {})
+    if removed:
+        shutil.rmtree(tmp_path / "plate" / removed)
+    result = run(spec(tmp_path), runs=tmp_path / "runs")
+    record = result.record
+    assert record.undefined == undefined
+    assert set(record.metrics) | set(undefined) == set(METRICS)
+    assert set(record.bootstrap) <= set(record.metrics)
+    path = result.save(tmp_path / "records", tmp_path / "d.safetensors")
+    assert read_record(path) == record
+    assert (tmp_path / "d.safetensors").is_file()
 
 
 @pytest.mark.usefixtures("tiny")
@@ -248,18 +266,6 @@ def test_a_single_test_image_leaves_nothing_untouched_and_the_run_still_ends(mak
     record = run(spec(tmp_path), runs=tmp_path / "runs").record
     assert "test=untouched" not in record.sensitivity
     assert "pixel_auroc" in record.metrics
-
-
-@pytest.mark.usefixtures("tiny")
-def test_without_defective_images_every_metric_is_undefined_and_the_record_says_why(
-    make_category, tmp_path: Path
-):
-    make_category(tmp_path, train=6, good=3, defects={})
-    record = run(spec(tmp_path), runs=tmp_path / "runs").record
-    assert record.metrics == {}
-    assert record.undefined == dict.fromkeys(METRICS, "the test set holds no defective image")
-    assert (record.bootstrap, record.pixel_curves) == ({}, {})
-    assert read_record(write_record(record, tmp_path / "records")) == record
 
 
 @pytest.mark.usefixtures("tiny")

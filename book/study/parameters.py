@@ -17,7 +17,7 @@ from tqdm import TqdmWarning
 from stlib.data.mvtec import Layout, scan
 from stlib.demo.dataset import DEMO_CATEGORIES, make_demo
 from stlib.paths import ROOT, places
-from stlib.protocol import ABLATION_ROWS, Precision, Profile
+from stlib.protocol import ABLATION_ROWS, PROFILES, Precision, Profile
 from stlib.run.experiment import RunSpec
 from study.plan.grid import tuned_variant
 
@@ -156,9 +156,18 @@ def _problem(name: str, kind: str, message: str, given: Mapping[str, object], fi
 
 
 def _folder(name: str, given: str, default: Path) -> Path:
-    """The folder to write into, made and tried; relative ones start at the repository root."""
+    """The folder to write into, made and tried; relative ones start at the repository root.
+
+    One outside of it must be new, or hold what runs leave and nothing else: it may be named by mistake.
+    """
     folder = ROOT / given if given else default
     try:
+        if not folder.resolve().is_relative_to(ROOT) and folder.is_dir():
+            strange = sorted({path.name for path in folder.iterdir()} - {*PROFILES, "teachers"})
+            if strange:
+                raise ParameterError(
+                    f"{name} = '{given}': {folder} holds {strange[0]}, which no run left; name another folder"
+                )
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:

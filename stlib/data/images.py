@@ -30,6 +30,11 @@ SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
 MAX_PIXELS = 1 << 26
 """Of one image; MVTec AD has about a million. A file of a few kilobytes may claim to hold billions."""
 
+MASK_ENDINGS = ("_mask", "_label")
+"""An image whose stem is that of another one beside it and such an ending is the mask of it."""
+MASKS = "masks beside their images"
+"""Why masks are left out where images are looked for."""
+
 MaskRule = Literal["half", "any", "full"]
 MASK_RULES: dict[MaskRule, str] = {
     "half": "bilinear with antialias, at least 0.5 (DeSTSeg; this study's rule)",
@@ -66,7 +71,21 @@ def images_below(folder: Path) -> tuple[list[Path], dict[str, list[Path]]]:
         folders[:] = sorted(name for name in folders if name not in hidden)
         for path in [here / name for name in files if name not in hidden]:
             (images if path.suffix.lower() in SUFFIXES else left_out["no image by its ending"]).append(path)
-    return sorted(images), {reason: sorted(paths) for reason, paths in left_out.items() if paths}
+    stems = {path.with_suffix("") for path in images}
+    left_out[MASKS] = [
+        path for path in images if (owner := mask_owner(path)).name != path.stem and owner in stems
+    ]
+    masks = set(left_out[MASKS])
+    left_out = {reason: sorted(paths) for reason, paths in left_out.items() if paths}
+    return sorted(path for path in images if path not in masks), left_out
+
+
+def mask_owner(path: Path) -> Path:
+    """The path, without ending, of the image that a mask of this name belongs to."""
+    stem = path.stem
+    for ending in MASK_ENDINGS:
+        stem = stem.removesuffix(ending)
+    return path.with_name(stem)
 
 
 def named(paths: list[Path], most: int = 3) -> str:

@@ -18,15 +18,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stlib.data.images import SUFFIXES, DatasetError, MaskRule, images_below, named, read_images, read_mask
+from stlib.data.images import (
+    MASKS,
+    SUFFIXES,
+    DatasetError,
+    MaskRule,
+    images_below,
+    mask_owner,
+    named,
+    read_images,
+    read_mask,
+)
 from stlib.demo.dataset import DEMO_CATEGORIES
 from stlib.files import sha256
 from stlib.protocol import CATEGORIES, DEFECTS, IMAGE_SIZE
 
 DEMO_MARKER = "demo.json"
 """File in a dataset's root by which the demo dataset is known."""
-MASK_ENDINGS = ("_mask", "_label")
-"""An image whose stem is that of another one and such an ending is the mask of it."""
 _SOUNDS_GOOD = ("good", "ok", "okay", "normal", "nominal", "pass", "passed")
 """Names of folders that hold good images in other layouts; in this one only 'good' does."""
 
@@ -147,13 +155,11 @@ def scan(root: Path, category: str) -> Layout:
             "`stlib data download` fetches MVTec AD, `stlib data demo` makes the demo"
         )
     good = folder / "train" / "good"
-    found, left_out = images_below(good)
-    train, masks = _apart(found)
+    train, left_out = images_below(good)
     others = sorted(path.name for path in _entries(folder / "train") if path.is_dir() and path != good)
     if not train:
         told = f" But train/ holds {', '.join(others)}: rename the one with good images." if others else ""
         raise DatasetError(f"{good} holds no image ({', '.join(sorted(SUFFIXES))}).{told}{_told(left_out)}")
-    left_out["masks of good images"] = [path for paths in masks.values() for path in paths]
     left_out["beside train/good"] = [folder / "train" / name for name in others if name[0] != "."]
     test, stray = _test_items(folder, left_out)
     findings = [
@@ -167,17 +173,15 @@ def scan(root: Path, category: str) -> Layout:
 
 def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[TestItem], list[Path]]:
     """The test images with their masks, and the masks that belong to none; adds to `left_out`."""
-    found, others = images_below(folder / "test")
-    images, beside = _apart(found)
+    images, others = images_below(folder / "test")
     truth, further = images_below(folder / "ground_truth")
+    masks = defaultdict(list)
+    for path in others.pop(MASKS, []):
+        masks[mask_owner(path)].append(path)
+    for path in [*truth, *further.pop(MASKS, [])]:
+        masks[folder / "test" / mask_owner(path).relative_to(folder / "ground_truth")].append(path)
     for reason, paths in [*others.items(), *further.items()]:
         left_out[reason] = [*left_out.get(reason, []), *paths]
-    masks = defaultdict(list, {key: list(paths) for key, paths in beside.items()})
-    for path in truth:
-        stem = path.stem
-        for ending in MASK_ENDINGS:
-            stem = stem.removesuffix(ending)
-        masks[folder / "test" / path.parent.relative_to(folder / "ground_truth") / stem].append(path)
     items = []
     for image in images:
         parts = image.relative_to(folder / "test").parts
@@ -193,22 +197,9 @@ def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[Tes
         if len(own) > 1:
             raise DatasetError(f"{image} has {len(own)} masks, {own[0]} and {own[1]}: keep one")
         if defect == "good":
-            left_out["masks of good images"] += own
+            left_out[MASKS] = [*left_out.get(MASKS, []), *own]
         items.append(TestItem(image, defect, own[0] if own and defect != "good" else None))
     return items, sorted(path for paths in masks.values() for path in paths)
-
-
-def _apart(found: list[Path]) -> tuple[list[Path], dict[Path, list[Path]]]:
-    """Images, and the masks that lie beside them by the path of their image without its ending."""
-    stems = {path.with_suffix("") for path in found}
-    images, masks = [], defaultdict(list)
-    for path in found:
-        bare = (path.with_name(path.stem.removesuffix(e)) for e in MASK_ENDINGS if path.stem.endswith(e))
-        if owner := next((image for image in bare if image in stems), None):
-            masks[owner].append(path)
-        else:
-            images.append(path)
-    return images, masks
 
 
 def _entries(folder: Path) -> list[Path]:

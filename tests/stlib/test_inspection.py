@@ -32,6 +32,7 @@ def folder(tmp_path: Path) -> Path:
         pixels = rng.integers(40 * index, 40 * index + 60, size).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / "photos" / name)
     (tmp_path / "photos" / "notes.txt").write_text("morning")
+    Image.new("L", (64, 64)).save(tmp_path / "photos" / "a_label.bmp")
     return tmp_path / "photos"
 
 
@@ -45,7 +46,8 @@ def test_scores_decisions_maps_and_report_agree(detector: Path, folder: Path, tm
     command = ["detect", str(detector), str(folder)]
     plain = runner.invoke(app, command)
     assert plain.exit_code == 0, plain.output
-    assert "notes.txt" in plain.stderr
+    assert "photos/notes.txt" in plain.stderr
+    assert "photos/a_label.bmp" in plain.stderr
     assert "no threshold" in plain.stderr
     scores = {name: score for name, (score, decision) in rows(plain.stdout).items() if decision == ""}
     assert len(scores) == 5

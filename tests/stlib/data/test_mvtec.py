@@ -92,7 +92,7 @@ def test_own_parts_may_lie_as_cameras_and_labelling_tools_leave_them(root: Path,
     assert category.masks.flatten(1).any(1).tolist() == category.labels.tolist()
     for told in (
         "by its ending) 1: good/notes.txt",
-        "good images) 1: good/000_mask",
+        "beside their images) 1: good/000_mask",
         "in no folder of test/) 1: test/loose",
     ):
         assert told in caplog.text

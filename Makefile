@@ -27,7 +27,7 @@ STUDIES := ablation teacher_epochs
 DEMO := $(foreach n,$(RUNS) $(STUDIES),build/notebooks/$(n).ipynb)
 
 CODE  := $(shell find stlib book/study -name '*.py' -o -name '*.safetensors')
-PAGES := _config.yml $(shell find book results -type f -not -path 'book/study/*' -not -path 'results/runs/*')
+PAGES := _config.yml $(shell find book results -type f -not -path 'book/study/*' -not -path 'results/runs/*' -not -path 'results/own/*')
 DEMO_READS := $(CODE) $(wildcard results/reported/* results/records/demo/*/*) requirements.lock
 
 export UV_HTTP_TIMEOUT ?= 300

@@ -22,6 +22,9 @@ TEACHERS = RESULTS / "teachers"
 BENCHMARKS = RESULTS / "benchmarks"
 """One JSON file per benchmark and kind of device, committed."""
 
+DECISIONS = RESULTS / "decisions"
+"""Records whose thresholds are tried in the chapter on own parts, committed; no other page reads them."""
+
 REPORTED = ROOT / "results" / "reported"
 """The papers' printed numbers, one CSV per paper, committed."""
 

@@ -37,7 +37,8 @@ def decisions(records: Iterable[Record]) -> pd.DataFrame:
 
     `auroc` of the photographs, `good` and `defective` ones, `false_alarms` and `found` above the threshold;
     `held_out` images behind it, and the share of good images that it lets expect above it, `expected`, with
-    its interval, `low` and `high`: of images as the detector sees them, so of tiles where there are tiles.
+    its interval, `low` and `high`: of images as the detector sees them, so of tiles where there are tiles;
+    the `epoch` of `epochs` that the held-out images chose.
     """
     return pd.DataFrame(_rows(records), dtype=object)
 
@@ -53,8 +54,11 @@ def _rows(records: Iterable[Record]) -> Iterator[dict[str, object]]:
         low, high = record.threshold.interval()
         yield {
             "category": record.category,
+            "variant": record.variant,
             "profile": record.profile,
             "seed": record.seed,
+            "epoch": record.history.selected.get("epoch") if record.history else None,
+            "epochs": record.config["epochs"],
             "trained": record.dataset.train_images - record.threshold.images,
             "auroc": float((above > 0).mean() + (above == 0).mean() / 2) if above.size else None,
             "good": len(good),
@@ -69,9 +73,10 @@ def _rows(records: Iterable[Record]) -> Iterator[dict[str, object]]:
 
 
 def pooled(frame: pd.DataFrame) -> pd.DataFrame:
-    """`decisions` summed over seeds and, of the demo, over categories: a row per `what` was photographed."""
+    """`decisions` of the recipe itself summed over seeds: a row for the demo, one per own category."""
     if frame.empty:
         return frame
+    frame = frame[frame["variant"] == ""]
     what = frame["category"].where(frame["profile"] != "demo", "demo")
     groups = frame.infer_objects().groupby(what.rename("what"), sort=False)
     sums = groups[["good", "defective", "false_alarms", "found"]].sum()

@@ -27,7 +27,7 @@ STUDIES := ablation teacher_epochs compare
 DEMO := $(foreach n,$(RUNS) $(STUDIES),build/notebooks/$(n).ipynb)
 
 CODE  := $(shell find stlib book/study -name '*.py' -o -name '*.safetensors')
-PAGES := _config.yml $(shell find book results -type f -not -path 'book/study/*' -not -path 'results/runs/*')
+PAGES := _config.yml $(shell find book results -type f -not -path 'book/study/*' -not -path 'results/runs/*' -not -path 'results/own/*')
 DEMO_READS := $(CODE) $(wildcard results/reported/* results/records/demo/*/*) requirements.lock
 
 export UV_HTTP_TIMEOUT ?= 300
@@ -101,7 +101,7 @@ format: $(ENV) ## repair style and formatting
 	$(BIN)/ruff format .
 
 lock: $(ENV) ## renew requirements.lock from pyproject.toml (UPGRADE=--upgrade takes newer versions)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url --generate-hashes \
 		--custom-compile-command "make lock" $(UPGRADE) pyproject.toml --output-file requirements.lock
 
 linkcheck: $(DEMO) ## ask every site that the book links to
@@ -119,11 +119,11 @@ $(ENV): requirements.lock pyproject.toml
 # Compiled, as pip does: otherwise every kernel compiles torch again where PYTHONDONTWRITEBYTECODE is set.
 ifeq ($(INSTALLER),uv)
 	@{ $(BIN)/python -m pip install --quiet uv==$(UV_VERSION) && \
-		$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --requirement requirements.lock; } || \
+		$(BIN)/uv pip install --compile-bytecode --require-hashes --python $(BIN)/python --requirement requirements.lock; } || \
 		{ echo "== uv could not install; going on with pip (slower; INSTALLER=pip starts here)"; \
-		$(BIN)/python -m pip install --requirement requirements.lock; }
+		$(BIN)/python -m pip install --require-hashes --requirement requirements.lock; }
 else
-	$(BIN)/python -m pip install --requirement requirements.lock
+	$(BIN)/python -m pip install --require-hashes --requirement requirements.lock
 endif
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 from side_by_side import options, report
 
-from stlib.data.mvtec import MASK_RULES, open_image, read_mask, scan
+from stlib.data.images import MASK_RULES, open_image, read_mask
+from stlib.data.mvtec import scan
 from stlib.paths import DATA
 
 SIDE, SMALL = 1024, 256

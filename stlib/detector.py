@@ -1,18 +1,17 @@
 """A trained detector as it is deployed: one file of weights and description, images in, anomaly maps out."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from stlib.files import write_atomic
+from stlib.decision import Threshold
+from stlib.files import require_short_header, require_writable, write_atomic
 from stlib.methods import get_method
 from stlib.methods.training import Execution
 from stlib.nn.maps import Maps, in_batches
@@ -36,14 +35,16 @@ class DetectorInfo(BaseModel):
     config: Mapping[str, object]
     """The recipe, with `image_size`."""
     teacher: TeacherInfo
+    threshold: Threshold | None = None
+    """Above which an image is anomalous: `stlib threshold` reads one from other good images."""
 
 
 @dataclass(frozen=True)
 class Detector:
     """What a detector is, and its network.
 
-    Scores have no unit and no threshold: what counts as anomalous is the user's choice, made on images of
-    their own, not on the benchmark's test set.
+    Scores have no unit: what counts as anomalous is told by `info.threshold`, from good images that the
+    training held out, never from the benchmark's test set.
     """
 
     info: DetectorInfo
@@ -78,7 +79,7 @@ class Detector:
         if images.dtype != torch.uint8 or images.shape[1:] != (3, side, side):
             raise ValueError(
                 f"images are {tuple(images.shape)} of {images.dtype}: this detector takes "
-                f"(M, 3, {side}, {side}) uint8 RGB, see `stlib.data.mvtec.read_images`"
+                f"(M, 3, {side}, {side}) uint8 RGB, see `stlib.data.images.read_images`"
             )
         where = torch.device(device) if device else next(self.network.parameters()).device
         network = self.network.to(where).to(memory_format=torch.channels_last)  # as the run measured it
@@ -113,6 +114,10 @@ class Detector:
         )
         return cls(info, network.eval().requires_grad_(False))
 
+    def with_threshold(self, threshold: Threshold) -> "Detector":
+        """The same network under another threshold."""
+        return Detector(self.info.model_copy(update={"threshold": threshold}), self.network)
+
     def save(self, path: Path | str) -> None:
         """Write weights and description as one safetensors file. Raises OSError when it cannot be written.
 
@@ -134,23 +139,28 @@ class Detector:
         if not path.is_file():
             raise FileNotFoundError(f"no detector at {path}: `stlib run ... --save {path}` makes one")
         try:
+            require_short_header(path)
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             info = DetectorInfo.model_validate_json(metadata[_KEY])
             entry = get_method(info.method)
+            for name in ("image_size", "batch_size"):
+                info.config[name]  # an older card, or no detector's: KeyError names what is missing
             config = type(entry.profiles[info.profile]).model_validate(info.config)
             network = entry.empty_network(config)
             network.load_state_dict(state)
-        except (SafetensorError, KeyError, ValidationError, RuntimeError) as error:
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path} is not a detector of this version ({error}): make it again") from error
         return cls(info, network.eval().requires_grad_(False))
 
     def export_onnx(self, path: Path) -> None:
         """Write an ONNX model: `images` (B, 3, S, S) uint8 -> `anomaly_map` (B, S, S), `image_score` (B,).
 
-        Needs the packages onnx and onnxscript. Raises OSError when the file cannot be written.
+        Its metadata say how an image becomes an input, and the threshold. Needs the packages onnx and
+        onnxscript. Raises OSError when the file cannot be written.
         """
+        require_writable(path)
         example = torch.zeros(2, 3, self.image_size, self.image_size, dtype=torch.uint8)
         program = torch.onnx.export(
             _Outputs(self.network.cpu()).eval(),
@@ -162,25 +172,20 @@ class Detector:
             verbose=False,
         )
         assert program is not None
-        part = path.with_name(path.name + ".part")
-        program.save(part)
-        part.replace(path)
-
-
-def map_paths(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Where the map of every image goes. Raises ValueError when two images would write the same one."""
-    paths = [folder / f"{file.parent.name}-{file.stem}.tiff" for file in files]
-    if twice := [path for path, count in Counter(paths).items() if count > 1]:
-        raise ValueError(
-            f"two of the images would write the map {twice[0].name}: detect them one folder at a time"
-        )
-    return paths
-
-
-def write_map(anomaly_map: Tensor, path: Path) -> None:
-    """Write one (S, S) map as a float32 TIFF, the form that MVTec AD's own evaluation code reads."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(anomaly_map.numpy()).save(path)
+        model = program.model_proto
+        side, threshold = self.image_size, self.info.threshold
+        card = {
+            "input": f"uint8, batch x 3 x {side} x {side}",
+            "resize": f"the whole image to {side} x {side}, bilinear with antialias (PIL's BILINEAR)",
+            "colour_order": "RGB; grey images with three equal channels",
+            "normalisation": "inside the model",
+            "decision": "anomalous where image_score > threshold",
+            "threshold": str(threshold.value) if threshold else "",
+            _KEY: self.info.model_dump_json(),
+        }
+        for key, value in card.items():
+            model.metadata_props.add(key=key, value=value)
+        write_atomic(path, model.SerializeToString())
 
 
 class _Outputs(nn.Module):

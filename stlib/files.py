@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+MAX_HEADER = 1 << 20
+"""Bytes of a safetensors header; the largest network here needs some 50,000."""
+
 
 def write_atomic(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
@@ -42,6 +45,28 @@ def file_lock(path: Path, *, wait: bool = False) -> Iterator[None]:
         except BlockingIOError as error:
             raise BlockingIOError(f"another process is at work here and holds {path}") from error
         yield
+
+
+def require_writable(path: Path) -> None:
+    """Raise OSError, before the work, unless a file can be written to `path` after it. Makes its folder."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise OSError(f"cannot write {path} ({error.strerror}): name another place") from error
+
+
+def require_short_header(path: Path) -> None:
+    """Raise ValueError for a safetensors file that claims more names than any network here has.
+
+    A million empty tensors take a few dozen megabytes, and minutes and gigabytes to be refused otherwise.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > MAX_HEADER:
+        raise ValueError(f"its header claims {length} bytes, at most {MAX_HEADER} are read")
 
 
 def require_space(folder: Path, needed: int, purpose: str) -> None:

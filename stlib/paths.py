@@ -1,7 +1,7 @@
 """Where things are. Every path of the project starts here; environment variables move the big ones."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +21,9 @@ TEACHERS = RESULTS / "teachers"
 
 BENCHMARKS = RESULTS / "benchmarks"
 """One JSON file per benchmark and kind of device, committed."""
+
+DECISIONS = RESULTS / "decisions"
+"""Records whose thresholds are tried in the chapter on own parts, committed; no other page reads them."""
 
 REPORTED = ROOT / "results" / "reported"
 """The papers' printed numbers, one CSV per paper, committed."""
@@ -47,8 +50,14 @@ class Places:
     """Checkpoints and fine-tuned teachers."""
 
 
-def places(profile: str) -> Places:
-    """The demo's are under BUILD, with teacher and textures of its own; other profiles' are kept."""
+def places(profile: str, *, own: bool = False) -> Places:
+    """The demo's are under BUILD, with teacher and textures of its own; other profiles' are kept.
+
+    What runs on `own` data leave, neither MVTec AD nor the demo, is under `RESULTS/own`.
+    """
     if profile == "demo":
-        return Places(BUILD / "demo", "demo", "demo", BUILD / "records", BUILD / "runs")
-    return Places(DATA / "mvtec_ad", "torchvision", DATA / "dtd", RECORDS, RUNS)
+        here = Places(BUILD / "demo", "demo", "demo", BUILD / "records", BUILD / "runs")
+    else:
+        here = Places(DATA / "mvtec_ad", "torchvision", DATA / "dtd", RECORDS, RUNS)
+    home = RESULTS / "own"
+    return replace(here, records=home / "records", runs=home / "runs") if own else here

@@ -46,7 +46,35 @@ CATEGORIES: dict[str, Counts] = {
 }
 """The 15 categories of MVTec AD in the papers' order: five textures, then ten objects."""
 
+DEFECTS: dict[str, tuple[str, ...]] = {
+    "carpet": ("color", "cut", "hole", "metal_contamination", "thread"),
+    "grid": ("bent", "broken", "glue", "metal_contamination", "thread"),
+    "leather": ("color", "cut", "fold", "glue", "poke"),
+    "tile": ("crack", "glue_strip", "gray_stroke", "oil", "rough"),
+    "wood": ("color", "combined", "hole", "liquid", "scratch"),
+    "bottle": ("broken_large", "broken_small", "contamination"),
+    "cable": (
+        "bent_wire", "cable_swap", "combined", "cut_inner_insulation", "cut_outer_insulation",
+        "missing_cable", "missing_wire", "poke_insulation",
+    ),
+    "capsule": ("crack", "faulty_imprint", "poke", "scratch", "squeeze"),
+    "hazelnut": ("crack", "cut", "hole", "print"),
+    "metal_nut": ("bent", "color", "flip", "scratch"),
+    "pill": ("color", "combined", "contamination", "crack", "faulty_imprint", "pill_type", "scratch"),
+    "screw": ("manipulated_front", "scratch_head", "scratch_neck", "thread_side", "thread_top"),
+    "toothbrush": ("defective",),
+    "transistor": ("bent_lead", "cut_lead", "damaged_case", "misplaced"),
+    "zipper": (
+        "broken_teeth", "combined", "fabric_border", "fabric_interior", "rough", "split_teeth",
+        "squeezed_teeth",
+    ),
+}  # fmt: skip
+"""Official names of the folders of defects, by category."""
+
 TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
+
+MethodName = Literal["stpm", "et_stpm", "destseg", "pfadseg"]
+"""Of the detectors that are measured here."""
 
 Profile = Literal["paper", "short", "demo"]
 PROFILES: dict[Profile, str] = {

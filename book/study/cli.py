@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stlib import paths
-from stlib.cli import refusal
+from stlib.cli.status import refusal
 from stlib.files import write_atomic
 from stlib.protocol import CATEGORIES
 from stlib.records.index import load_summaries

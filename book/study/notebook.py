@@ -22,7 +22,6 @@ from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, METRICS, PROFILES, Metric
 from stlib.records.reported import reported
 from stlib.records.schema import Record
-from stlib.records.store import load_records
 from stlib.run.experiment import RunResult, prepare_teacher
 from stlib.run.fit import fit
 from stlib.run.fitted import FittedDetector
@@ -216,10 +215,9 @@ def differences(plans: Sequence[Plan], metric: Metric) -> Markup:
 
 def side_by_side(plans: Sequence[Plan]) -> Figure | Markup:
     """The maps of all methods on the same test images; only runs of this computer have left some."""
-    spec = plans[0].spec
-    kept = images.load_maps(plans[0].runs, spec.category, profile=spec.profile, seed=spec.seed)
-    chosen = [one for one in kept if one.method in {plan.spec.method for plan in plans}]
-    return images.side_by_side(chosen) if chosen else say("No run of this computer has left maps.")
+    places = [images.path_of(r, p.runs) for p in plans for r in p.runs_recorded() if r.seed == p.spec.seed]
+    kept = [images.read(place) for place in places if place.is_file()]
+    return images.side_by_side(kept) if kept else say("No run of this computer has left maps.")
 
 
 _COMPARED = "{{ first.category }}, {{ first.profile }} schedule"
@@ -230,10 +228,7 @@ def _group(plan: Plan) -> RunGroup:
 
 
 def _recorded(plans: Sequence[Plan]) -> list[Record]:
-    """The records of the plans' methods on their category, whatever the seed."""
-    rows = [plan.spec.method for plan in plans]
-    category = plans[0].spec.category
-    return [run for run in load_records(plans[0].records, rows) if run.category == category]
+    return [run for plan in plans for run in plan.runs_recorded()]
 
 
 def _pairs(values: Mapping[str, object], caption: str) -> Markup:

@@ -18,9 +18,9 @@ from stlib.data.mvtec import scan
 from stlib.demo.dataset import DEMO_CATEGORIES, make_demo
 from stlib.methods import METHODS, get_method
 from stlib.paths import RECORDS, ROOT, places
-from stlib.protocol import ABLATION_ROWS, Metric, Precision, Profile
-from stlib.records.schema import record_path
-from stlib.records.store import read_record
+from stlib.protocol import ABLATION_ROWS, PROFILES, Metric, Precision, Profile
+from stlib.records.schema import Record, record_path
+from stlib.records.store import load_records
 from stlib.run.experiment import RunSpec
 from study.plan.grid import tuned_variant
 
@@ -101,9 +101,18 @@ class Plan:
     @property
     def recorded(self) -> bool:
         """Whether a finished record of this very run is there. Raises RecordError for a damaged one."""
+        return any(run.seed == self.spec.seed for run in self.runs_recorded())
+
+    def runs_recorded(self) -> list[Record]:
+        """The finished runs that differ from this one in nothing but their seed. Raises RecordError."""
         spec = self.spec
-        path = self.records / record_path(spec.method, spec.category, spec.seed, spec.profile, spec.variant)
-        return path.is_file() and read_record(path).status == "finished"
+        row = record_path(spec.method, spec.category, 0, spec.profile, spec.variant).parent.name
+        same = ("method", "variant", "category", "profile")
+        return [
+            run
+            for run in load_records(self.records, [row])
+            if run.status == "finished" and all(getattr(run, name) == getattr(spec, name) for name in same)
+        ]
 
 
 def check(namespace: Mapping[str, object]) -> Plan:
@@ -149,8 +158,6 @@ def check_compare(namespace: Mapping[str, object]) -> list[Plan]:
 
 def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:
     here = places(values.profile)
-    records = _folder("records", values.records, here.records)
-    runs = _folder("runs", values.runs, here.runs)
     made = values.profile == "demo" and not values.data
     root = ROOT / values.data if values.data else here.data
     common = values.model_dump(include={"category", "seed", "profile", "device", "precision"})
@@ -166,7 +173,10 @@ def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:
     if made and values.category not in DEMO_CATEGORIES:
         known = ", ".join(DEMO_CATEGORIES)
         raise ParameterError(f"category = '{values.category}': the demo dataset has {known}")
-    scan(_demo(root) if made else root, values.category)
+    layout = scan(_demo(root) if made else root, values.category)
+    here = places(values.profile, own=layout.dataset == "other")
+    records = _folder("records", values.records, here.records)
+    runs = _folder("runs", values.runs, here.runs)
     return Plan(spec, records, runs)
 
 
@@ -199,9 +209,18 @@ def _problem(name: str, kind: str, message: str, given: Mapping[str, object], fi
 
 
 def _folder(name: str, given: str, default: Path) -> Path:
-    """The folder to write into, made and tried; relative ones start at the repository root."""
+    """The folder to write into, made and tried; relative ones start at the repository root.
+
+    One outside of it must be new, or hold what runs leave and nothing else: it may be named by mistake.
+    """
     folder = ROOT / given if given else default
     try:
+        if not folder.resolve().is_relative_to(ROOT) and folder.is_dir():
+            strange = sorted({path.name for path in folder.iterdir()} - {*PROFILES, "teachers"})
+            if strange:
+                raise ParameterError(
+                    f"{name} = '{given}': {folder} holds {strange[0]}, which no run left; name another folder"
+                )
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:

@@ -1,25 +1,17 @@
-"""`stlib data check`: what is wrong with a dataset folder, and what each gap makes impossible."""
+"""`stlib data check`: all that is wrong with a dataset folder, and what each gap makes impossible.
 
-from collections import defaultdict
+It reads by the rules of `load_category`, which stops at the first of the faults that a run cannot live with.
+"""
+
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
-from stlib.data.mvtec import DatasetError, Layout, open_image, read_mask, scan
+from stlib.data.images import DatasetError, open_image, read_mask
+from stlib.data.mvtec import Finding, Layout, duplicates, scan
 from stlib.files import sha256
-from stlib.protocol import CATEGORIES
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One problem; `file` is None where a whole part is concerned."""
-
-    kind: str
-    """missing category, count, unreadable, missing mask, mask size, empty mask, stray mask, duplicate."""
-    file: Path | None
-    text: str
+from stlib.protocol import CATEGORIES, IMAGE_SIZE
 
 
 @dataclass(frozen=True)
@@ -40,31 +32,40 @@ def check_category(root: Path, category: str) -> CategoryReport:
     try:
         layout = scan(root, category)
     except DatasetError as error:
-        missing = Finding("missing category", None, str(error))
-        return CategoryReport(category, 0, 0, 0, [missing], ["nothing can be run on it"])
+        fault = Finding("unusable category", None, str(error))
+        return CategoryReport(category, 0, 0, 0, [fault], ["nothing can be run on it"])
     findings = [Finding("count", None, gap) for gap in layout.missing_images()]
-    findings += [*_image_faults(layout), *_mask_faults(layout), *_stray_masks(layout), *_duplicates(layout)]
+    findings += [*layout.findings, *_file_faults(layout)]
+    findings += [
+        Finding("missing mask", item.image, f"{item.image} has no mask") for item in layout.missing_masks()
+    ]
+    findings += duplicates(layout, {path: sha256(path) for path in layout.files() if _readable(path)})
     good = sum(item.defect == "good" for item in layout.test)
-    defect = len(layout.test) - good
     return CategoryReport(
-        category, len(layout.train), good, defect, findings, _consequences(findings, good, defect)
+        category,
+        len(layout.train),
+        good,
+        len(layout.test) - good,
+        findings,
+        _consequences(layout, findings, good),
     )
 
 
 def check_dataset(root: Path) -> Iterator[CategoryReport]:
-    """Reports for the official categories under `root`, or for every folder where none of them is.
+    """Reports for every category under `root`, the official ones first.
 
-    Raises DatasetError when `root` is no folder.
+    Raises DatasetError when `root` is no folder, or holds no category.
     """
     if not root.is_dir():
         raise DatasetError(
             f"no folder {root}: `stlib data download` fetches MVTec AD, `stlib data demo` makes the demo"
         )
     present = sorted(path.name for path in root.iterdir() if (path / "train").is_dir())
-    names = [name for name in CATEGORIES if name in present] or present
-    if not names:
+    if not present:
         raise DatasetError(f"{root} holds no folder with train/ in it: name the folder of the categories")
-    return (check_category(root, name) for name in names)
+    order = list(CATEGORIES)
+    present.sort(key=lambda name: order.index(name) if name in order else len(order))
+    return (check_category(root, name) for name in present)
 
 
 def absent(root: Path) -> list[str]:
@@ -72,76 +73,49 @@ def absent(root: Path) -> list[str]:
     return [name for name in CATEGORIES if not (root / name).is_dir()]
 
 
-def _image_faults(layout: Layout) -> Iterator[Finding]:
+def _readable(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.R_OK)
+
+
+def _file_faults(layout: Layout) -> Iterator[Finding]:
+    """Every image and mask that a run would refuse, and masks in which it would see nothing."""
+    broken = set()
     for path in [*layout.train, *(item.image for item in layout.test)]:
         try:
             open_image(path)
         except DatasetError as error:
+            broken.add(path)
             yield Finding("unreadable", path, str(error))
-
-
-def _mask_faults(layout: Layout) -> Iterator[Finding]:
     for item in layout.test:
-        if item.mask is None:
-            continue
-        if not item.mask.is_file():
-            yield Finding("missing mask", item.image, f"{item.image} has no {item.mask.name}")
+        if item.mask is None or item.image in broken:
             continue
         try:
-            size, image_size = open_image(item.mask).size, _size(item.image)
-            marked = read_mask(item.mask, size[0], "any").any()
+            if not read_mask(item.mask, IMAGE_SIZE, of=item.image).any():
+                told = f"{item.mask} marks no pixel of {IMAGE_SIZE} x {IMAGE_SIZE}"
+                yield Finding("empty mask", item.mask, told)
         except DatasetError as error:
-            yield Finding("unreadable", item.mask, str(error))
-            continue
-        if image_size not in (None, size):
-            yield Finding("mask size", item.mask, f"{item.mask} is {size}, its image is {image_size}")
-        if not marked:
-            yield Finding("empty mask", item.mask, f"{item.mask} marks no pixel")
+            yield Finding("unusable mask", item.mask, str(error))
 
 
-def _size(path: Path) -> tuple[int, int] | None:
-    """Width and height, or None for an unreadable image, which is reported elsewhere."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, Image.DecompressionBombError):
-        return None
-
-
-def _stray_masks(layout: Layout) -> Iterator[Finding]:
-    wanted = {item.mask for item in layout.test}
-    for path in sorted((layout.folder / "ground_truth").glob("*/*.png")):
-        if path not in wanted:
-            yield Finding("stray mask", path, f"{path} belongs to no test image")
-
-
-def _duplicates(layout: Layout) -> Iterator[Finding]:
-    """Images with equal content; one that is in train and in test leaks."""
-    same: dict[str, list[Path]] = defaultdict(list)
-    for path in [*layout.train, *(item.image for item in layout.test)]:
-        try:
-            same[sha256(path)].append(path)
-        except OSError:  # reported as unreadable already
-            continue
-    for paths in same.values():
-        if len(paths) > 1:
-            names = ", ".join(str(path.relative_to(layout.folder)) for path in paths)
-            yield Finding("duplicate", paths[1], f"{layout.category}: equal files {names}")
-
-
-def _consequences(findings: list[Finding], good: int, defect: int) -> list[str]:
+def _consequences(layout: Layout, findings: list[Finding], good: int) -> list[str]:
     kinds = {finding.kind for finding in findings}
     consequences = []
+    defective = [item for item in layout.test if item.defect != "good"]
     if not good:
         consequences.append("no image AUROC or AP: test/good is empty; pixel metrics lack the normal images")
-    if not defect:
+    if not defective:
         consequences.append("no metric at all: there is no defective test image")
-    if {"unreadable", "missing mask"} & kinds:
-        consequences.append("runs stop with an error until the files are there")
+    elif all(item.mask is None for item in defective):
+        consequences.append("no pixel metric: the defective images have no masks")
+    if {"unreadable", "unusable mask", "missing mask"} & kinds:
+        consequences.append("runs stop with an error until these files are mended")
     if "count" in kinds:
-        consequences.append("results are labelled 'incomplete dataset' and not compared with the papers")
-    if "mask size" in kinds:
-        consequences.append("pixel metrics may be wrong: masks are resized to the input on their own")
+        known = layout.dataset == "MVTec AD"
+        consequences.append(
+            "results are labelled 'incomplete dataset' and not compared with the papers"
+            if known
+            else "it has a name of MVTec AD's and is not MVTec AD: it counts as another dataset"
+        )
     shared = [f for f in findings if f.kind == "duplicate" and "train" in f.text and "test" in f.text]
     if shared:
         consequences.append("training images are also tested: results are too good")

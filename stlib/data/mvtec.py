@@ -1,52 +1,60 @@
-"""MVTec AD reader: official layout in, one category's images and masks as tensors out.
+"""One category in MVTec AD's layout: its files, and its images and masks as tensors.
 
 Layout (Bergmann et al., CVPR 2019): `<root>/<category>/train/good`, `test/good`, `test/<defect>` and
-`ground_truth/<defect>/<stem>_mask.png`. Any dataset laid out this way can be read.
+`ground_truth/<defect>/<stem>_mask.png`. Own parts may be laid out more freely: any format of
+`stlib.data.images`, masks also beside their images, defects without masks, no test images at all.
 """
 
 import hashlib
-from dataclasses import dataclass
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from stlib.data.images import (
+    MASKS,
+    SUFFIXES,
+    DatasetError,
+    MaskRule,
+    images_below,
+    mask_owner,
+    named,
+    read_images,
+    read_mask,
+)
+from stlib.demo.dataset import DEMO_CATEGORIES
 from stlib.files import sha256
-from stlib.protocol import CATEGORIES, IMAGE_SIZE
+from stlib.protocol import CATEGORIES, DEFECTS, IMAGE_SIZE
 
-MaskRule = Literal["half", "80/255", "any", "full"]
-MASK_RULES: dict[MaskRule, str] = {
-    "half": "bilinear with antialias, at least 0.5 (DeSTSeg; this study's rule)",
-    "80/255": "bilinear with antialias, at least 80 of 255: near the official 'any', on resized files too",
-    "any": "bilinear, every non-zero value (official STPM code, full-size files): slightly dilated",
-    "full": "bilinear, only 1.0 stays (hcw-00's STPM): slightly eroded",
-}
-
-
-_LOWEST: dict[MaskRule, int] = {"half": 128, "80/255": 80}
-"""Grey value, after an antialiased resize, from which a pixel is defective. 'any' is the official code's rule
-on the files that its authors had; on masks that were resized before, every softened border pixel counts."""
-
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"}
-"""Of images that are not MVTec AD's own, which are all .png."""
 DEMO_MARKER = "demo.json"
 """File in a dataset's root by which the demo dataset is known."""
+_SOUNDS_GOOD = ("good", "ok", "okay", "normal", "nominal", "pass", "passed")
+"""Names of folders that hold good images in other layouts; in this one only 'good' does."""
+
+logger = logging.getLogger(__name__)
 
 
-MAX_PIXELS = 1 << 26
-"""Of one image; MVTec AD has about a million. A file of a few kilobytes may claim to hold billions."""
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know about a dataset; `file` is None where a whole part is concerned."""
 
-
-class DatasetError(ValueError):
-    """A dataset that cannot be used as it is; the message names the file and the remedy."""
+    kind: str
+    """left out, stray mask, duplicate, count, unusable category, unreadable, unusable mask, missing mask,
+    empty mask."""
+    file: Path | None
+    text: str
 
 
 @dataclass(frozen=True)
 class TestItem:
-    """One test image on disk; `mask` is None for good images."""
+    """One test image on disk; `mask` is None for good images, and for defects without masks."""
 
     image: Path
     defect: str
@@ -61,13 +69,32 @@ class Layout:
     folder: Path
     train: list[Path]
     test: list[TestItem]
+    findings: list[Finding] = field(default_factory=list)
+    """What was left out."""
 
     @property
     def dataset(self) -> Literal["MVTec AD", "demo", "other"]:
-        """Which dataset this is: by the category's name, or by the marker that the demo generator leaves."""
-        if self.category in CATEGORIES:
+        """Which dataset this is, by content.
+
+        MVTec AD's categories are known by the official number of training images, the official names of
+        files and the kinds of defect; the demo's by the marker that its generator leaves.
+        """
+        if self.category in CATEGORIES and self._looks_official():
             return "MVTec AD"
-        return "demo" if (self.folder.parent / DEMO_MARKER).is_file() else "other"
+        marked = (self.folder.parent / DEMO_MARKER).is_file()
+        return "demo" if marked and self.category in DEMO_CATEGORIES else "other"
+
+    def _looks_official(self) -> bool:
+        images = [*self.train, *(item.image for item in self.test)]
+        return (
+            len(self.train) == CATEGORIES[self.category].train_good
+            and {item.defect for item in self.test} <= {"good", *DEFECTS[self.category]}
+            and all(re.fullmatch(r"\d{3}\.png", image.name) for image in images)
+        )
+
+    def name_of(self, item: TestItem) -> str:
+        """The path of a test image inside the category's `test` folder."""
+        return item.image.relative_to(self.folder / "test").as_posix()
 
     def files(self) -> list[Path]:
         """Every file that the category's numbers depend on."""
@@ -86,6 +113,12 @@ class Layout:
             "test defects": (len(self.test) - good, official.test_defect),
         }
         return [f"{part}: {have} of {want} images" for part, (have, want) in found.items() if have != want]
+
+    def missing_masks(self) -> list[TestItem]:
+        """Defective images without a mask where others have one. Where none has one, none is missing."""
+        defective = [item for item in self.test if item.defect != "good"]
+        without = [item for item in defective if item.mask is None]
+        return without if len(without) < len(defective) else []
 
 
 @dataclass(frozen=True)
@@ -106,13 +139,14 @@ class Category:
     @property
     def labels(self) -> Tensor:
         """(M,) bool, True for images from a defect folder."""
-        return torch.tensor([item.defect != "good" for item in self.layout.test])
+        return torch.tensor([item.defect != "good" for item in self.layout.test], dtype=torch.bool)
 
 
 def scan(root: Path, category: str) -> Layout:
     """List the files of `category` under `root`.
 
-    Raises DatasetError when the folder, the training images or the test images are absent.
+    Raises DatasetError when the folder or the training images are absent, when a folder of good images has
+    another name than 'good', or when an image has two masks.
     """
     folder = root / category
     if Path(category).name != category or not folder.is_dir():  # a name, not a path out of the root
@@ -120,22 +154,60 @@ def scan(root: Path, category: str) -> Layout:
             f"no category '{category}' under {root}: expected {folder}/train/good; "
             "`stlib data download` fetches MVTec AD, `stlib data demo` makes the demo"
         )
-    train = sorted((folder / "train" / "good").glob("*.png"))
+    good = folder / "train" / "good"
+    train, left_out = images_below(good)
+    others = sorted(path.name for path in _entries(folder / "train") if path.is_dir() and path != good)
     if not train:
-        raise DatasetError(
-            f"{folder / 'train' / 'good'} holds no .png image: is the dataset fully extracted?"
-        )
-    images = sorted((folder / "test").glob("*/*.png"))
-    if not images:
-        raise DatasetError(f"{folder / 'test'} holds no .png image: is the dataset fully extracted?")
-    return Layout(category, folder, train, [_test_item(folder, image) for image in images])
+        told = f" But train/ holds {', '.join(others)}: rename the one with good images." if others else ""
+        raise DatasetError(f"{good} holds no image ({', '.join(sorted(SUFFIXES))}).{told}{_told(left_out)}")
+    left_out["beside train/good"] = [folder / "train" / name for name in others if name[0] != "."]
+    test, stray = _test_items(folder, left_out)
+    findings = [
+        Finding("left out", paths[0], f"left out ({reason}) {named(paths)}")
+        for reason, paths in left_out.items()
+        if paths
+    ]
+    findings += [Finding("stray mask", path, f"{path} belongs to no test image") for path in stray]
+    return Layout(category, folder, train, test, findings)
 
 
-def _test_item(folder: Path, image: Path) -> TestItem:
-    defect = image.parent.name
-    if defect == "good":
-        return TestItem(image, defect, None)
-    return TestItem(image, defect, folder / "ground_truth" / defect / f"{image.stem}_mask.png")
+def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[TestItem], list[Path]]:
+    """The test images with their masks, and the masks that belong to none; adds to `left_out`."""
+    images, others = images_below(folder / "test")
+    truth, further = images_below(folder / "ground_truth")
+    masks = defaultdict(list)
+    for path in others.pop(MASKS, []):
+        masks[mask_owner(path)].append(path)
+    for path in [*truth, *further.pop(MASKS, [])]:
+        masks[folder / "test" / mask_owner(path).relative_to(folder / "ground_truth")].append(path)
+    for reason, paths in [*others.items(), *further.items()]:
+        left_out[reason] = [*left_out.get(reason, []), *paths]
+    items = []
+    for image in images:
+        parts = image.relative_to(folder / "test").parts
+        if len(parts) == 1:
+            left_out.setdefault("in no folder of test/", []).append(image)
+            continue
+        if (defect := parts[0]) != "good" and defect.lower() in _SOUNDS_GOOD:
+            raise DatasetError(
+                f"{folder / 'test' / defect} would count as a kind of defect: rename it to 'good' if its "
+                "images are good, or give the defect another name"
+            )
+        own = masks.pop(image.with_suffix(""), [])
+        if len(own) > 1:
+            raise DatasetError(f"{image} has {len(own)} masks, {own[0]} and {own[1]}: keep one")
+        if defect == "good":
+            left_out[MASKS] = [*left_out.get(MASKS, []), *own]
+        items.append(TestItem(image, defect, own[0] if own and defect != "good" else None))
+    return items, sorted(path for paths in masks.values() for path in paths)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _told(left_out: Mapping[str, list[Path]]) -> str:
+    return "".join(f" Left out ({reason}) {named(paths)}." for reason, paths in left_out.items())
 
 
 def load_category(
@@ -144,8 +216,9 @@ def load_category(
     """Read one category under `root` and resize every whole image to `image_size` pixels.
 
     The resizing is PIL's bilinear one, as in the official STPM and DeSTSeg code; `mask_rule` says which
-    pixels of a resized mask count as defective (MASK_RULES). Raises DatasetError naming the first unreadable
-    image or missing mask, or a category that is not there.
+    pixels of a resized mask count as defective (MASK_RULES). What was left out, and images that are there
+    twice, are logged as warnings. Raises DatasetError naming the first image or mask that cannot be used, a
+    missing mask, or a category that is not there: what `stlib data check` finds, all at once.
 
     >>> import stlib
     >>> brick = stlib.load_category(stlib.make_demo(), "brick", image_size=64)
@@ -153,16 +226,23 @@ def load_category(
     (torch.Size([36, 3, 64, 64]), 20)
     """
     layout = scan(Path(root), category)
-    for item in layout.test:
-        if item.mask is not None and not item.mask.is_file():
-            raise DatasetError(f"{item.image} has no mask {item.mask}: run `stlib data check {root}`")
-    return Category(
-        name=category,
-        train=read_images(layout.train, image_size),
-        test=read_images([item.image for item in layout.test], image_size),
-        masks=_masks(layout, image_size, mask_rule),
-        layout=layout,
-        fingerprint=fingerprint(layout),
+    if without := layout.missing_masks():
+        raise DatasetError(_no_mask(layout, without))
+    train = read_images(layout.train, image_size)
+    test = read_images([item.image for item in layout.test], image_size)
+    masks = _masks(layout, image_size, mask_rule)
+    hashes = content(layout)
+    for finding in [*layout.findings, *duplicates(layout, hashes)]:
+        logger.warning("%s: %s", category, finding.text)
+    return Category(category, train, test, masks, layout, fingerprint(layout, hashes))
+
+
+def _no_mask(layout: Layout, without: list[TestItem]) -> str:
+    item = without[0]
+    wanted = layout.folder / "ground_truth" / item.defect / f"{item.image.stem}_mask.png"
+    return (
+        f"{item.image} has no mask, like {len(without) - 1} more, while others have one: add {wanted}, or "
+        "take all masks away and do without pixel metrics"
     )
 
 
@@ -172,62 +252,35 @@ def with_mask_rule(category: Category, rule: MaskRule) -> Tensor:
 
 
 def _masks(layout: Layout, size: int, rule: MaskRule) -> Tensor:
-    empty = np.zeros((size, size), dtype=bool)
-    masks = [empty if item.mask is None else read_mask(item.mask, size, rule) for item in layout.test]
-    return torch.from_numpy(np.stack(masks))
+    masks = np.zeros((len(layout.test), size, size), dtype=bool)
+    for place, item in zip(masks, layout.test, strict=True):
+        if item.mask is not None:
+            place[:] = read_mask(item.mask, size, rule, of=item.image)
+    return torch.from_numpy(masks)
 
 
-def images_in(folder: Path) -> list[Path]:
-    """Every image below `folder`, sorted. Raises DatasetError when there is none."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not found:
-        raise DatasetError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}): name another folder")
-    return found
+def content(layout: Layout) -> dict[Path, str]:
+    """The SHA-256 of every file, in path order."""
+    return {path: sha256(path) for path in sorted(layout.files())}
 
 
-def read_images(paths: list[Path], size: int) -> Tensor:
-    """(N, 3, size, size) uint8 RGB in the order of `paths`. Raises DatasetError for an unreadable one."""
-    images = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
-    for index, path in enumerate(paths):
-        images[index] = torch.from_numpy(read_image(path, size).copy()).permute(2, 0, 1)
-    return images
-
-
-def read_image(path: Path, size: int) -> np.ndarray:
-    """(size, size, 3) uint8 RGB; grey images get three equal channels. Raises DatasetError if unreadable."""
-    return np.asarray(open_image(path).convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
-
-
-def read_mask(path: Path, size: int, rule: MaskRule = "half") -> np.ndarray:
-    """(size, size) bool under `rule` (see MASK_RULES). Raises DatasetError if unreadable."""
-    mask = open_image(path).convert("L")
-    if lowest := _LOWEST.get(rule):
-        # PIL's bilinear filter widens with the reduction, which is what 'antialias' means.
-        return np.asarray(mask.resize((size, size), Image.Resampling.BILINEAR)) >= lowest
-    pixels = torch.from_numpy(np.array(mask, dtype=np.float32))[None, None] / 255
-    resized = torch.nn.functional.interpolate(pixels, (size, size), mode="bilinear", align_corners=False)[
-        0, 0
-    ]
-    return np.asarray(resized > 0 if rule == "any" else resized >= 1)
-
-
-def open_image(path: Path) -> Image.Image:
-    """The decoded image. Raises DatasetError, naming the file, for a broken, too big or too deep one."""
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read")
-            if image.mode.startswith(("I", "F")):  # PIL would clip them to white
-                raise ValueError(f"mode {image.mode}, convert it to 8 bits per channel")
-            image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{path} is not a readable image ({error}): fetch or extract it again") from error
-    return image
-
-
-def fingerprint(layout: Layout) -> str:
+def fingerprint(layout: Layout, hashes: Mapping[Path, str] | None = None) -> str:
     """SHA-256 over (path within the category, SHA-256 of the file) of every file, in path order."""
     digest = hashlib.sha256()
-    for path in sorted(layout.files()):
-        digest.update(f"{path.relative_to(layout.folder).as_posix()} {sha256(path)}\n".encode())
+    for path, hashed in (hashes or content(layout)).items():
+        digest.update(f"{path.relative_to(layout.folder).as_posix()} {hashed}\n".encode())
     return digest.hexdigest()
+
+
+def duplicates(layout: Layout, hashes: Mapping[Path, str]) -> list[Finding]:
+    """Images with equal content; one that is in train and in test leaks."""
+    same: dict[str, list[Path]] = defaultdict(list)
+    for path in [*layout.train, *(item.image for item in layout.test)]:
+        if path in hashes:
+            same[hashes[path]].append(path)
+    found = []
+    for paths in same.values():
+        if len(paths) > 1:
+            names = ", ".join(path.relative_to(layout.folder).as_posix() for path in paths)
+            found.append(Finding("duplicate", paths[1], f"equal files {names}"))
+    return found

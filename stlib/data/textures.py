@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stlib.data.mvtec import DatasetError, read_images
+from stlib.data.images import DatasetError, images_below, read_images
 from stlib.demo.textures import kinds, texture
 from stlib.records.schema import TextureInfo
 
@@ -19,15 +19,15 @@ DRAWN = 138
 def load_textures(source: str | Path, size: int) -> tuple[Tensor, TextureInfo]:
     """(K, 3, size, size) uint8 textures, and where they come from.
 
-    `source`: 'demo' draws them; otherwise the folder of DTD, with `images/<class>/*.jpg` in it. Raises
-    DatasetError when there is none.
+    `source`: 'demo' draws them; otherwise the folder of DTD, or one with `images/<class>/*.jpg` in it, too.
+    Raises DatasetError when there is none.
     """
     if source == "demo":
         return _drawn(size)
-    paths = sorted((Path(source) / "images").glob("*/*.jpg"))
+    paths, _ = images_below(Path(source) / "images")
     if not paths:
         raise DatasetError(
-            f"{Path(source) / 'images'} holds no <class>/*.jpg: `stlib data download dtd` fetches textures"
+            f"{Path(source) / 'images'} holds no image: `stlib data download dtd` fetches textures"
         )
     digest = hashlib.sha256()
     for path in paths:

@@ -58,6 +58,8 @@ class MethodEntry:
     """Named deviations from the recipe: the fields that they change."""
     tuning: Callable[[Recipe], tuple[Tuning, int]] | None = None
     """How a recipe fine-tunes the teacher first, and for how many full epochs; None where it never does."""
+    held_out: Callable[[Recipe, int], list[int]] = lambda _recipe, _count: []
+    """Indices of those of so many training images that no weight is learnt from."""
     needs_textures: bool = False
     """True for a method that learns from synthetic anomalies, and so needs textures."""
 

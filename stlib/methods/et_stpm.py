@@ -82,4 +82,4 @@ class ETSTPM(stpm.STPM):
         self.loss = feature_pyramid_loss if config.loss == "squared" else l1_cosine_loss
 
 
-METHOD = MethodEntry("ET-STPM", PROFILES, ETSTPM, stpm.empty_network, VARIANTS, tuning)
+METHOD = MethodEntry("ET-STPM", PROFILES, ETSTPM, stpm.empty_network, VARIANTS, tuning, stpm.held_out)

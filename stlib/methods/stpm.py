@@ -74,6 +74,16 @@ def empty_network(_config: Recipe) -> Network:
     return Network(ResNet18Pyramid(), ResNet18Pyramid())
 
 
+def held_out(config: Recipe, count: int) -> list[int]:
+    """Of `count` training images, those that choose the epoch and teach nothing."""
+    assert isinstance(config, Config)
+    return _split(config, count)[1]
+
+
+def _split(config: Config, count: int) -> tuple[list[int], list[int]]:
+    return split_train(count, fraction=config.validation_fraction, seed=config.split_seed)
+
+
 class STPM:
     """Teacher and student of the same shape; anomalous is where the student fails to imitate the teacher."""
 
@@ -91,9 +101,7 @@ class STPM:
 
         Resumes from the execution's checkpoint. Raises FloatingPointError when the loss stops being finite.
         """
-        learn, hold = split_train(
-            len(train), fraction=self.config.validation_fraction, seed=self.config.split_seed
-        )
+        learn, hold = _split(self.config, len(train))
         images = train.to(self.execution.device)
         # Nothing is augmented, so the teacher sees every image once, not once per epoch.
         taught = features(self.teacher, images, self.config.batch_size)
@@ -206,4 +214,4 @@ def _shuffled(indices: list[int], seed: int, epoch: int) -> Tensor:
     return torch.tensor(indices)[torch.randperm(len(indices), generator=generator(seed, epoch))]
 
 
-METHOD = MethodEntry("STPM", PROFILES, STPM, empty_network, VARIANTS)
+METHOD = MethodEntry("STPM", PROFILES, STPM, empty_network, VARIANTS, held_out=held_out)

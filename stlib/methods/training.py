@@ -234,6 +234,23 @@ class Resumable:
             self.execution.checkpoint.offer(self.state)
 
 
+def require_device(name: str, precision: Precision) -> None:
+    """Raise ValueError for a device that PyTorch does not know or see, or that lacks the precision."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"unknown device '{name}': choose cpu, cuda or cuda:N")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ValueError(f"device '{name}' asked for, but PyTorch sees {count or 'no'} GPU: use device 'cpu'")
+    require_precision(precision, device.type)
+    if precision == "tf32" and torch.cuda.get_device_capability(device) < (8, 0):
+        gpu = torch.cuda.get_device_name(device)
+        raise ValueError(f"precision 'tf32': {gpu} does not have it, use precision 'fp32'")
+
+
 def require_compiler() -> None:
     """Raise ValueError where `torch.compile` would find no C++ compiler, which it needs on CPUs and GPUs."""
     wanted = os.environ.get("CXX")

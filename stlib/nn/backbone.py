@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 
 from stlib.demo import DEMO_TEACHER
-from stlib.files import sha256
+from stlib.files import require_short_header, sha256
 from stlib.protocol import MEAN, STD
 from stlib.records.schema import TeacherInfo
 
@@ -83,7 +83,14 @@ def load_state(source: str) -> dict[str, Tensor]:
         return {}
     if source == "torchvision":
         # check_hash: torch.hub's default would accept any bytes under the right name.
-        return dict(ResNet18_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True, weights_only=True))
+        weights = ResNet18_Weights.IMAGENET1K_V1
+        try:
+            return dict(weights.get_state_dict(check_hash=True, weights_only=True))
+        except (OSError, RuntimeError) as error:  # no network; another file than was asked for
+            raise OSError(
+                f"cannot download the teacher's ImageNet weights ({error}): get {weights.url} on a computer "
+                "with a network and name the file, --teacher FILE"
+            ) from error
     return _read_state(DEMO_TEACHER if source == "demo" else Path(source))
 
 
@@ -122,11 +129,19 @@ def _read_state(file: Path) -> dict[str, Tensor]:
         )
     try:
         # weights_only: a weight file must not be able to run code.
-        state = load_file(file) if file.suffix == ".safetensors" else torch.load(file, weights_only=True)
+        if file.suffix == ".safetensors":
+            require_short_header(file)
+            state = load_file(file)
+        else:
+            state = torch.load(file, weights_only=True, map_location="cpu")
     except Exception as error:  # damage shows in any way, from EOFError to IndexError
         raise ValueError(f"{file} is not a readable state dict ({error}): fetch it again") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{file} is not a dictionary of tensors: save the network's state_dict() itself")
+    for name, tensor in state.items():
+        # a view may claim gigabytes and hold a few bytes: in float32 they would all be there
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError(f"{file}: {name} claims {tuple(tensor.shape)} and holds less: not a weight file")
     return {name: tensor.float() for name, tensor in state.items()}
 
 

@@ -67,7 +67,7 @@ def load_summaries(
 
 
 def _stamp(path: Path) -> Stamp:
-    found = path.stat()
+    found = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 

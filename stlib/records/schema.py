@@ -10,6 +10,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Field,
     JsonValue,
     PlainSerializer,
     field_validator,
@@ -17,11 +18,11 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from stlib.protocol import CATEGORIES, DTD_IMAGES, METRICS, PRECISIONS, Metric, Precision, Profile
+from stlib.decision import Threshold
+from stlib.protocol import CATEGORIES, DTD_IMAGES, METRICS, PRECISIONS, MethodName, Metric, Precision, Profile
 
 SCHEMA_VERSION: Final = 1
 """Raised whenever a field changes its meaning; older files are then refused, not guessed at."""
-
 
 Run = TypeVar("Run", bound="Summary")
 """A record or its summary, whichever was passed in."""
@@ -29,6 +30,8 @@ Run = TypeVar("Run", bound="Summary")
 Floats = Annotated[Sequence[float], AfterValidator(lambda values: array("d", values)), PlainSerializer(list)]
 """Numbers side by side in memory: a quarter of a list's size, and NumPy reads them without a copy."""
 
+Name = Annotated[str, Field(pattern=r"^[^./\\<>&\"'\x00-\x1f][^/\\<>&\"'\x00-\x1f]*$")]
+"""Part of a path, and of a page: no separator, no markup."""
 
 # JSON has no NaN: it would be written as null, and the file could not be read again.
 _RULES = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -169,10 +172,10 @@ class Summary(Block):
     model_config = ConfigDict(extra="ignore")
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    method: str
-    variant: str = ""
+    method: MethodName
+    variant: Name | Literal[""] = ""
     """Empty for the method as published; otherwise a short name of what differs."""
-    category: str
+    category: Name
     seed: int
     profile: Profile
     status: Literal["finished", "failed"] = "finished"
@@ -221,7 +224,8 @@ class Summary(Block):
     @property
     def path(self) -> Path:
         """Where the record belongs, relative to the folder of records."""
-        return record_path(self.method, self.category, self.seed, self.profile, self.variant)
+        own = self.dataset.fingerprint if self.dataset.name == "other" else ""
+        return record_path(self.method, self.category, self.seed, self.profile, self.variant, own=own)
 
     def labels(self) -> list[str]:
         """What a reader must know before comparing this run with a paper; empty for a full run."""
@@ -268,11 +272,14 @@ class Record(Summary):
     image_scores: list[ImageScore] = []
     pixel_curves: dict[str, list[float]] = {}
     """'fpr', 'recall' and 'precision' of the pixel ROC and PR curves, thinned."""
+    threshold: Threshold | None = None
+    """From good images that the training held out; no metric depends on it."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.status == "finished" and not self.image_scores:
-            raise ValueError("a finished run has image scores")
+        tested = self.dataset.test_good + self.dataset.test_defect
+        if self.status == "finished" and bool(tested) != bool(self.image_scores):
+            raise ValueError("a finished run has image scores if it has test images")
         return self
 
     def same_result(self, other: "Record") -> bool:
@@ -280,7 +287,13 @@ class Record(Summary):
         return self.model_dump(exclude={"runtime"}) == other.model_dump(exclude={"runtime"})
 
 
-def record_path(method: str, category: str, seed: int, profile: Profile, variant: str = "") -> Path:
-    """`<profile>/<method>[-<variant>]/<category>-s<seed>.json`: profiles never share a folder."""
+def record_path(
+    method: str, category: str, seed: int, profile: Profile, variant: str = "", *, own: str = ""
+) -> Path:
+    """`<profile>/<method>[-<variant>]/<category>-s<seed>.json`: profiles never share a folder.
+
+    `own`, the fingerprint of other data than MVTec AD and the demo, tells two datasets of one name apart.
+    """
     folder = f"{method}-{variant}" if variant else method
-    return Path(f"{profile}/{folder}/{category}-s{seed}.json")
+    data = f"{category}-{own[:8]}" if own else category
+    return Path(f"{profile}/{folder}/{data}-s{seed}.json")

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from stlib.files import write_atomic
-from stlib.paths import RECORDS
+from stlib.paths import BUILD, RECORDS
 from stlib.records.schema import SCHEMA_VERSION, Record, Run, Summary
 
 
@@ -21,20 +21,59 @@ class RecordError(ValueError):
 def write_record(record: Record, folder: Path = RECORDS) -> Path:
     """Write `record` to its place under `folder`, whole or not at all. Raises OSError.
 
-    A failed run never takes the place of a finished one: the earlier record then stays.
+    A failed run never takes the place of a finished one: the earlier record then stays. A finished one
+    raises RecordError where `require_free` does.
     """
     path = folder / record.path
-    if record.status == "finished" or not _is_finished(path):
-        write_atomic(path, as_json(record))
+    if record.status == "finished":
+        require_free(record, folder)
+    elif _finished(path):
+        return path
+    write_atomic(path, as_json(record))
     return path
 
 
-def _is_finished(path: Path) -> bool:
-    """Whether a finished record is there; a damaged one is none."""
+def require_free(run: Summary, folder: Path) -> None:
+    """Raise RecordError unless the record of `run` may be written under `folder`.
+
+    It may not replace a finished record of other data, teacher, textures, settings or precision, but for the
+    demo, which is made again at will; and records of own data do not go among the study's or the demo's.
+    """
+    if run.dataset.name == "other" and folder.resolve() in (RECORDS.resolve(), (BUILD / "records").resolve()):
+        raise RecordError(
+            f"{folder} holds records of MVTec AD or of the demo, and {run.category} is neither: name another "
+            "folder of records"
+        )
+    earlier = _finished(folder / run.path)
+    if earlier and run.dataset.name != "demo" and (others := _differences(run, earlier)):
+        raise RecordError(
+            f"{folder / run.path} is a finished record of other {' and '.join(others)}: move it away, "
+            "or name another folder of records"
+        )
+
+
+def _differences(*runs: Summary) -> list[str]:
+    """What two runs were made from that is not the same, in words."""
+    mine, theirs = (
+        {
+            "data": run.dataset.fingerprint,
+            "teacher": run.teacher.pyramid_sha256,
+            "textures": run.textures.fingerprint if run.textures else "",
+            "settings": run.config,
+            "precision": run.precision,
+        }
+        for run in runs
+    )
+    return [name for name in mine if mine[name] != theirs[name]]
+
+
+def _finished(path: Path) -> Summary | None:
+    """The finished record that is there; a damaged one is none."""
     try:
-        return read_record(path).status == "finished"
+        found = read_summary(path)
     except (FileNotFoundError, RecordError):
-        return False
+        return None
+    return found if found.status == "finished" else None
 
 
 def as_json(record: BaseModel) -> bytes:
@@ -63,6 +102,10 @@ def _read(path: Path, kind: type[Run]) -> Run:
             for item in error.errors()[:5]
         )
         raise RecordError(f"{path} is not a valid record (schema {SCHEMA_VERSION}): {problems}") from error
+    except OSError as error:  # a folder of that name, a link to nowhere
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            raise
+        raise RecordError(f"{path} is not a readable file ({error.strerror}): take it away") from error
 
 
 def record_files(folder: Path, rows: Collection[str] = ("*",)) -> list[Path]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from stlib.bootstrap import replicates
-from stlib.data.mvtec import MASK_RULES, Category, with_mask_rule
+from stlib.data.images import MASK_RULES
+from stlib.data.mvtec import Category, with_mask_rule
 from stlib.data.splits import unseen_indices
 from stlib.methods import Method
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
@@ -27,12 +28,12 @@ def results(
     maps = maps.to(device)
     measured = evaluate(maps, category)
     defined = {name: value for name, value in measured.metrics.items() if not math.isnan(value)}
-    draws = replicates(measured.ranking, maps.image, category.labels)
+    draws = replicates(measured.ranking, maps.image, category.labels) if defined else {}
     # A metric that some draw leaves undefined has no interval: dropping the draw would break the pairing.
     whole = [name for name in defined if not any(map(math.isnan, draws[name]))]
     return {
         "metrics": defined,
-        "undefined": {name: _reason(category) for name in METRICS if name not in defined},
+        "undefined": {name: _reason(category, name) for name in METRICS if name not in defined},
         "sensitivity": _sensitivity(category, detector, maps, device),
         "image_scores": _image_scores(category, maps.image),
         "pixel_curves": rounded(measured.ranking.curves()),
@@ -131,22 +132,21 @@ def _part(category: Category, indices: list[int]) -> Category:
     return replace(category, test=category.test[indices], masks=category.masks[indices], layout=layout)
 
 
-def _reason(category: Category) -> str:
+def _reason(category: Category, metric: Metric) -> str:
     """Why a metric of this category has no value."""
-    if category.labels.all():
+    if not len(category.test):
+        return "there are no test images"
+    if not category.labels.any():
+        return "the test set holds no defective image"
+    if metric.startswith("image"):
         return "the test set holds no normal image"
-    return (
-        "the test set holds no defective image"
-        if not category.labels.any()
-        else "no mask marks a defective pixel"
-    )
+    masked = any(item.mask for item in category.layout.test)
+    return "no mask marks a defective pixel" if masked else "the defective images have no masks"
 
 
 def _image_scores(category: Category, scores: Tensor) -> list[ImageScore]:
     items = zip(category.layout.test, scores.tolist(), strict=True)
-    return [
-        ImageScore(image=f"{item.defect}/{item.image.name}", score=_round(score)) for item, score in items
-    ]
+    return [ImageScore(image=category.layout.name_of(item), score=_round(score)) for item, score in items]
 
 
 def _round(value: float) -> float:

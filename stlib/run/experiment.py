@@ -8,6 +8,7 @@ import torch
 from stlib.data.mvtec import Category, load_category
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
+from stlib.decision import Threshold, threshold_from
 from stlib.detector import DetectorInfo
 from stlib.files import file_lock, require_space
 from stlib.methods import Method, get_method
@@ -15,17 +16,20 @@ from stlib.methods.training import (
     Checkpoint,
     Execution,
     Progress,
+    Recipe,
     no_progress,
     require_compiler,
+    require_device,
     reuse_memory,
 )
 from stlib.nn.backbone import load_teacher
 from stlib.nn.maps import Maps
 from stlib.paths import RECORDS, RUNS
-from stlib.protocol import CATEGORIES, PRECISIONS, Metric, Precision, Profile, require_precision
+from stlib.protocol import PRECISIONS, Metric, Precision, Profile
 from stlib.records.schema import Dataset, Record, TextureInfo, record_path
+from stlib.records.store import require_free
 from stlib.run.evaluation import observed, rounded
-from stlib.run.fitted import FittedDetector, failure
+from stlib.run.fitted import FittedDetector, failure, unfinished
 from stlib.run.provenance import Clock
 from stlib.run.teacher_cache import Teacher, tuned_teacher
 
@@ -44,7 +48,7 @@ class RunSpec:
     variant: str = ""
     """A named deviation from the method's recipe; empty for the recipe itself."""
     data: Path = Path("data/mvtec_ad")
-    """Root of the dataset in MVTec AD's layout."""
+    """Root of the dataset, in the layout of `stlib.data.mvtec`."""
     teacher: str = "demo"
     """'torchvision', 'demo', 'random' or a weight file."""
     textures: str | Path = "demo"
@@ -69,14 +73,9 @@ class RunSpec:
             require_compiler()
         if PRECISIONS.get(self.variant, self.precision) != self.precision:
             raise ValueError(f"variant '{self.variant}' does not go with precision {self.precision}")
-        if self.profile != "demo" and self.category not in CATEGORIES:
-            raise ValueError(
-                f"profile '{self.profile}' is for MVTec AD and '{self.category}' is none of its categories: "
-                f"choose one of {', '.join(CATEGORIES)}, or profile 'demo'"
-            )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed {self.seed}: choose a whole number from 0 to {2**32 - 1}")
-        _check_device(self.device, self.precision)
+        require_device(self.device, self.precision)
 
 
 @dataclass(frozen=True)
@@ -88,34 +87,42 @@ class RunResult:
     """Of the category's test images."""
     detector: FittedDetector
 
-    def save(self, folder: Path = RECORDS) -> Path:
+    def save(self, folder: Path = RECORDS, detector: Path | None = None) -> Path:
         """Write the record under `folder`; see `FittedDetector.save_record`."""
-        return self.detector.save_record(self.record, folder)
+        return self.detector.save_record(self.record, folder, detector)
 
 
-def run(spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS) -> RunResult:
+def run(
+    spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS, records: Path | None = None
+) -> RunResult:
     """Train, score and measure. Checkpoints go under `runs`; a killed run continues from there.
 
-    Raises what `train` does, and DatasetError for a category that cannot be read.
+    `records` is where the record will go. Raises what `train` does, and DatasetError for a category that
+    cannot be read.
     """
     spec.check()
     require_space(runs, SPACE, "run")
     load_teacher(spec.teacher)  # a missing weight file is told before the images are read
     size = get_method(spec.method).recipe(spec.profile, spec.variant).image_size
     category = load_category(spec.data, spec.category, image_size=size)
-    detector = train(spec, category, progress=progress, runs=runs)
+    detector = train(spec, category, progress=progress, runs=runs, records=records)
     maps = detector.maps(category.test)
     return RunResult(detector.record(maps), maps, detector)
 
 
 def train(
-    spec: RunSpec, category: Category, *, progress: Progress = no_progress, runs: Path = RUNS
+    spec: RunSpec,
+    category: Category,
+    *,
+    progress: Progress = no_progress,
+    runs: Path = RUNS,
+    records: Path | None = None,
 ) -> FittedDetector:
     """Train on `category`, which is the spec's, loaded at the recipe's size.
 
-    Checkpoints go under `runs`; a killed training continues from there. Raises ValueError or OSError for bad
-    input and a full disk before training starts, BlockingIOError while another process makes the same run,
-    and RunFailed when training diverges.
+    Checkpoints go under `runs`; a killed training continues from there. Raises ValueError or OSError before
+    training starts for bad input, a full disk and a place in `records` that is taken, BlockingIOError while
+    another process makes the same run, and RunFailed when training diverges.
     """
     spec.check()
     require_space(runs, SPACE, "run")
@@ -148,10 +155,14 @@ def train(
     clock = Clock(device)
     try:
         teacher = prepare_teacher(spec, teacher, execution, runs)
+        base = {**about, "teacher": teacher.info}
+        begun = unfinished(base, "not finished", clock)
+        if records:
+            require_free(begun, records)
         foreign = textures.fingerprint if textures else ""
         recipe, weights = config.model_dump_json(), teacher.info.pyramid_sha256
-        checkpoint = _checkpoint(spec, runs, recipe, weights, category.fingerprint, foreign)
-        watched = observe if spec.profile == "paper" else None
+        checkpoint = _checkpoint(spec, runs, category, recipe, weights, category.fingerprint, foreign)
+        watched = observe if spec.profile == "paper" and len(category.test) else None
         execution = replace(execution, checkpoint=checkpoint, observe=watched)
         detector: Method = method.build(config, teacher.network, execution, **parts)
         clock = Clock(device, checkpoint, compiled=spec.compiled)
@@ -159,9 +170,9 @@ def train(
         with file_lock(checkpoint.path.with_suffix(".lock")):
             history = detector.fit(category.train, seed=spec.seed)
             clock.trained()
+            base["threshold"] = _threshold(spec, config, detector, category)
     except FloatingPointError as error:
         raise failure({**about, "teacher": teacher.info}, error, clock) from error
-    base = {**about, "teacher": teacher.info}
     described = DetectorInfo.model_validate({name: base[name] for name in DetectorInfo.model_fields})
     return FittedDetector(
         described,
@@ -206,23 +217,6 @@ def _check_size(spec: RunSpec, wanted: int, category: Category) -> None:
         )
 
 
-def _check_device(name: str, precision: Precision) -> None:
-    """Raise ValueError for a device that PyTorch does not know or see, or that lacks the precision."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"unknown device '{name}': choose cpu, cuda or cuda:N")
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise ValueError(f"device '{name}' asked for, but PyTorch sees {count or 'no'} GPU: use device 'cpu'")
-    require_precision(precision, device.type)
-    if precision == "tf32" and torch.cuda.get_device_capability(device) < (8, 0):
-        gpu = torch.cuda.get_device_name(device)
-        raise ValueError(f"precision 'tf32': {gpu} does not have it, use precision 'fp32'")
-
-
 def _dataset(category: Category) -> Dataset:
     good = int((~category.labels).sum())
     return Dataset(
@@ -245,9 +239,16 @@ def _synthesis(
     return {"synthesis": AnomalySynthesis(textures.to(device), spec.category)}, info
 
 
-def _checkpoint(spec: RunSpec, runs: Path, *identity: str) -> Checkpoint:
+def _threshold(spec: RunSpec, config: Recipe, detector: Method, category: Category) -> Threshold | None:
+    """From the good images that the training held out, where it held out some."""
+    held = get_method(spec.method).held_out(config, len(category.train))
+    return threshold_from(detector.maps(category.train[held]).image.tolist()) if held else None
+
+
+def _checkpoint(spec: RunSpec, runs: Path, category: Category, *identity: str) -> Checkpoint:
     """Where a run continues from; with `identity` it holds all that the run's numbers depend on."""
-    place = record_path(spec.method, spec.category, spec.seed, spec.profile, spec.variant)
+    own = category.fingerprint if category.layout.dataset == "other" else ""
+    place = record_path(spec.method, spec.category, spec.seed, spec.profile, spec.variant, own=own)
     how = [spec.precision, spec.device, *(["compiled"] if spec.compiled else [])]
     parts = (str(spec.seed), *how, *identity)
     return Checkpoint((runs / place).with_suffix(".ckpt"), "|".join(parts))

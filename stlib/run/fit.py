@@ -43,7 +43,7 @@ def fit(
         method: 'stpm', 'et_stpm', 'destseg' or 'pfadseg'.
         category: What `load_category` returned, at the size that the profile takes: 256 pixels for 'paper'
             and 'short', other sizes for 'demo'.
-        profile: The schedule. 'paper' and 'short' are for MVTec AD, 'demo' is for any images in its layout.
+        profile: The schedule: 'paper', 'short', or the small one of the 'demo'.
         variant: A named deviation from the paper's recipe, such as 'RCM+PCAR' or 'e=5'.
         seed: Seed of the weights, the order of the images, the synthetic anomalies and ET-STPM's fine-tuning.
         teacher: 'torchvision' (ImageNet weights, downloaded once), 'demo', 'random', or the path of a weight
@@ -94,7 +94,13 @@ def fit(
         )
     with tempfile.TemporaryDirectory() as scratch, progress_bar(spec, show=progress) as report:
         try:
-            return train(spec, category, progress=report, runs=Path(runs or scratch))
+            return train(
+                spec,
+                category,
+                progress=report,
+                runs=Path(runs or scratch),
+                records=Path(records) if records else None,
+            )
         except RunFailed as failure:
             if records is not None:
                 write_record(failure.record, Path(records))

@@ -53,15 +53,18 @@ class FittedDetector(Detector):
             raise failure(self.base, error, self.clock) from error
         return _completed(self.base, history=self.history, **measured, runtime=self.clock.runtime())
 
-    def save_record(self, record: Record, folder: Path | str = RECORDS) -> Path:
-        """Write what `record` returned under `folder`, and return its path. Raises OSError.
+    def save_record(self, record: Record, folder: Path | str = RECORDS, detector: Path | None = None) -> Path:
+        """Write what `record` returned under `folder`, and the `detector` where a file is named for it.
 
         The record of a teacher that was fine-tuned goes to the folder `teachers` beside it. Only then is the
-        checkpoint forgotten: a full disk must not cost the training.
+        checkpoint forgotten: neither a full disk nor a wrong name costs the training. Raises OSError, and
+        RecordError where `require_free` does.
         """
         path = write_record(record, Path(folder))
         if self.teacher_record:
             write_teacher_record(self.teacher_record, Path(folder).parent / "teachers")
+        if detector:
+            self.save(detector)
         self.checkpoint.remove()
         return path
 
@@ -73,4 +76,9 @@ def _completed(base: Mapping[str, object], **fields: object) -> Record:
 
 def failure(base: Mapping[str, object], error: FloatingPointError, clock: Clock) -> RunFailed:
     """What a training or a measurement that has diverged raises."""
-    return RunFailed(_completed(base, status="failed", error=str(error), runtime=clock.runtime()))
+    return RunFailed(unfinished(base, str(error), clock))
+
+
+def unfinished(base: Mapping[str, object], why: str, clock: Clock) -> Record:
+    """The record of a run without metrics. Raises ValueError for names that no record may have."""
+    return _completed(base, status="failed", error=why, runtime=clock.runtime())

@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
-from stlib.data.mvtec import Layout, fingerprint, read_images, scan
+from stlib.data.images import read_images
+from stlib.data.mvtec import Layout, fingerprint, scan
 from stlib.data.splits import seen_anomalies, split_train
 from stlib.files import file_lock, write_atomic
 from stlib.methods.finetuning import ClassifierData, FineTuning, Tuning

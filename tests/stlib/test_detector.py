@@ -1,19 +1,19 @@
 """A detector on disk and as ONNX gives the maps that were measured; other files are refused by name."""
 
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
-from stlib.cli import app
+from stlib.decision import threshold_from
 from stlib.detector import Detector
-
-runner = CliRunner()
+from stlib.inspection import inspect
+from stlib.paths import ROOT
 
 
 def made(method: str) -> Detector:
@@ -86,42 +86,30 @@ def test_other_files_are_refused_by_name(tmp_path: Path):
             Detector.load(tmp_path / f"{name}.safetensors")
 
 
-def test_the_command_scores_a_folder_and_writes_maps(tmp_path: Path, make_category):
-    make_category(tmp_path / "data", train=5, good=2, defects={"turned": 2})
+def test_a_card_without_the_size_is_refused_by_name(tmp_path: Path):
     detector = made("stpm")
-    detector.save(tmp_path / "d.safetensors")
-    folder, maps = tmp_path / "data" / "plate" / "test", tmp_path / "maps"
-    result = runner.invoke(app, ["detect", str(tmp_path / "d.safetensors"), str(folder), "--maps", str(maps)])
-    assert result.exit_code == 0, result.output
-    head, *lines = result.stdout.splitlines()
-    assert head == "image,score"
-    assert len(lines) == 4
-    for line in lines:
-        file, score = line.rsplit(",", 1)
-        written = np.asarray(Image.open(maps / f"{Path(file).parent.name}-{Path(file).stem}.tiff"))
-        assert written.shape == (96, 96)
-        assert written.max() == pytest.approx(float(score), rel=1e-5)  # STPM's score is the largest pixel
+    config = {name: value for name, value in detector.info.config.items() if name != "image_size"}
+    Detector(detector.info.model_copy(update={"config": config}), detector.network).save(tmp_path / "d.st")
+    with pytest.raises(ValueError, match=r"d\.st is not a detector .*image_size"):
+        Detector.load(tmp_path / "d.st")
 
 
-def test_an_empty_folder_is_refused(tmp_path: Path):
-    made("stpm").save(tmp_path / "d.safetensors")
-    (tmp_path / "empty").mkdir()
-    result = runner.invoke(app, ["detect", str(tmp_path / "d.safetensors"), str(tmp_path / "empty")])
-    assert result.exit_code == 2
-    assert "holds no image" in result.output
+def test_the_script_without_stlib_scores_a_photograph_as_the_command_does(tmp_path: Path):
+    pixels = torch.randint(256, (90, 150, 3), generator=torch.Generator().manual_seed(0)).byte()
+    Image.fromarray(pixels.numpy()).save(tmp_path / "photo.jpg")
+    detector = made("stpm").with_threshold(threshold_from([1e9]))
+    detector.export_onnx(tmp_path / "d.onnx")
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+    (found,) = inspect(detector, [tmp_path / "photo.jpg"])
+    command = [sys.executable, "-I", ROOT / "workflow/score_onnx.py", tmp_path / "d.onnx", found.path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    score, decision = done.stdout.split()
+    assert float(score) == pytest.approx(found.score, rel=1e-4)
+    assert decision == found.decision == "good"
 
 
-def test_two_images_of_one_map_name_are_refused_before_any_is_scored(tmp_path: Path, make_category):
-    for root in ("a", "b"):
-        make_category(tmp_path / root, train=1, good=1, defects={"turned": 1})
-    made("stpm").save(tmp_path / "d.safetensors")
-    arguments = [
-        "detect",
-        str(tmp_path / "d.safetensors"),
-        *(str(tmp_path / r / "plate" / "test") for r in "ab"),
-    ]
-    result = runner.invoke(app, [*arguments, "--maps", str(tmp_path / "maps")])
-    assert result.exit_code == 2
-    assert "two of the images would write the map" in result.output
-    assert not (tmp_path / "maps").exists()
-    assert runner.invoke(app, arguments).exit_code == 0
+def test_an_onnx_file_that_cannot_be_written_is_told_before_the_export(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(torch.onnx, "export", lambda *_a, **_k: pytest.fail("the export has begun"))
+    (tmp_path / "d.onnx").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"d\.onnx is a folder"):
+        made("stpm").export_onnx(tmp_path / "d.onnx")

@@ -8,6 +8,7 @@ import torch
 
 import stlib
 from stlib.data.mvtec import Category
+from stlib.decision import threshold_from
 from stlib.methods import et_stpm, stpm
 from stlib.records.store import read_record
 from stlib.run.experiment import RunSpec, run
@@ -51,6 +52,8 @@ def test_the_front_door_and_a_run_give_the_same_record(plate: Category, tmp_path
 def test_a_saved_detector_gives_the_same_maps(plate: Category, tmp_path):
     detector = fit(plate)
     detector.save(f"{tmp_path}/plate.safetensors")
+    held = detector.maps(plate.train[stpm.held_out(stpm.Config(), len(plate.train))]).image
+    assert detector.info.threshold == threshold_from(held.tolist())
     loaded = stlib.Detector.load(f"{tmp_path}/plate.safetensors")
     assert torch.equal(loaded.maps(plate.test).pixel, detector.maps(plate.test).pixel)
 

@@ -17,7 +17,15 @@ def text_of(shown):
 @pytest.mark.parametrize("given", ["nothing", "a pair", "every schedule and teacher"])
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_stands_on_any_records(run_page, make_record, page, given):
-    pair = [make_record(value=0.9, gaps=["x"], method=method) for method in ("stpm", "et_stpm")]
+    foreign = {"source": "<script>", "file_sha256": None, "pyramid_sha256": "1", "missing": ["<script>"]}
+    fields = {"gaps": ["<script>"], "teacher": "<script>", "value": 0.9}
+    pair = [make_record(method=method, **fields) for method in ("stpm", "et_stpm")]
+    pair += [
+        make_record(seed=1, method=run.method).model_copy(
+            update={"teacher": run.teacher.model_copy(update=foreign)}
+        )
+        for run in pair
+    ]
     kinds = [("stpm", ""), ("stpm", "epochs=200"), *(("et_stpm", v) for v in ("", "teacher=0", "epochs=200"))]
     every = [
         make_record(name, seed, 0.97 + 0.001 * place + 0.002 * seed, method=method, variant=variant)
@@ -26,8 +34,9 @@ def test_a_page_stands_on_any_records(run_page, make_record, page, given):
         for place, (method, variant) in enumerate(kinds)
     ]
     records = {"nothing": [], "a pair": pair, "every schedule and teacher": every}
-    text = text_of(run_page(page, records[given]))
-    assert not re.findall(r"\b(nan|None)\b|[{}]", text)
+    shown = run_page(page, records[given])
+    assert not re.findall(r"\b(nan|None)\b|[{}]", text_of(shown))
+    assert not any("<script>" in str(part) for part in shown)  # whoever sends a record writes no page
 
 
 def test_the_audit_reads_every_result_from_the_data(run_page):

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from stlib import paths
+from stlib.data.mvtec import Layout
 from stlib.records.store import write_record
 from study import parameters
 from study.parameters import ParameterError, check, check_ablation, check_compare, check_epochs
@@ -63,7 +64,6 @@ def test_what_a_kernel_adds_is_no_parameter(given):
         ({"method": "pfadseg", "variant": "RMC"}, "no variant 'RMC': there are none, RCM"),
         ({"method": "stmp"}, "unknown method 'stmp': choose one of destseg"),
         ({"profile": "papers"}, "profile = 'papers': input should be 'paper', 'short' or 'demo'"),
-        ({"profile": "paper"}, "'plate' is none of its categories: choose one of carpet"),
         ({"precision": "fp16"}, "precision = 'fp16': input should be 'fp32', 'tf32' or 'bf16'"),
         ({"device": "gpu"}, "unknown device 'gpu': choose cpu"),
         ({"category": "plat"}, "no category 'plat' under"),
@@ -95,6 +95,15 @@ def test_a_folder_that_cannot_be_written_is_refused(given, name, tmp_path):
         check(given | {name: str(tmp_path / "file" / name)})
 
 
+def test_a_folder_elsewhere_that_holds_other_things_is_refused(given, tmp_path):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").write_text("")
+    with pytest.raises(ParameterError, match=r"records = '.*etc': .* holds passwd, which no run left"):
+        check(given | {"records": str(tmp_path / "etc")})
+    (tmp_path / "records" / "demo").mkdir(parents=True)
+    assert check(given).records == tmp_path / "records"
+
+
 def test_relative_paths_start_at_the_repository_root(given, tmp_path, monkeypatch):
     monkeypatch.setattr(parameters, "ROOT", tmp_path)
     assert check(given | {"data": "data", "records": "here"}).records == tmp_path / "here"
@@ -104,6 +113,7 @@ def test_empty_paths_mean_the_projects_folders(given, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
     monkeypatch.setattr(parameters, "make_demo", lambda _: tmp_path / "data")
     monkeypatch.setattr(parameters, "DEMO_CATEGORIES", ("plate",))
+    monkeypatch.setattr(Layout, "dataset", "demo")
     plan = check(given | {"data": "", "records": "", "runs": ""})
     assert (plan.records, plan.runs) == (tmp_path / "build" / "records", tmp_path / "build" / "runs")
     assert plan.spec.data == tmp_path / "build" / "demo"
@@ -113,7 +123,7 @@ def test_mvtec_runs_go_to_the_committed_results(given, tmp_path, monkeypatch, ma
     monkeypatch.setattr(paths, "DATA", tmp_path)
     monkeypatch.setattr(paths, "RECORDS", tmp_path / "results")
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
-    make_category(tmp_path / "mvtec_ad", "tile")
+    make_category(tmp_path / "mvtec_ad", "tile", train=230, defects={"crack": 1}, size=16)
     plan = check(given | {"category": "tile", "profile": "paper", "data": "", "records": ""})
     assert plan.records == tmp_path / "results"
     assert plan.spec.data == tmp_path / "mvtec_ad"

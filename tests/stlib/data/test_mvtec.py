@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +10,8 @@ import torch
 from PIL import Image
 
 from stlib.data import mvtec
-from stlib.data.mvtec import (
-    MASK_RULES,
-    DatasetError,
-    fingerprint,
-    load_category,
-    read_image,
-    read_mask,
-    scan,
-    with_mask_rule,
-)
+from stlib.data.images import DatasetError
+from stlib.data.mvtec import fingerprint, load_category, scan, with_mask_rule
 from stlib.protocol import CATEGORIES
 
 
@@ -52,91 +42,6 @@ def test_images_without_resizing_are_the_pixels_of_the_files(root: Path):
         assert np.array_equal(mask.numpy(), expected)
 
 
-def test_colour_images_keep_their_channel_order(tmp_path: Path):
-    pixels = np.zeros((8, 8, 3), np.uint8)
-    pixels[..., 0], pixels[..., 2] = 200, 10
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    assert read_image(tmp_path / "a.png", 4)[0, 0].tolist() == [200, 0, 10]
-
-
-def test_a_wide_image_is_resized_whole_and_not_cropped(tmp_path: Path):
-    # Left third dark, right third bright: both must survive, each as a third of the square.
-    pixels = np.full((300, 900), 100, np.uint8)
-    pixels[:, :300], pixels[:, 600:] = 0, 250
-    Image.fromarray(pixels).save(tmp_path / "wide.png")
-    image = read_image(tmp_path / "wide.png", 256)
-    assert image.shape == (256, 256, 3)
-    assert (image[:, :80] == 0).all()
-    assert (image[:, 180:] == 250).all()
-    assert (image[:, 90:165] == 100).all()
-
-
-def save_mask(path: Path, mask: np.ndarray) -> Path:
-    Image.fromarray((mask * 255).astype(np.uint8)).save(path)
-    return path
-
-
-def test_mask_rules_on_a_hand_made_mask(tmp_path: Path):
-    # 8x8 -> 4x4: every output pixel covers 2x2 inputs. Columns of defective pixels: 0, 1, 2 of row block 0.
-    # Bilinear without antialias at half size is the mean of the 2x2 block: 1, 1/2, 0, 0.
-    mask = np.zeros((8, 8), bool)
-    mask[:2, :3] = True
-    mask[6, 6] = True  # a quarter of the last block
-    path = save_mask(tmp_path / "m.png", mask)
-    read = {rule: read_mask(path, 4, rule) for rule in MASK_RULES}
-    assert np.argwhere(read["any"]).tolist() == [[0, 0], [0, 1], [3, 3]]
-    assert np.argwhere(read["full"]).tolist() == [[0, 0]]
-    # PIL's filter is a triangle of the double width: block 1 gets 1/2 of column 2 and 3 and some of 0, 1:
-    # (3/8 of 2 + 1/8 of 1) per row, and rows lose as much at the border as they gain.
-    assert read["half"][0, 0]
-    assert not read["half"][3, 3]
-    assert not read["half"][1:3].any()
-
-
-def test_a_pixel_of_a_mask_counts_from_grey_value_128(tmp_path: Path):
-    Image.fromarray(np.array([[127, 128], [0, 255]], np.uint8)).save(tmp_path / "m.png")
-    assert read_mask(tmp_path / "m.png", 2).tolist() == [[False, True], [False, True]]
-
-
-def test_rules_are_nested_and_half_equals_torchvisions_antialiased_resize(tmp_path: Path):
-    rng = np.random.default_rng(0)
-    mask = np.zeros((300, 421), bool)
-    for _ in range(12):
-        row, column, high, wide = rng.integers((0, 0, 1, 1), (280, 400, 60, 60))
-        mask[row : row + high, column : column + wide] = True
-    path = save_mask(tmp_path / "m.png", mask)
-    read = {rule: read_mask(path, 128, rule) for rule in MASK_RULES}
-    assert all(array.shape == (128, 128) and array.dtype == bool for array in read.values())
-    assert not (read["full"] & ~read["any"]).any()
-    assert read["full"].sum() < read["half"].sum() < read["80/255"].sum() < read["any"].sum()
-    pixels = torch.from_numpy(mask).float()[None, None]
-    antialiased = torch.nn.functional.interpolate(
-        pixels, (128, 128), mode="bilinear", align_corners=False, antialias=True
-    )
-    # PIL rounds to whole grey values between its two passes: at most a few border pixels may differ.
-    assert (read["half"] != (antialiased[0, 0] >= 0.5).numpy()).mean() < 2e-3
-
-
-def test_of_a_mask_that_was_resized_before_80_of_255_is_the_official_rule_and_any_is_not(tmp_path: Path):
-    rows, columns = np.mgrid[:1000, :1000]
-    discs = [(200, 300, 40), (600, 500, 12), (800, 200, 90), (400, 800, 25)]
-    mask = np.any([(rows - y) ** 2 + (columns - x) ** 2 < r**2 for y, x, r in discs], axis=0)
-    path = save_mask(tmp_path / "m.png", mask)
-    official = read_mask(path, 256, "any")
-    Image.open(path).resize((256, 256), Image.Resampling.BILINEAR).save(tmp_path / "small.png")
-    near, wide = (read_mask(tmp_path / "small.png", 256, rule) for rule in ("80/255", "any"))
-    assert np.array_equal(near, read_mask(path, 256, "80/255"))  # the same on both kinds of files
-    assert (near & official).sum() / (near | official).sum() > 0.9
-    assert wide.sum() - official.sum() > 4 * abs(near.sum() - official.sum())
-
-
-@pytest.mark.parametrize("rule", MASK_RULES)
-@pytest.mark.parametrize("side", [64, 700, 1023])
-def test_a_full_mask_stays_full_and_an_empty_one_empty(tmp_path: Path, rule: mvtec.MaskRule, side: int):
-    assert read_mask(save_mask(tmp_path / "f.png", np.ones((side, side), bool)), 64, rule).all()
-    assert not read_mask(save_mask(tmp_path / "e.png", np.zeros((side, side), bool)), 64, rule).any()
-
-
 def test_another_rule_applies_to_the_same_files(tmp_path: Path, make_category):
     root = make_category(tmp_path, train=1, good=1, defects={"turned": 3}, size=90)
     category = load_category(root, "plate", image_size=64)
@@ -153,18 +58,69 @@ def test_an_absent_category_names_the_folder_and_the_remedy(tmp_path: Path):
         scan(tmp_path, "plate")
 
 
-@pytest.mark.parametrize("part", ["train/good", "test"])
-def test_an_empty_part_names_the_folder(root: Path, part: str):
-    shutil.rmtree(root / "plate" / part)
-    with pytest.raises(
-        DatasetError, match=rf"plate/{part} holds no \.png image: is the dataset fully extracted"
-    ):
+def test_without_training_images_the_error_names_folder_and_remedy(root: Path):
+    (root / "plate/train/good").rename(root / "plate/train/ok")
+    with pytest.raises(DatasetError, match=r"plate/train/good holds no image .* train/ holds ok: rename"):
         load_category(root, "plate")
+
+
+@pytest.mark.parametrize("name", ["ok", "Good", "normal"])
+def test_good_test_images_under_another_name_are_no_defects(root: Path, name: str):
+    (root / "plate/test/good").rename(root / "plate/test" / name)
+    with pytest.raises(DatasetError, match=rf"test/{name} would count as a kind of defect: rename it"):
+        load_category(root, "plate")
+
+
+def test_own_parts_may_lie_as_cameras_and_labelling_tools_leave_them(root: Path, caplog):
+    folder = root / "plate"
+    for image in sorted((folder / "test/turned").glob("*.png")):  # a folder per part, the mask beside it
+        place = folder / "test/turned" / f"part{image.stem}"
+        place.mkdir()
+        Image.fromarray(np.asarray(Image.open(image))).save(place / "shot.JPG")
+        (folder / "ground_truth/turned" / f"{image.stem}_mask.png").rename(place / "shot_label.png")
+        image.unlink()
+    (folder / "ground_truth/a_first/000_mask.png").rename(folder / "ground_truth/a_first/000.png")
+    shutil.copy(folder / "train/good/000.png", folder / "train/good/000_mask.png")
+    (folder / "train/good/notes.txt").write_text("two shifts")
+    shutil.copy(folder / "train/good/000.png", folder / "test/loose.png")
+    category = load_category(root, "plate", image_size=32)
+    assert len(category.train) == 3
+    assert [category.layout.name_of(item) for item in category.layout.test] == [
+        "a_first/000.png", "good/000.png", "good/001.png",
+        "turned/part000/shot.JPG", "turned/part001/shot.JPG",
+    ]  # fmt: skip
+    assert category.masks.flatten(1).any(1).tolist() == category.labels.tolist()
+    for told in (
+        "by its ending) 1: good/notes.txt",
+        "beside their images) 1: good/000_mask",
+        "in no folder of test/) 1: test/loose",
+    ):
+        assert told in caplog.text
+
+
+def test_two_masks_of_one_image_are_refused(root: Path):
+    shutil.copy(root / "plate/ground_truth/turned/000_mask.png", root / "plate/test/turned/000_label.png")
+    with pytest.raises(DatasetError, match=r"turned/000\.png has 2 masks, .*: keep one"):
+        load_category(root, "plate")
+
+
+@pytest.mark.parametrize("part", ["test", "ground_truth"])
+def test_test_images_and_masks_may_be_missing_altogether(root: Path, part: str):
+    shutil.rmtree(root / "plate" / part)
+    category = load_category(root, "plate", image_size=32)
+    assert len(category.test) == len(category.masks) == len(category.labels) == (0 if part == "test" else 5)
+    assert not category.masks.any()
+
+
+def test_a_training_image_that_is_tested_is_told_where_the_run_begins(root: Path, caplog):
+    shutil.copy(root / "plate/train/good/000.png", root / "plate/test/good/000.png")
+    load_category(root, "plate", image_size=32)
+    assert "plate: equal files train/good/000.png, test/good/000.png" in caplog.text
 
 
 def test_a_missing_mask_names_the_image_and_the_mask(root: Path):
     (root / "plate/ground_truth/turned/001_mask.png").unlink()
-    with pytest.raises(DatasetError, match=r"test/turned/001\.png has no mask .*turned/001_mask\.png: run"):
+    with pytest.raises(DatasetError, match=r"test/turned/001\.png has no mask.* add .*turned/001_mask\.png"):
         load_category(root, "plate")
 
 
@@ -180,50 +136,6 @@ def test_an_unreadable_file_is_named(root: Path, name: str, content: bytes | str
     )
     with pytest.raises(DatasetError, match=rf"{name} is not a readable image .*again"):
         load_category(root, "plate")
-
-
-def hostile(path: Path, width: int, height: int) -> Path:
-    """A PNG of a few bytes that claims this size."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + pixels + chunk(b"IEND", b""))
-    return path
-
-
-@pytest.mark.parametrize(
-    ("width", "height", "reason"),
-    [
-        (0, 5, "cannot identify"),
-        (0, 0, "cannot identify"),
-        (8193, 8193, "8193 x 8193 pixels, at most 67108864 are read"),
-        (100_000, 100_000, "decompression bomb"),
-    ],
-)
-def test_an_image_without_pixels_or_with_too_many_is_refused_by_name(
-    tmp_path: Path, width: int, height: int, reason: str
-):
-    path = hostile(tmp_path / "a.png", width, height)
-    with pytest.raises(DatasetError, match=rf"a\.png is not a readable image \(.*{reason}"):
-        read_image(path, 8)
-
-
-@pytest.mark.parametrize(("mode", "value"), [("1", 1), ("L", 77), ("LA", (77, 9)), ("RGBA", (77, 77, 77, 9))])
-def test_modes_of_eight_bits_are_read(tmp_path: Path, mode: str, value: object):
-    Image.new(mode, (8, 8), value).save(tmp_path / "a.png")
-    assert (read_image(tmp_path / "a.png", 4) == (255 if mode == "1" else 77)).all()
-
-
-@pytest.mark.parametrize("read", [read_image, read_mask])
-def test_an_image_of_sixteen_bits_is_refused_and_not_clipped_to_white(tmp_path: Path, read):
-    Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(tmp_path / "a.png")
-    with pytest.raises(DatasetError, match=r"a\.png is not .*mode I;16, convert it to 8 bits per channel"):
-        read(tmp_path / "a.png", 4)
 
 
 def test_gaps_are_differences_from_the_official_counts(tmp_path: Path, make_category):
@@ -245,12 +157,22 @@ def test_the_official_counts_add_up():
     assert sum(c.test_defect for c in counts) == 1258
 
 
-def test_the_dataset_is_known_by_category_or_marker(root: Path, make_category):
-    assert scan(root, "plate").dataset == "other"
+def test_the_dataset_is_known_by_content_and_not_by_a_name(root: Path, make_category):
+    make_category(root, "brick", train=1, good=1, size=16)
+    assert scan(root, "brick").dataset == "other"
     (root / mvtec.DEMO_MARKER).write_text("{}")
-    assert scan(root, "plate").dataset == "demo"
-    make_category(root, "bottle", train=1, good=1, size=16)
-    assert scan(root, "bottle").dataset == "MVTec AD"
+    assert (scan(root, "brick").dataset, scan(root, "plate").dataset) == ("demo", "other")
+    for train, kind, known in [
+        (60, "defective", "MVTec AD"),
+        (59, "defective", "other"),
+        (60, "worn", "other"),
+    ]:
+        place = root / kind / str(train)
+        make_category(place, "toothbrush", train=train, defects={kind: 1}, size=16)
+        assert scan(place, "toothbrush").dataset == known
+    official = root / "defective/60"
+    (official / "toothbrush/test/good/000.png").rename(official / "toothbrush/test/good/a.png")
+    assert scan(official, "toothbrush").dataset == "other"
 
 
 def test_the_fingerprint_follows_content_and_names_only(root: Path, tmp_path_factory: pytest.TempPathFactory):

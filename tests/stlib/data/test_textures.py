@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from stlib.data.mvtec import DatasetError
+from stlib.data.images import DatasetError
 from stlib.data.textures import DRAWN, load_textures
 
 

@@ -242,8 +242,23 @@ def test_a_failing_download_is_an_error_and_no_other_teacher_takes_its_place(mon
         raise OSError("no network")
 
     monkeypatch.setattr(type(ResNet18_Weights.IMAGENET1K_V1), "get_state_dict", offline)
-    with pytest.raises(OSError, match="no network"):
+    with pytest.raises(OSError, match=r"no network\).*resnet18.*--teacher FILE"):
         load_teacher("torchvision")
+
+
+def test_a_tensor_that_claims_more_than_its_file_holds_is_refused(
+    tmp_path: Path, full_state: dict[str, Tensor]
+):
+    huge = torch.zeros(1, dtype=torch.float16).expand(1 << 33)  # 32 GB in float32, two bytes here
+    torch.save(full_state | {"conv1.weight": huge}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=r"w\.pth: conv1\.weight claims \(8589934592,\) and holds less"):
+        load_teacher(str(tmp_path / "w.pth"))
+
+
+def test_a_header_of_a_million_names_is_refused_unread(tmp_path: Path):
+    (tmp_path / "w.safetensors").write_bytes((50 << 20).to_bytes(8, "little") + b"{")
+    with pytest.raises(ValueError, match="its header claims 52428800 bytes"):
+        load_teacher(str(tmp_path / "w.safetensors"))
 
 
 def test_the_demo_teacher_reports_its_own_name(

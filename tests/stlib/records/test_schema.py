@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from stlib.protocol import CATEGORIES, METRICS
+from stlib.records.index import load_summaries
 from stlib.records.schema import Record, TextureInfo, TuningInfo, record_path
 from stlib.records.store import RecordError, load_records, read_record, write_record
 from stlib.records.teacher import TeacherRecord, load_teacher_records, write_teacher_record
@@ -72,6 +73,10 @@ def test_profiles_and_variants_never_share_a_file():
         ("profile", "full", "profile"),
         ("precision", "fp16", "precision"),
         ("seed", "first", "seed"),
+        ("method", "spam", "method"),
+        ("variant", "<script>", "variant"),
+        ("category", "<b>bottle", "category"),
+        ("category", "../bottle", "category"),
         ("teacher", ..., "teacher"),
         ("dataset.fingerprint", ..., "dataset.fingerprint"),
         ("runtime", ..., "runtime"),
@@ -96,6 +101,32 @@ def test_a_wrong_field_is_refused_with_file_and_field(
     path.write_text(json.dumps(changed(make_record(), place, value)))
     with pytest.raises(RecordError, match=rf"record\.json is not a valid record \(schema 1\): .*{field}"):
         read_record(path)
+
+
+@pytest.mark.parametrize("load", [load_records, load_summaries])
+@pytest.mark.parametrize("kind", ["folder", "link to nowhere"])
+def test_what_is_no_file_among_records_is_named(tmp_path: Path, kind: str, load):
+    path = tmp_path / "x.json"
+    path.mkdir() if kind == "folder" else path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(RecordError, match=r"x\.json is not a readable file"):
+        load(tmp_path)
+
+
+def test_two_datasets_of_one_name_have_two_places(make_record):
+    record = make_record(dataset="other")
+    other = record.model_copy(update={"dataset": record.dataset.model_copy(update={"fingerprint": "a" * 64})})
+    assert record.path.name == "bottle-00000000-s0.json"
+    assert other.path.name == "bottle-aaaaaaaa-s0.json"
+
+
+def test_a_finished_record_is_replaced_only_by_a_run_on_the_same(tmp_path: Path, make_record):
+    path = write_record(make_record(value=0.9), tmp_path)
+    write_record(make_record(value=0.8), tmp_path)
+    assert read_record(path).metrics["aupro"] == 0.8
+    other = make_record(value=0.7, precision="fp32", config={"epochs": 4})
+    with pytest.raises(RecordError, match="finished record of other settings and precision: move it away"):
+        write_record(other, tmp_path)
+    assert read_record(path).metrics["aupro"] == 0.8
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"schema_version": 1'])

@@ -1,6 +1,7 @@
 """The whole flow on a tiny dataset with an untrained teacher, and everything that must stop it early."""
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from stlib.data.mvtec import DatasetError, load_category
+from stlib.data.images import DatasetError
+from stlib.data.mvtec import load_category
 from stlib.data.splits import unseen_indices
 from stlib.data.textures import load_textures
 from stlib.methods import METHODS, MethodEntry
@@ -188,7 +190,8 @@ def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
     assert set(record.history.curves) >= {"distillation_loss", "focal_loss", "l1_loss"}
     assert record.history.selected == {"step": 4}
     path = finished.save(tmp_path / "records")
-    assert path == tmp_path / "records/demo/pfadseg-RCM/plate-s0.json"
+    own = record.dataset.fingerprint[:8]
+    assert path == tmp_path / f"records/demo/pfadseg-RCM/plate-{own}-s0.json"
     assert read_record(path) == record
     assert not list(tmp_path.rglob("*.ckpt"))
     assert not (tmp_path / "teachers").exists()
@@ -219,7 +222,9 @@ def test_a_killed_run_continues_and_ends_alike(
         run(here, progress=kill, runs=tmp_path)
     monkeypatch.undo()
     tiny(TINY)
-    assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["plate-s3.ckpt"]
+    assert [path.name for path in tmp_path.rglob("*.ckpt")] == [
+        f"plate-{result.category.fingerprint[:8]}-s3.ckpt"
+    ]
     epochs: list[int] = []
     resumed = run(here, progress=lambda done, *_: epochs.append(done), runs=tmp_path).record
     assert epochs == [2]
@@ -228,18 +233,35 @@ def test_a_killed_run_continues_and_ends_alike(
     assert resumed.runtime.evaluate_seconds < 1000
 
 
+NO_NORMAL = dict.fromkeys(["image_auroc", "image_ap"], "the test set holds no normal image")
+NO_MASKS = dict.fromkeys(list(METRICS)[2:], "the defective images have no masks")
+
+
 @pytest.mark.usefixtures("tiny")
-def test_without_good_images_the_image_metrics_are_undefined_and_the_record_says_why(
-    make_category, tmp_path: Path
+@pytest.mark.parametrize(
+    ("good", "defects", "removed", "undefined"),
+    [
+        (0, 3, None, NO_NORMAL),
+        (3, 3, "ground_truth", NO_MASKS),
+        (0, 3, "ground_truth", NO_NORMAL | NO_MASKS),
+        (3, 0, None, dict.fromkeys(METRICS, "the test set holds no defective image")),
+        (3, 3, "test", dict.fromkeys(METRICS, "there are no test images")),
+    ],
+)
+def test_what_cannot_be_measured_is_said_and_the_rest_is_done(
+    make_category, tmp_path: Path, good: int, defects: int, removed: str | None, undefined: dict[str, str]
 ):
-    make_category(tmp_path, train=6, good=0, defects={"turned": 3})
-    record = run(spec(tmp_path), runs=tmp_path / "runs").record
-    assert record.undefined == dict.fromkeys(
-        ["image_auroc", "image_ap"], "the test set holds no normal image"
-    )
-    assert "pixel_auroc" in record.metrics
-    assert "image_auroc" not in record.bootstrap
-    assert read_record(write_record(record, tmp_path / "records")) == record
+    make_category(tmp_path, train=6, good=good, defects={"turned": defects} if defects else {})
+    if removed:
+        shutil.rmtree(tmp_path / "plate" / removed)
+    result = run(spec(tmp_path), runs=tmp_path / "runs")
+    record = result.record
+    assert record.undefined == undefined
+    assert set(record.metrics) | set(undefined) == set(METRICS)
+    assert set(record.bootstrap) <= set(record.metrics)
+    path = result.save(tmp_path / "records", tmp_path / "d.safetensors")
+    assert read_record(path) == record
+    assert (tmp_path / "d.safetensors").is_file()
 
 
 @pytest.mark.usefixtures("tiny")
@@ -248,18 +270,6 @@ def test_a_single_test_image_leaves_nothing_untouched_and_the_run_still_ends(mak
     record = run(spec(tmp_path), runs=tmp_path / "runs").record
     assert "test=untouched" not in record.sensitivity
     assert "pixel_auroc" in record.metrics
-
-
-@pytest.mark.usefixtures("tiny")
-def test_without_defective_images_every_metric_is_undefined_and_the_record_says_why(
-    make_category, tmp_path: Path
-):
-    make_category(tmp_path, train=6, good=3, defects={})
-    record = run(spec(tmp_path), runs=tmp_path / "runs").record
-    assert record.metrics == {}
-    assert record.undefined == dict.fromkeys(METRICS, "the test set holds no defective image")
-    assert (record.bootstrap, record.pixel_curves) == ({}, {})
-    assert read_record(write_record(record, tmp_path / "records")) == record
 
 
 @pytest.mark.usefixtures("tiny")
@@ -314,7 +324,6 @@ def test_measuring_again_keeps_no_ranking_of_all_pixels(
         ({"variant": "precision=bf16"}, "variant 'precision=bf16' does not go with precision fp32"),
         ({"precision": "fp16"}, "unknown precision 'fp16': choose fp32, tf32, bf16"),
         ({"precision": "tf32"}, "precision 'tf32' is for a GPU, and the device is 'cpu': choose device cuda"),
-        ({"profile": "paper"}, "'plate' is none of its categories: choose one of carpet, grid"),
         ({"compiled": True}, "STPM does not train through torch.compile: run without --compile"),
         ({"seed": -1}, "seed -1: choose a whole number from 0 to 4294967295"),
         ({"device": "gpu"}, "unknown device 'gpu': choose cpu, cuda or cuda:N"),

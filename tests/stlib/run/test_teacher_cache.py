@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from stlib.data.mvtec import read_images
+from stlib.data.images import read_images
 from stlib.methods.finetuning import Tuning
 from stlib.methods.training import Execution, Progress, no_progress
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash

@@ -2,7 +2,7 @@
 
 from stlib.methods import METHODS as REGISTRY
 from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT
-from stlib.records.schema import Record
+from stlib.records.schema import Dataset, Record
 from study.analysis.comparison import METHODS
 from study.plan.grid import Cell, read_grid
 from study.plan.queue import missing, queue_text, wanted
@@ -13,6 +13,8 @@ FOCUS = read_grid().categories["focus"]
 def record(category: str, seed: int, **changes: object) -> Record:
     """The few fields that the queue reads."""
     fields = {"method": "stpm", "variant": "", "category": category, "seed": seed, "profile": "paper"}
+    data = {"name": "MVTec AD", "fingerprint": "0"}
+    fields |= {"dataset": Dataset.model_construct(None, **data)}
     return Record.model_construct(**{**fields, "status": "finished", **changes})
 
 

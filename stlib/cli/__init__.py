@@ -1,30 +1,31 @@
-"""The `stlib` command: data, runs, teachers, detectors. Thin: every verb is one call into the package."""
+"""The `stlib` command: data, runs, teachers, detectors. Thin: what it does is done in the package."""
 
 import csv
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from stlib import paths
+from stlib.cli.datasets import datasets
+from stlib.cli.status import FINDINGS, refusal
+from stlib.decision import QUANTILE
+from stlib.files import require_writable, write_atomic
 from stlib.protocol import Precision, Profile
 
 DEFAULT = " Without it: the profile's own."
-FINDINGS = 3
-"""Exit status of a check that found something; 1 is a program that broke."""
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Student-teacher anomaly detectors, reproduced."
 )
+app.add_typer(datasets, name="data")
 
 
 @app.command()
 def run(  # noqa: PLR0917 - typer reads them by name
     method: Annotated[str, typer.Argument(help="Which detector, e.g. stpm.")],
-    category: Annotated[str, typer.Argument(help="An MVTec AD category, or one of the demo's.")],
+    category: Annotated[str, typer.Argument(help="A folder under --data, e.g. bottle.")],
     seed: Annotated[int, typer.Option(help="Of weights, batches and a fine-tuned teacher.")] = 0,
     profile: Annotated[Profile, typer.Option(help="Schedule: paper, short or demo.")] = "paper",
     variant: Annotated[str, typer.Option(help="A named deviation, e.g. an ablation row.")] = "",
@@ -46,6 +47,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
     """Train and measure one method on one category, and write its record. A killed run continues."""
     import torch  # here, so that `stlib --help` answers at once
 
+    from stlib.data.mvtec import scan
     from stlib.methods.training import save_on_sigterm
     from stlib.records.store import read_record, write_record
     from stlib.run.experiment import RunSpec
@@ -56,10 +58,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
     save_on_sigterm()
     if threads:
         torch.set_num_threads(threads)
-    if save and not save.parent.is_dir():
-        raise refusal(NotADirectoryError(f"--save {save}: make the folder {save.parent} first"))
     here = paths.places(profile)
-    records = records or here.records
     spec = RunSpec(
         method,
         category,
@@ -73,14 +72,19 @@ def run(  # noqa: PLR0917 - typer reads them by name
         precision=precision,
         compiled=compiled,
     )
+    target = records or here.records
     try:
+        spec.check()
+        own = scan(spec.data, category).dataset == "other"
+        here = paths.places(profile, own=own)
+        target = records or here.records
+        for file in (target / "record.json", *([save] if save else [])):
+            require_writable(file)
         with progress_bar(spec, show=True) as progress:
-            result = run_experiment(spec, progress=progress, runs=runs or here.runs)
-            if save:  # before the checkpoint is forgotten
-                result.detector.save(save)
-            path = result.save(records)
+            result = run_experiment(spec, progress=progress, runs=runs or here.runs, records=target)
+            path = result.save(target, save)
     except RunFailed as failure:
-        path = write_record(failure.record, records)
+        path = write_record(failure.record, target)
         kept = read_record(path).status == "finished"
         told = f"the finished record of an earlier run stays: {path}" if kept else f"recorded in {path}"
         typer.echo(f"{failure}; {told}", err=True)
@@ -90,6 +94,10 @@ def run(  # noqa: PLR0917 - typer reads them by name
     typer.echo(path)
     for name, value in result.record.metrics.items():
         typer.echo(f"  {name:12} {value:.4f}")
+    for name, reason in result.record.undefined.items():
+        typer.echo(f"  {name:12} not measured: {reason}")
+    if result.record.threshold:
+        typer.echo(f"  {result.record.threshold}")
 
 
 @app.command()
@@ -131,36 +139,90 @@ def teacher(  # noqa: PLR0917
 
 
 @app.command()
-def detect(
+def detect(  # noqa: PLR0917
     detector: Annotated[Path, typer.Argument(help="What `run --save` wrote.")],
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
-    maps: Annotated[Path | None, typer.Option(help="Folder for anomaly maps, as float32 TIFF.")] = None,
+    maps: Annotated[
+        Path | None,
+        typer.Option(help="Folder for maps at the size of the image: float32 TIFF, and PNG to look at."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML page of all images, the worst first, e.g. report.html.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     precision: Annotated[
         Precision, typer.Option(help="tf32 (GPU) and bf16 are faster and not exact.")
     ] = "fp32",
 ) -> None:
-    """Score images with a trained detector: a line `image,score` for each; higher is more anomalous."""
+    """Score images with a trained detector: a line `image,score,decision` each; higher is more anomalous.
+
+    Exit status 3: some images could not be read; the others are scored.
+    """
     from tqdm import tqdm
 
-    from stlib.data.mvtec import images_in, read_images
-    from stlib.detector import Detector, map_paths, write_map
+    from stlib.data.images import DatasetError
+    from stlib.detector import Detector
+    from stlib.inspection import Report, inspect, listed, map_paths
+    from stlib.methods.training import require_device
 
+    failed = 0
     try:
+        require_device(device, precision)
         trained = Detector.load(detector)
-        files = [file for path in images for file in (images_in(path) if path.is_dir() else [path])]
-        targets = map_paths(files, maps) if maps else []
+        files, notes = listed(images)
+        targets = dict(zip(files, map_paths(files, maps))) if maps else {}
+        for file in [*list(targets.values())[:1], *([report] if report else [])]:
+            require_writable(file)
+        about = str(trained.info.threshold or "no threshold: `stlib threshold` reads one from good images")
+        typer.echo("\n".join([*notes, about]), err=True)
+        page = Report(f"{trained.info.category}: {trained.info.method}", about)
         lines = csv.writer(sys.stdout, lineterminator="\n")
-        lines.writerow(["image", "score"])
-        for start in tqdm(range(0, len(files), 32), unit="batch", disable=len(files) <= 32):
-            batch = files[start : start + 32]
-            pixels = read_images(batch, trained.image_size)
-            found = trained.maps(pixels, device=device, precision=precision)
-            lines.writerows((file, f"{s:.6g}") for file, s in zip(batch, found.image.tolist(), strict=True))
-            for target, pixel in zip(targets[start : start + 32], found.pixel):
-                write_map(pixel, target)
+        lines.writerow(["image", "score", "decision"])
+        results = inspect(trained, files, device=device, precision=precision)
+        for found in tqdm(results, total=len(files), unit="image", disable=len(files) <= 32):
+            if report:
+                page.add(found)
+            if isinstance(found, DatasetError):
+                failed += 1
+                typer.echo(f"error: {found}", err=True)
+                continue
+            lines.writerow([found.path, f"{found.score:.6g}", found.decision])
+            if target := targets.get(found.path):
+                found.full_map().save(target)
+                found.overlay().save(target.with_suffix(".png"))
+        if report:
+            write_atomic(report, page.html())
     except (ValueError, OSError, RuntimeError) as error:
         raise refusal(error) from error
+    if failed:
+        typer.echo(f"{failed} of {len(files)} images could not be read", err=True)
+        raise typer.Exit(FINDINGS)
+
+
+@app.command()
+def threshold(
+    detector: Annotated[Path, typer.Argument(help="What `run --save` wrote; the threshold is kept in it.")],
+    images: Annotated[list[Path], typer.Argument(help="Good images that it did not learn from, or folders.")],
+    quantile: Annotated[float, typer.Option(help="Share of good images that should pass.")] = QUANTILE,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+) -> None:
+    """Read a detector's threshold from good images, and say how many false alarms to expect."""
+    from stlib.data.images import read_images
+    from stlib.decision import threshold_from
+    from stlib.detector import Detector
+    from stlib.inspection import listed
+    from stlib.methods.training import require_device
+
+    try:
+        require_device(device, "fp32")
+        trained = Detector.load(detector)
+        files, notes = listed(images)
+        scores = trained.maps(read_images(files, trained.image_size), device=device).image
+        found = threshold_from(scores.tolist(), quantile)
+        trained.with_threshold(found).save(detector)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise refusal(error) from error
+    typer.echo("\n".join([*notes, str(found)]))
 
 
 @app.command()
@@ -176,77 +238,3 @@ def export(
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         raise refusal(error) from error
     typer.echo(output)
-
-
-data = typer.Typer(no_args_is_help=True, help="Datasets: download, check, demo.")
-app.add_typer(data, name="data")
-
-
-@data.command()
-def download(
-    name: Annotated[Literal["mvtec_ad", "dtd"], typer.Argument(help="Which dataset.")],
-    target: Annotated[Path, typer.Option(help="Folder to put it in.")] = paths.DATA,
-    url: Annotated[str | None, typer.Option(help="Another address of the same archive.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="Its checksum, if it is another archive.")] = None,
-) -> None:
-    """Download and unpack an official archive; continues where a broken download stopped."""
-    from stlib.data.download import download as fetch
-    from stlib.data.unpack import ArchiveError
-
-    try:
-        typer.echo(fetch(name, target, url=url, sha256=sha256))
-    except (ArchiveError, ValueError, OSError) as error:
-        raise refusal(error) from error
-
-
-@data.command()
-def check(
-    root: Annotated[Path, typer.Argument(help="Folder that holds the categories.")] = paths.DATA / "mvtec_ad",
-) -> None:
-    """Compare a dataset with the official counts, read every file, and say what the gaps make impossible."""
-    from stlib.data.check import absent, check_dataset
-    from stlib.data.mvtec import DatasetError
-
-    console = Console()
-    table = Table("category", "train", "test good", "test defect", "problems", title=str(root))
-    try:
-        reports = list(check_dataset(root))
-    except DatasetError as error:
-        raise refusal(error) from error
-    for report in reports:
-        counts = (str(report.train), str(report.good), str(report.defect))
-        table.add_row(report.category, *counts, str(len(report.findings) or "none"))
-    console.print(table)
-    for report in reports:
-        for finding in report.findings:
-            console.print(f"[bold]{report.category}[/bold] {finding.kind}: {finding.text}", highlight=False)
-        for consequence in report.consequences:
-            console.print(f"  -> {consequence}", highlight=False)
-    if missing := absent(root):
-        console.print(f"not here: {', '.join(missing)}", highlight=False)
-    if any(report.findings for report in reports):
-        raise typer.Exit(FINDINGS)
-
-
-@data.command()
-def demo(
-    target: Annotated[Path, typer.Argument(help="Folder to make.")] = paths.BUILD / "demo",
-    seed: Annotated[int, typer.Option(help="Another seed makes other images.")] = 0,
-) -> None:
-    """Make the demo dataset: MVTec AD's layout, a few seconds, no download."""
-    from stlib.demo.dataset import make_demo
-
-    try:
-        typer.echo(make_demo(target, seed=seed))
-    except (OSError, ImportError) as error:
-        raise refusal(error) from error
-
-
-def refusal(error: Exception) -> typer.Exit:
-    """Say what is wrong on standard error; the exit status is 2."""
-    typer.echo(f"error: {error}", err=True)
-    return typer.Exit(2)
-
-
-if __name__ == "__main__":
-    app()

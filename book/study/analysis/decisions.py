@@ -1,0 +1,83 @@
+"""What a threshold promised and what it kept; tiles are put together to photographs. Imports no torch."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from stlib.records.schema import Record
+
+TILES = "tiles"
+"""The category of `workflow/own_parts.py` whose images are `<part>/<photograph>-<tile>`."""
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A test photograph: its highest score, and whether any part of it is defective."""
+
+    score: float
+    defective: bool
+
+
+def photographs(record: Record) -> list[Photograph]:
+    """The test photographs of a run, each image one of them but for tiles."""
+    found: dict[str, list[tuple[float, bool]]] = {}
+    for item in record.image_scores:
+        kind, _, name = item.image.partition("/")
+        name = name.rpartition(".")[0]
+        # a good and a defective image may share a name, tiles of one photograph do
+        key = name.rpartition("-")[0] if record.category == TILES else f"{kind}/{name}"
+        found.setdefault(key, []).append((item.score, kind != "good"))
+    return [Photograph(max(s for s, _ in parts), any(d for _, d in parts)) for parts in found.values()]
+
+
+def decisions(records: Iterable[Record]) -> pd.DataFrame:
+    """A row per finished run with a threshold, counted in photographs.
+
+    `auroc` of the photographs, `good` and `defective` ones, `false_alarms` and `found` above the threshold;
+    `held_out` images behind it, and the share of good images that it lets expect above it, `expected`, with
+    its interval, `low` and `high`: of images as the detector sees them, so of tiles where there are tiles;
+    the `epoch` of `epochs` that the held-out images chose.
+    """
+    return pd.DataFrame(_rows(records), dtype=object)
+
+
+def _rows(records: Iterable[Record]) -> Iterator[dict[str, object]]:
+    for record in records:
+        if record.status != "finished" or record.threshold is None or not record.image_scores:
+            continue
+        shown = photographs(record)
+        good = np.array([photo.score for photo in shown if not photo.defective])
+        defective = np.array([photo.score for photo in shown if photo.defective])
+        above = defective[:, None] - good
+        low, high = record.threshold.interval()
+        yield {
+            "category": record.category,
+            "variant": record.variant,
+            "profile": record.profile,
+            "seed": record.seed,
+            "epoch": record.history.selected.get("epoch") if record.history else None,
+            "epochs": record.config["epochs"],
+            "trained": record.dataset.train_images - record.threshold.images,
+            "auroc": float((above > 0).mean() + (above == 0).mean() / 2) if above.size else None,
+            "good": len(good),
+            "defective": len(defective),
+            "false_alarms": int((good > record.threshold.value).sum()),
+            "found": int((defective > record.threshold.value).sum()),
+            "held_out": record.threshold.images,
+            "expected": record.threshold.false_alarms,
+            "low": low,
+            "high": high,
+        }
+
+
+def pooled(frame: pd.DataFrame) -> pd.DataFrame:
+    """`decisions` of the recipe itself summed over seeds: a row for the demo, one per own category."""
+    if frame.empty:
+        return frame
+    frame = frame[frame["variant"] == ""]
+    what = frame["category"].where(frame["profile"] != "demo", "demo")
+    groups = frame.infer_objects().groupby(what.rename("what"), sort=False)
+    sums = groups[["good", "defective", "false_alarms", "found"]].sum()
+    return sums.join(groups[["auroc", "expected"]].mean()).assign(runs=groups.size()).reset_index()

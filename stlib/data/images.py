@@ -1,0 +1,229 @@
+"""Reading images by one set of rules, for training, test, masks, textures and detection alike.
+
+What is read: PNG, JPEG, BMP, TIFF and WebP by the ending of the name, in any case; below a folder, in its
+sub-folders and linked folders too; turned as the camera says. What could not be shown to a network as a
+person sees it is refused by name: transparency, more than 8 bits per channel, several frames, other colour
+models. Hidden files and those of operating systems are left out, and whatever is left out is told.
+"""
+
+import os
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jfif"),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
+"""The decoders that files may reach, whatever their names, and the endings by which images are known."""
+SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
+MAX_PIXELS = 1 << 26
+"""Of one image; MVTec AD has about a million. A file of a few kilobytes may claim to hold billions."""
+
+MASK_ENDINGS = ("_mask", "_label")
+"""An image whose stem is that of another one beside it and such an ending is the mask of it."""
+MASKS = "masks beside their images"
+"""Why masks are left out where images are looked for."""
+
+MaskRule = Literal["half", "80/255", "any", "full"]
+MASK_RULES: dict[MaskRule, str] = {
+    "half": "bilinear with antialias, at least 0.5 (DeSTSeg; this study's rule)",
+    "80/255": "bilinear with antialias, at least 80 of 255: near the official 'any', on resized files too",
+    "any": "bilinear, every non-zero value (official STPM code, full-size files): slightly dilated",
+    "full": "bilinear, only 1.0 stays (hcw-00's STPM): slightly eroded",
+}
+
+_LOWEST: dict[MaskRule, int] = {"half": 128, "80/255": 80}
+"""Grey value, after an antialiased resize, from which a pixel is defective. 'any' is the official code's rule
+on the files that its authors had; on masks that were resized before, every softened border pixel counts."""
+
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+_OF_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx")
+_GREY = (32, 223)
+"""Values of a mask that are neither black nor white, with room for the noise of JPEG."""
+
+
+class DatasetError(ValueError):
+    """A dataset that cannot be used as it is; the message names the file and the remedy."""
+
+
+def images_below(folder: Path) -> tuple[list[Path], dict[str, list[Path]]]:
+    """Every image below `folder`, sorted, and by its reason whatever was left out.
+
+    Links are followed, each folder once. An ending makes an image: what it holds shows when it is opened.
+    """
+    images: list[Path] = []
+    left_out: dict[str, list[Path]] = defaultdict(list)
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        here, real = Path(place), os.path.realpath(place)
+        if real in seen:  # a link may lead back to a folder above it
+            folders.clear()
+            continue
+        seen.add(real)
+        hidden = [name for name in (*folders, *files) if name[0] == "." or name.lower() in _OF_SYSTEMS]
+        left_out["hidden, or of the system"] += [here / name for name in hidden]
+        folders[:] = sorted(name for name in folders if name not in hidden)
+        for path in [here / name for name in files if name not in hidden]:
+            (images if path.suffix.lower() in SUFFIXES else left_out["no image by its ending"]).append(path)
+    stems = {path.with_suffix("") for path in images}
+    left_out[MASKS] = [
+        path for path in images if (owner := mask_owner(path)).name != path.stem and owner in stems
+    ]
+    masks = set(left_out[MASKS])
+    left_out = {reason: sorted(paths) for reason, paths in left_out.items() if paths}
+    return sorted(path for path in images if path not in masks), left_out
+
+
+def mask_owner(path: Path) -> Path:
+    """The path, without ending, of the image that a mask of this name belongs to."""
+    stem = path.stem
+    for ending in MASK_ENDINGS:
+        stem = stem.removesuffix(ending)
+    return path.with_name(stem)
+
+
+def named(paths: list[Path], most: int = 3) -> str:
+    """How many files there are, and the names of the first few."""
+    names = ", ".join(f"{path.parent.name}/{path.name}" for path in paths[:most])
+    return f"{len(paths)}: {names}{', ...' if len(paths) > most else ''}"
+
+
+def open_image(path: Path) -> Image.Image:
+    """The image as a person sees it, in RGB with 8 bits per channel.
+
+    Raises DatasetError, naming file, value and remedy, for one that is broken, no plain file, too big, or of
+    a kind that has no such reading.
+    """
+    return _decoded(path).convert("RGB")
+
+
+def as_input(image: Image.Image, size: int) -> Tensor:
+    """(3, size, size) uint8: the whole image, squeezed into the square by PIL's bilinear filter."""
+    pixels = np.array(image.resize((size, size), Image.Resampling.BILINEAR))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def read_images(paths: list[Path], size: int) -> Tensor:
+    """(N, 3, size, size) uint8 RGB in the order of `paths`. Raises what `open_image` does."""
+    images = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
+    for index, path in enumerate(paths):
+        images[index] = as_input(open_image(path), size)
+    return images
+
+
+def read_image(path: Path, size: int) -> np.ndarray:
+    """(size, size, 3) uint8 RGB; grey images get three equal channels. Raises what `open_image` does."""
+    return as_input(open_image(path), size).permute(1, 2, 0).numpy()
+
+
+def read_mask(path: Path, size: int, rule: MaskRule = "half", *, of: Path | None = None) -> np.ndarray:
+    """(size, size) bool under `rule` (see MASK_RULES); `of` is the image that the mask belongs to.
+
+    Raises DatasetError for a mask that is unreadable, has another size than its image, or does not say
+    which pixels are defective.
+    """
+    mask = _open_mask(path)
+    if of is not None and mask.size != (wanted := pixel_size(of)):
+        raise DatasetError(
+            f"{path} has {mask.size[0]} x {mask.size[1]} pixels and its image {wanted[0]} x {wanted[1]}: "
+            "make the mask on the image as it is shown, at its full size"
+        )
+    if lowest := _LOWEST.get(rule):
+        # PIL's bilinear filter widens with the reduction, which is what 'antialias' means.
+        return np.asarray(mask.resize((size, size), Image.Resampling.BILINEAR)) >= lowest
+    pixels = torch.from_numpy(np.array(mask, dtype=np.float32))[None, None] / 255
+    resized = torch.nn.functional.interpolate(pixels, (size, size), mode="bilinear", align_corners=False)
+    return np.asarray((resized > 0 if rule == "any" else resized >= 1)[0, 0])
+
+
+def pixel_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image as it is shown, from its header. Raises what `open_image` does."""
+    try:
+        with Image.open(path, formats=tuple(FORMATS)) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return (image.height, image.width) if turned else image.size
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _decoded(path: Path) -> Image.Image:
+    """The decoded image, turned, opaque and of 8 bits. Raises DatasetError as `open_image` does."""
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+            raise ValueError("no plain file")
+        with Image.open(path, formats=tuple(FORMATS)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read")
+            # PIL would clip them to white; of colours it would keep the upper half
+            if image.mode.startswith(("I", "F")) or re.search(r";16[BLN]", str(image.tile)):
+                raise ValueError(f"mode {image.mode}, 16 or 32 bits, convert it to 8 bits per channel")
+            if image.mode not in _MODES:
+                raise ValueError(f"mode {image.mode}, convert it to grey or RGB")
+            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: a camera's extra previews
+                raise ValueError("several frames, save the one that counts")
+            image.load()
+            shown = ImageOps.exif_transpose(image)
+            if shown.has_transparency_data and shown.convert("RGBA").getchannel("A").getextrema()[0] != 255:
+                raise ValueError("transparent pixels, lay it on the background that belongs to it")
+    except Exception as error:  # damage shows in any way, from OSError to struct.error
+        raise _unreadable(path, error) from error
+    return shown
+
+
+def _unreadable(path: Path, error: Exception) -> DatasetError:
+    return DatasetError(f"{path} is not a readable image ({error}): mend it, or fetch or extract it again")
+
+
+def _open_mask(path: Path) -> Image.Image:
+    """The mask in grey, 255 where defective. Raises DatasetError when its values do not say where that is.
+
+    They do where there are black and one other value, grey or in colour, or black and white with a border
+    smoothed between them, as resizing leaves it.
+    """
+    image = _decoded(path)
+    pixels: NDArray[np.uint8] = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    if pixels.ndim == 3:
+        if (pixels == pixels[..., :1]).all():
+            pixels = pixels[..., 0]
+        else:
+            marked = pixels[pixels.any(2)]
+            if (marked != marked[:1]).any():
+                raise _unclear(path, "several colours")
+            pixels = np.where(pixels.any(2), np.uint8(255), np.uint8(0))
+    values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
+    if len(values) == 2 and not values[0]:
+        return Image.fromarray((pixels > 0).astype(np.uint8) * np.uint8(255))
+    listed = ", ".join(map(str, values[:6])) + (", ..." if len(values) > 6 else "")
+    if 0 < values[-1] < 128 or (len(values) == 1 and values[0] not in (0, 255)):
+        raise _unclear(path, f"the values {listed}")
+    if area := _grey_area(pixels):
+        raise _unclear(path, f"an area of the value {area} among the values {listed}")
+    return Image.fromarray(pixels)
+
+
+def _grey_area(pixels: np.ndarray) -> int:
+    """The value of a flat 3 x 3 area that is neither black nor white; 0 when there is none."""
+    rows = (pixels[:-2] == pixels[1:-1]) & (pixels[1:-1] == pixels[2:])
+    flat = rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]
+    middle = pixels[1:-1]
+    flat &= (middle[:, :-2] == middle[:, 1:-1]) & (middle[:, 1:-1] == middle[:, 2:])
+    found = middle[:, 1:-1][flat]
+    found = found[(found >= _GREY[0]) & (found <= _GREY[1])]
+    return int(found[0]) if len(found) else 0
+
+
+def _unclear(path: Path, values: str) -> DatasetError:
+    return DatasetError(
+        f"{path} has {values}: a mask says what is defective by two values, 0 for good and 255 for defective"
+    )

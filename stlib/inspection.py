@@ -1,0 +1,174 @@
+"""Images from a shop floor through a trained detector: a score, a decision and a map each, and a report.
+
+An image that cannot be read is told, and the others are scored.
+"""
+
+import base64
+import html
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from stlib.data.images import DatasetError, as_input, images_below, named, open_image
+from stlib.detector import Detector
+from stlib.protocol import Precision
+
+BATCH = 8
+"""Images at once: they are kept at their own size until their maps are drawn."""
+PICTURES = 100
+"""Of a report, the worst images first; the others have a line without a picture."""
+THUMBNAIL = 360
+"""Longest side of a report's pictures in pixels."""
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """One image, what the detector says about it, and the decision."""
+
+    path: Path
+    image: Image.Image
+    pixel: Tensor
+    """(S, S) float32 anomaly map, at the size of the detector's input."""
+    score: float
+    threshold: float | None
+
+    @property
+    def decision(self) -> str:
+        """'anomalous', 'good', or nothing for a detector without a threshold."""
+        if self.threshold is None:
+            return ""
+        return "anomalous" if self.score > self.threshold else "good"
+
+    def full_map(self) -> Image.Image:
+        """The map as float32 at the size of the image, bilinear: what a TIFF holds."""
+        return Image.fromarray(self.pixel.numpy()).resize(self.image.size, Image.Resampling.BILINEAR)
+
+    def overlay(self) -> Image.Image:
+        """The image, ever redder towards the threshold, or towards its own highest value without one."""
+        scale = self.threshold or float(self.pixel.max()) or 1.0
+        heat = 0.8 * np.clip(np.asarray(self.full_map()) / scale, 0, 1) ** 2
+        red = Image.new("RGB", self.image.size, (255, 0, 0))
+        return Image.composite(red, self.image, Image.fromarray((255 * heat).astype(np.uint8)))
+
+
+def listed(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The images that `places` name, files or folders, and what was left out, in words.
+
+    Raises DatasetError for a folder without any.
+    """
+    files: list[Path] = []
+    notes: list[str] = []
+    for place in places:
+        if not place.is_dir():
+            files.append(place)
+            continue
+        found, left_out = images_below(place)
+        notes += [f"{place}: left out ({reason}) {named(paths)}" for reason, paths in left_out.items()]
+        if not found:
+            raise DatasetError(f"{place} holds no image: name another folder. {'; '.join(notes)}")
+        files += found
+    return files, notes
+
+
+def inspect(
+    detector: Detector, files: Sequence[Path], *, device: str = "cpu", precision: Precision = "fp32"
+) -> Iterator[Inspected | DatasetError]:
+    """What the detector says about each of `files`, in order; an error in the place of an unreadable one."""
+    limit = detector.info.threshold.value if detector.info.threshold else None
+    for start in range(0, len(files), BATCH):
+        opened = [_opened(path) for path in files[start : start + BATCH]]
+        readable = [image for image in opened if not isinstance(image, DatasetError)]
+        if not readable:
+            yield from (error for error in opened if isinstance(error, DatasetError))
+            continue
+        pixels = torch.stack([as_input(image, detector.image_size) for image in readable])
+        maps = detector.maps(pixels, device=device, precision=precision)
+        scored = iter(zip(maps.pixel, maps.image.tolist(), strict=True))
+        for path, image in zip(files[start : start + BATCH], opened, strict=True):
+            if isinstance(image, DatasetError):
+                yield image
+            else:
+                pixel, score = next(scored)
+                yield Inspected(path, image, pixel, score, limit)
+
+
+def _opened(path: Path) -> Image.Image | DatasetError:
+    try:
+        return open_image(path)
+    except DatasetError as error:
+        return error
+
+
+def map_paths(files: Sequence[Path], folder: Path) -> list[Path]:
+    """Where the map of every image goes. Raises ValueError when two images would write the same one."""
+    paths = [folder / f"{file.parent.name}-{file.stem}.tiff" for file in files]
+    if twice := [path for path, count in Counter(paths).items() if count > 1]:
+        raise ValueError(
+            f"two of the images would write the map {twice[0].name}: detect them one folder at a time"
+        )
+    return paths
+
+
+@dataclass
+class Report:
+    """One HTML file: the decision, score and picture of every image, the worst first."""
+
+    title: str
+    about: str
+    """Which threshold the decisions rest on."""
+    rows: list[tuple[float, str, str, bytes]] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def add(self, found: Inspected | DatasetError) -> None:
+        """Take note of one image."""
+        if isinstance(found, DatasetError):
+            self.failed.append(str(found))
+            return
+        both = Image.new("RGB", (2 * found.image.width, found.image.height))
+        both.paste(found.image)
+        both.paste(found.overlay(), (found.image.width, 0))
+        both.thumbnail((2 * THUMBNAIL, THUMBNAIL))
+        buffer = io.BytesIO()
+        both.save(buffer, "JPEG", quality=80)
+        self.rows.append((found.score, found.decision, str(found.path), buffer.getvalue()))
+
+    def html(self) -> bytes:
+        """The page."""
+        rows = sorted(self.rows, key=lambda row: -row[0])
+        lines = []
+        for place, (score, decision, path, jpeg) in enumerate(rows):
+            shown = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
+            cells = (f"{score:.6g}", decision, html.escape(path), shown if place < PICTURES else "")
+            lines.append(f'<tr class="{decision}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>')
+        counts = Counter(row[1] for row in rows)
+        summary = "".join(f", {counts[name]} {name}" for name in ("anomalous", "good") if counts[name])
+        failed = "".join(f"<li>{html.escape(text)}</li>" for text in self.failed)
+        return _PAGE.format(
+            title=html.escape(self.title),
+            about=html.escape(self.about),
+            summary=f"{len(rows)} images{summary}; {len(self.failed)} could not be read.",
+            rows="\n".join(lines),
+            failed=f"<h2>Not read</h2><ul>{failed}</ul>" if failed else "",
+        ).encode()
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ font-family: sans-serif; margin: 1.5em; }} td, th {{ padding: .3em .8em; text-align: left; }}
+.anomalous td:nth-child(2) {{ color: #b00020; font-weight: bold; }}
+</style>
+<h1>{title}</h1><p>{summary} {about}</p>
+<table><tr><th>Score</th><th>Decision</th><th>Image</th><th>Image and map</th></tr>
+{rows}
+</table>{failed}
+</html>
+"""

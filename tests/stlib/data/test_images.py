@@ -1,0 +1,311 @@
+"""Every image is read by one set of rules; whatever could be misread is refused by name."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stlib.data.images import (
+    MASK_RULES,
+    DatasetError,
+    MaskRule,
+    images_below,
+    pixel_size,
+    read_image,
+    read_images,
+    read_mask,
+)
+
+SHADES = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+
+
+def test_every_format_is_found_by_its_ending_in_any_case_and_read(tmp_path: Path):
+    names = ("a.png", "b.PNG", "c.Jpg", "d.jpeg", "e.jfif", "f.bmp", "g.tif", "h.TIFF", "i.webp")
+    for name in names:
+        Image.fromarray(SHADES).save(tmp_path / name, {".jfif": "JPEG"}.get(Path(name).suffix))
+    found, left_out = images_below(tmp_path)
+    assert [path.name for path in found] == list(names)
+    assert left_out == {}
+    whole = read_images(found, 8).float()
+    assert (whole - whole[0]).abs().max() < 30  # JPEG and WebP lose a little
+
+
+def test_what_is_left_out_is_named_and_links_are_followed_once(tmp_path: Path):
+    folder, elsewhere = tmp_path / "good", tmp_path / "elsewhere"
+    for path in (folder / "sub" / "a.png", elsewhere / "b.png", folder / ".ipynb_checkpoints" / "c.png"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+    for name in ("._a.png", "Thumbs.db", "notes.txt", "photo.heic"):
+        (folder / name).write_bytes(b"")
+    (folder / "link").symlink_to(elsewhere)
+    (folder / "loop").symlink_to(folder)
+    found, left_out = images_below(folder)
+    assert [path.relative_to(folder).as_posix() for path in found] == ["link/b.png", "sub/a.png"]
+    told = {reason: [path.name for path in paths] for reason, paths in left_out.items()}
+    assert sorted(told["hidden, or of the system"]) == ["._a.png", ".ipynb_checkpoints", "Thumbs.db"]
+    assert told["no image by its ending"] == ["notes.txt", "photo.heic"]
+
+
+@pytest.mark.parametrize("turn", [3, 6, 8])
+def test_a_photograph_is_read_as_the_camera_was_held(tmp_path: Path, turn: int):
+    stored = Image.fromarray(SHADES)
+    back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_270, 8: Image.Transpose.ROTATE_90}
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    stored.save(tmp_path / "a.png", exif=exif)
+    stored.transpose(back[turn]).save(tmp_path / "b.png")
+    assert np.array_equal(read_image(tmp_path / "a.png", 16), read_image(tmp_path / "b.png", 16))
+    assert (
+        pixel_size(tmp_path / "a.png") == pixel_size(tmp_path / "b.png") == ((8, 6) if turn == 3 else (6, 8))
+    )
+
+
+def refused(path: Path, kind: str) -> None:
+    """Write the image of a kind that has no single reading."""
+    image = Image.new("RGB", (8, 8), (9, 99, 199))
+    if kind == "transparent":
+        image.putalpha(9)
+    elif kind == "a transparent colour":
+        image.convert("P").save(path, transparency=image.convert("P").getpixel((0, 0)))
+        return
+    elif kind == "frames":
+        image.save(path, save_all=True, append_images=[Image.new("RGB", (8, 8))])
+        return
+    elif kind == "CMYK":
+        image.convert("CMYK").save(path, "TIFF")
+        return
+    elif kind == "EPS":
+        image.save(path, "EPS")
+        return
+    elif kind == "RGB of 16 bits":
+        hostile(path, 8, 8, depth=16, colour=2)  # PIL reads such files and writes none
+        return
+    elif kind == "pipe":
+        os.mkfifo(path)
+        return
+    image.save(path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("transparent", "transparent pixels"),
+        ("a transparent colour", "transparent pixels"),
+        ("frames", "several frames"),
+        ("CMYK", "mode CMYK"),
+        ("EPS", "cannot identify"),
+        ("RGB of 16 bits", "16 or 32 bits"),
+        ("pipe", "no plain file"),
+    ],
+)
+def test_what_has_no_single_reading_is_refused_by_name(tmp_path: Path, read, kind: str, reason: str):
+    refused(tmp_path / "a.png", kind)
+    with pytest.raises(DatasetError, match=rf"a\.png is not a readable image \(.*{reason}"):
+        read(tmp_path / "a.png", 8)
+
+
+def test_colour_images_keep_their_channel_order(tmp_path: Path):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[..., 0], pixels[..., 2] = 200, 10
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", 4)[0, 0].tolist() == [200, 0, 10]
+
+
+def test_a_wide_image_is_resized_whole_and_not_cropped(tmp_path: Path):
+    # Left third dark, right third bright: both must survive, each as a third of the square.
+    pixels = np.full((300, 900), 100, np.uint8)
+    pixels[:, :300], pixels[:, 600:] = 0, 250
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    image = read_image(tmp_path / "wide.png", 256)
+    assert image.shape == (256, 256, 3)
+    assert (image[:, :80] == 0).all()
+    assert (image[:, 180:] == 250).all()
+    assert (image[:, 90:165] == 100).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "value"), [("1", 1), ("L", 77), ("LA", (77, 255)), ("RGBA", (77, 77, 77, 255))]
+)
+def test_opaque_modes_of_eight_bits_are_read(tmp_path: Path, mode: str, value: object):
+    Image.new(mode, (8, 8), value).save(tmp_path / "a.png")
+    assert (read_image(tmp_path / "a.png", 4) == (255 if mode == "1" else 77)).all()
+
+
+def hostile(path: Path, width: int, height: int, depth: int = 8, colour: int = 0) -> Path:
+    """A PNG of a few bytes that claims this size."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "reason"),
+    [
+        (0, 5, "cannot identify"),
+        (0, 0, "cannot identify"),
+        (8193, 8193, "8193 x 8193 pixels, at most 67108864 are read"),
+        (100_000, 100_000, "decompression bomb"),
+    ],
+)
+def test_an_image_without_pixels_or_with_too_many_is_refused_by_name(
+    tmp_path: Path, width: int, height: int, reason: str
+):
+    path = hostile(tmp_path / "a.png", width, height)
+    with pytest.raises(DatasetError, match=rf"a\.png is not a readable image \(.*{reason}"):
+        read_image(path, 8)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_an_image_of_sixteen_bits_is_refused_and_not_clipped_to_white(tmp_path: Path, read):
+    Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(
+        DatasetError, match=r"a\.png is not .*mode I;16, 16 or 32 bits, convert it to 8 bits per channel"
+    ):
+        read(tmp_path / "a.png", 4)
+
+
+def save_mask(path: Path, mask: np.ndarray) -> Path:
+    Image.fromarray((mask * 255).astype(np.uint8)).save(path)
+    return path
+
+
+def test_mask_rules_on_a_hand_made_mask(tmp_path: Path):
+    # 8x8 -> 4x4: every output pixel covers 2x2 inputs. Columns of defective pixels: 0, 1, 2 of row block 0.
+    # Bilinear without antialias at half size is the mean of the 2x2 block: 1, 1/2, 0, 0.
+    mask = np.zeros((8, 8), bool)
+    mask[:2, :3] = True
+    mask[6, 6] = True  # a quarter of the last block
+    path = save_mask(tmp_path / "m.png", mask)
+    read = {rule: read_mask(path, 4, rule) for rule in MASK_RULES}
+    assert np.argwhere(read["any"]).tolist() == [[0, 0], [0, 1], [3, 3]]
+    assert np.argwhere(read["full"]).tolist() == [[0, 0]]
+    # PIL's filter is a triangle of the double width: block 1 gets 1/2 of column 2 and 3 and some of 0, 1:
+    # (3/8 of 2 + 1/8 of 1) per row, and rows lose as much at the border as they gain.
+    assert read["half"][0, 0]
+    assert not read["half"][3, 3]
+    assert not read["half"][1:3].any()
+
+
+def test_a_pixel_of_a_mask_counts_from_grey_value_128(tmp_path: Path):
+    Image.fromarray(np.array([[127, 128], [0, 255]], np.uint8)).save(tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png", 2).tolist() == [[False, True], [False, True]]
+
+
+def test_rules_are_nested_and_half_equals_torchvisions_antialiased_resize(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    mask = np.zeros((300, 421), bool)
+    for _ in range(12):
+        row, column, high, wide = rng.integers((0, 0, 1, 1), (280, 400, 60, 60))
+        mask[row : row + high, column : column + wide] = True
+    path = save_mask(tmp_path / "m.png", mask)
+    read = {rule: read_mask(path, 128, rule) for rule in MASK_RULES}
+    assert all(array.shape == (128, 128) and array.dtype == bool for array in read.values())
+    assert not (read["full"] & ~read["any"]).any()
+    assert read["full"].sum() < read["half"].sum() < read["80/255"].sum() < read["any"].sum()
+    pixels = torch.from_numpy(mask).float()[None, None]
+    antialiased = torch.nn.functional.interpolate(
+        pixels, (128, 128), mode="bilinear", align_corners=False, antialias=True
+    )
+    # PIL rounds to whole grey values between its two passes: at most a few border pixels may differ.
+    assert (read["half"] != (antialiased[0, 0] >= 0.5).numpy()).mean() < 2e-3
+
+
+@pytest.mark.parametrize("rule", MASK_RULES)
+@pytest.mark.parametrize("side", [64, 700, 1023])
+def test_a_full_mask_stays_full_and_an_empty_one_empty(tmp_path: Path, rule: MaskRule, side: int):
+    assert read_mask(save_mask(tmp_path / "f.png", np.ones((side, side), bool)), 64, rule).all()
+    assert not read_mask(save_mask(tmp_path / "e.png", np.zeros((side, side), bool)), 64, rule).any()
+
+
+AREA = np.s_[10:20, 10:30]
+
+
+def encoded(path: Path, kind: str) -> Path:
+    """A mask of AREA in 40 x 40 pixels, as another tool would write it."""
+    inside = np.zeros((40, 40), np.uint8)
+    inside[AREA] = 1
+    if kind == "1 bit":
+        image = Image.fromarray(inside * 255).convert("1")
+    elif kind in ("palette", "colours"):
+        image = Image.fromarray(inside, "P")
+        image.putpalette([0, 0, 0, 255, 255, 255] if kind == "palette" else [0, 0, 0, 200, 30, 30])
+    elif kind == "smoothed":
+        image = Image.fromarray(inside * 255).resize((400, 400), Image.Resampling.BILINEAR).resize((40, 40))
+    else:
+        image = Image.fromarray(inside * int(kind))
+    image.save(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["255", "1", "77", "1 bit", "palette", "colours", "smoothed"])
+def test_a_mask_may_mark_by_any_second_value(tmp_path: Path, kind: str):
+    expected = np.zeros((40, 40), bool)
+    expected[AREA] = True
+    assert np.array_equal(read_mask(encoded(tmp_path / "m.png", kind), 40), expected)
+
+
+def unclear(kind: str) -> Image.Image:
+    values = np.zeros((40, 40), np.uint8)
+    values[AREA] = 1
+    values[30:] = 2
+    if kind == "classes":
+        return Image.fromarray(values)
+    if kind == "grey classes":
+        return Image.fromarray(values * 100)
+    if kind == "uniform":
+        return Image.new("L", (40, 40), 77)
+    image = Image.fromarray(values, "P")
+    image.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0])
+    return image
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("classes", "values 0, 1, 2"),
+        ("grey classes", "area of the value 100 among the values 0, 100, 200"),
+        ("uniform", "values 77"),
+        ("colours", "several colours"),
+    ],
+)
+def test_a_mask_that_does_not_say_what_is_defective_is_refused(tmp_path: Path, kind: str, told: str):
+    unclear(kind).save(tmp_path / "m.png")
+    with pytest.raises(DatasetError, match=rf"m\.png has .*{told}.*by two values"):
+        read_mask(tmp_path / "m.png", 40)
+
+
+def test_a_mask_has_the_size_of_its_image_as_it_is_shown(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (60, 40)).save(tmp_path / "turned.jpg", exif=exif)
+    mask = encoded(tmp_path / "m.png", "255")
+    with pytest.raises(DatasetError, match=r"m\.png has 40 x 40 pixels and its image 40 x 60"):
+        read_mask(mask, 40, of=tmp_path / "turned.jpg")
+    Image.new("L", (40, 60), 255).save(mask)
+    assert read_mask(mask, 40, of=tmp_path / "turned.jpg").any()
+
+
+def test_of_a_mask_that_was_resized_before_80_of_255_is_the_official_rule_and_any_is_not(tmp_path: Path):
+    rows, columns = np.mgrid[:1000, :1000]
+    discs = [(200, 300, 40), (600, 500, 12), (800, 200, 90), (400, 800, 25)]
+    mask = np.any([(rows - y) ** 2 + (columns - x) ** 2 < r**2 for y, x, r in discs], axis=0)
+    path = save_mask(tmp_path / "m.png", mask)
+    official = read_mask(path, 256, "any")
+    Image.open(path).resize((256, 256), Image.Resampling.BILINEAR).save(tmp_path / "small.png")
+    near, wide = (read_mask(tmp_path / "small.png", 256, rule) for rule in ("80/255", "any"))
+    assert np.array_equal(near, read_mask(path, 256, "80/255"))  # the same on both kinds of files
+    assert (near & official).sum() / (near | official).sum() > 0.9
+    assert wide.sum() - official.sum() > 4 * abs(near.sum() - official.sum())

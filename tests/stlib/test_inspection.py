@@ -1,0 +1,131 @@
+"""`stlib detect` and `stlib threshold`: scores, decisions, maps and a report of a folder of images."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from stlib.cli import app
+from stlib.data.images import pixel_size
+from stlib.decision import threshold_from
+from stlib.detector import Detector
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def detector(tmp_path: Path) -> Path:
+    Detector.untrained("stpm", "demo").save(tmp_path / "d.safetensors")
+    return tmp_path / "d.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five images of three formats, one of them wide, and a file that is none."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for index, name in enumerate(("a.png", "b.JPG", "c.webp", "d.png", "wide.png")):
+        size = (90, 150, 3) if name == "wide.png" else (64, 64, 3)
+        pixels = rng.integers(40 * index, 40 * index + 60, size).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / name)
+    (tmp_path / "photos" / "notes.txt").write_text("morning")
+    Image.new("L", (64, 64)).save(tmp_path / "photos" / "a_label.bmp")
+    return tmp_path / "photos"
+
+
+def rows(output: str) -> dict[str, tuple[float, str]]:
+    """Score and decision by file name."""
+    lines = csv.DictReader(output.splitlines())
+    return {Path(line["image"]).name: (float(line["score"]), line["decision"]) for line in lines}
+
+
+def test_scores_decisions_maps_and_report_agree(detector: Path, folder: Path, tmp_path: Path):
+    command = ["detect", str(detector), str(folder)]
+    plain = runner.invoke(app, command)
+    assert plain.exit_code == 0, plain.output
+    assert "photos/notes.txt" in plain.stderr
+    assert "photos/a_label.bmp" in plain.stderr
+    assert "no threshold" in plain.stderr
+    scores = {name: score for name, (score, decision) in rows(plain.stdout).items() if decision == ""}
+    assert len(scores) == 5
+    limit = sorted(scores.values())[2]
+    trained = Detector.load(detector)
+    trained.with_threshold(threshold_from([limit * 1.001])).save(detector)
+    report, maps = tmp_path / "new" / "report.html", tmp_path / "maps"
+    result = runner.invoke(app, [*command, "--maps", str(maps), "--report", str(report)])
+    assert result.exit_code == 0, result.output
+    decided = rows(result.stdout)
+    assert decided == {n: (s, "anomalous" if s > limit * 1.001 else "good") for n, s in scores.items()}
+    page = report.read_text()
+    worst_first = sorted(scores, key=lambda name: -scores[name])
+    assert [page.index(f"/{name}<") for name in worst_first] == sorted(page.index(f"/{n}<") for n in scores)
+    assert page.count("data:image/jpeg;base64,") == 5
+    wide = np.asarray(Image.open(maps / "photos-wide.tiff"))
+    assert (wide.shape, wide.dtype) == ((90, 150), np.float32)
+    assert wide.max() == pytest.approx(scores["wide.png"], rel=0.1)  # STPM's score is the largest pixel
+    assert pixel_size(maps / "photos-wide.png") == (150, 90)
+
+
+def test_a_bad_image_is_told_and_the_others_are_scored(detector: Path, folder: Path, tmp_path: Path):
+    (folder / "b.JPG").write_bytes(b"<script>alert(1)</script>")
+    report = tmp_path / "report.html"
+    result = runner.invoke(app, ["detect", str(detector), str(folder), "--report", str(report)])
+    assert result.exit_code == 3
+    assert set(rows(result.stdout)) == {"a.png", "c.webp", "d.png", "wide.png"}
+    assert "b.JPG is not a readable image" in result.stderr
+    assert "1 of 5 images could not be read" in result.stderr
+    assert "b.JPG is not a readable image" in report.read_text()
+
+
+def test_a_report_shows_names_as_text(detector: Path, folder: Path, tmp_path: Path):
+    (folder / "a.png").rename(folder / "<b>a.png")
+    report = tmp_path / "report.html"
+    assert runner.invoke(app, ["detect", str(detector), str(folder), "--report", str(report)]).exit_code == 0
+    assert "&lt;b&gt;a.png" in report.read_text()
+    assert "<b>" not in report.read_text()
+
+
+def test_a_threshold_is_kept_in_the_detector(detector: Path, folder: Path):
+    result = runner.invoke(app, ["threshold", str(detector), str(folder), "--quantile", "0.5"])
+    assert result.exit_code == 0, result.output
+    scores = sorted(
+        score for score, _ in rows(runner.invoke(app, ["detect", str(detector), str(folder)]).stdout).values()
+    )
+    kept = Detector.load(detector).info.threshold
+    assert kept is not None
+    assert kept.value == pytest.approx(scores[2], rel=1e-5)
+    assert str(kept) in result.stdout
+
+
+@pytest.mark.parametrize("option", ["--maps", "--report", "--device"])
+def test_nothing_is_scored_for_a_target_or_device_that_is_not_there(
+    detector: Path, folder: Path, option: str
+):
+    target = {"--maps": folder / "a.png", "--report": folder, "--device": "cuda:99"}[option]
+    result = runner.invoke(app, ["detect", str(detector), str(folder), option, str(target)])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "error: " in result.stderr
+
+
+def test_an_empty_folder_is_refused(detector: Path, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    result = runner.invoke(app, ["detect", str(detector), str(tmp_path / "empty")])
+    assert result.exit_code == 2
+    assert "holds no image" in result.output
+
+
+def test_two_images_of_one_map_name_are_refused_before_any_is_scored(
+    detector: Path, tmp_path: Path, make_category
+):
+    for root in ("a", "b"):
+        make_category(tmp_path / root, train=1, good=1, defects={"turned": 1})
+    arguments = ["detect", str(detector), *(str(tmp_path / r / "plate" / "test") for r in "ab")]
+    result = runner.invoke(app, [*arguments, "--maps", str(tmp_path / "maps")])
+    assert result.exit_code == 2
+    assert "two of the images would write the map" in result.output
+    assert not (tmp_path / "maps").exists()
+    assert runner.invoke(app, arguments).exit_code == 0

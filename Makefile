@@ -41,7 +41,7 @@ export CHROMIUM
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL: # kernels that start side by side now and then take the same port
-.PHONY: help env demo book serve pdf test browser chromium check plan reproduce format lock linkcheck clean
+.PHONY: help env demo lab book serve pdf test browser chromium check plan reproduce format lock linkcheck clean
 
 help: ## show this list
 	@echo "make book and make test are all you need. Targets:"
@@ -56,6 +56,9 @@ book: build/book.stamp ## environment, demo notebooks, site: everything a reader
 	@echo "Read it with search: make serve, then open http://localhost:$(PORT)/book/intro.html"
 
 demo: $(DEMO) ## run the demo notebooks into build/notebooks
+
+lab: $(ENV) ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
 
 serve: build/book.stamp ## serve the built site on this computer
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)

@@ -223,7 +223,7 @@ def load_category(
     >>> import stlib
     >>> brick = stlib.load_category(stlib.make_demo(), "brick", image_size=64)
     >>> brick.train.shape, int(brick.labels.sum())
-    (torch.Size([36, 3, 64, 64]), 20)
+    (torch.Size([48, 3, 64, 64]), 20)
     """
     layout = scan(Path(root), category)
     if without := layout.missing_masks():

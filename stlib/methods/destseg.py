@@ -56,10 +56,11 @@ class Config(Design, Recipe):
 
 SHORT = {"batch_size": 8, "student_steps": 200, "segmentation_steps": 100}
 """For a CPU: some 40 minutes on one core, 55 with all modules (results/records/short)."""
-DEMO = {"image_size": 64, "batch_size": 8, "student_steps": 60, "segmentation_steps": 20, "top": 10} | {
-    "student_rate": 0.1, "residual_rate": 0.03, "head_rate": 0.01
+DEMO = {
+    "image_size": 96, "batch_size": 4, "student_steps": 400, "segmentation_steps": 900, "top": 10,
+    "width": 0.25, "student_rate": 0.3, "residual_rate": 0.1, "head_rate": 0.05,
 }  # fmt: skip
-"""Small images and gentle rates: one to two minutes on a CPU (results/records/demo)."""
+"""Small images, batches and networks, and gentle rates: a minute or two on a CPU (results/records/demo)."""
 
 PROFILES: dict[Profile, Config] = {
     "paper": Config(),

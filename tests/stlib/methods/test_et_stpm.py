@@ -80,14 +80,15 @@ def test_the_record_says_how_its_teacher_was_made(tuned: RunResult, plain: RunRe
     assert lesson is not None
     assert lesson.name == told.name
     assert lesson.pyramids[1] == record.teacher.pyramid_sha256
-    assert "teacher fine-tuned on 2 of 15 categories" in record.labels()
+    official = record.model_copy(update={"dataset": record.dataset.model_copy(update={"name": "MVTec AD"})})
+    assert "teacher fine-tuned on 2 of 15 categories" in official.labels()
     assert plain.record.teacher.tuned is None
     assert plain.detector.teacher_record is None
 
 
 def test_keeping_a_run_keeps_its_teachers_record_beside_the_records(tuned: RunResult, tmp_path: Path):
-    tuned.save(tmp_path / "records")
-    assert (tmp_path / "records/demo/et_stpm-e=1/bottle-s0.json").is_file()
+    path = tuned.save(tmp_path / "records")
+    assert path.parent == tmp_path / "records/demo/et_stpm-e=1"
     assert load_teacher_records(tmp_path / "teachers") == [tuned.detector.teacher_record]
 
 

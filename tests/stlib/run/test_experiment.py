@@ -223,7 +223,7 @@ def test_a_killed_run_continues_and_ends_alike(
     monkeypatch.undo()
     tiny(TINY)
     assert [path.name for path in tmp_path.rglob("*.ckpt")] == [
-        f"plate-{result.category.fingerprint[:8]}-s3.ckpt"
+        f"plate-{result.detector.category.fingerprint[:8]}-s3.ckpt"
     ]
     epochs: list[int] = []
     resumed = run(here, progress=lambda done, *_: epochs.append(done), runs=tmp_path).record

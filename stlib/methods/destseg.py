@@ -57,7 +57,7 @@ class Config(Design, Recipe):
 SHORT = {"batch_size": 8, "student_steps": 200, "segmentation_steps": 100}
 """For a CPU: some 40 minutes on one core, 55 with all modules (results/records/short)."""
 DEMO = {
-    "image_size": 96, "batch_size": 4, "student_steps": 400, "segmentation_steps": 900, "top": 10,
+    "image_size": 96, "batch_size": 4, "student_steps": 300, "segmentation_steps": 500, "top": 10,
     "width": 0.25, "student_rate": 0.3, "residual_rate": 0.1, "head_rate": 0.05,
 }  # fmt: skip
 """Small images, batches and networks, and gentle rates: a minute or two on a CPU (results/records/demo)."""

@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_record(finished, records)
     failed = finished.model_dump() | {"category": "grass", "status": "failed", "error": "diverged"}
     write_record(Record.model_validate(failed | {"metrics": {}, "undefined": {}}), records)
-    (records / GRAVEL.path).write_bytes((RECORDS / GRAVEL.path).read_bytes()[:1000])
+    (records / GRAVEL.path).write_bytes((RECORDS / BRICK.path).read_bytes()[:1000])
     for cell in (GRASS, WASHER):
         marker(folder, cell).parent.mkdir(parents=True, exist_ok=True)
         marker(folder, cell).touch()

@@ -198,8 +198,10 @@ def scores(plans: Sequence[Plan]) -> Markup:
     )
     columns = {"Method": "method|named"}
     columns |= {name: cell.replace("METRIC", metric) for metric, name in METRICS.items()}
-    columns |= {"Seeds": "{{ seeds|join(', ') or NOT_RUN }}", "Labels": "{{ labels|join('; ') or 'none' }}"}
-    return table(rows, _COMPARED + ": means over the recorded seeds", columns, first=first)
+    columns |= {"Seeds": "{{ seeds|join(', ') or NOT_RUN }}"}
+    labels = list(dict.fromkeys(rows["labels"].explode().dropna()))
+    caption = _COMPARED + ": means over the recorded seeds" + LABELS
+    return table(rows, caption, columns, first=first, labels=labels)
 
 
 def differences(plans: Sequence[Plan], metric: Metric) -> Markup:

@@ -73,9 +73,6 @@ DEFECTS: dict[str, tuple[str, ...]] = {
 
 TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
 
-MethodName = Literal["stpm", "et_stpm", "destseg", "pfadseg"]
-"""Of the detectors that are measured here."""
-
 Profile = Literal["paper", "short", "demo"]
 PROFILES: dict[Profile, str] = {
     "paper": "the paper's full schedule on MVTec AD",

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from stlib.decision import Threshold
-from stlib.protocol import CATEGORIES, DTD_IMAGES, METRICS, PRECISIONS, MethodName, Metric, Precision, Profile
+from stlib.protocol import CATEGORIES, DTD_IMAGES, METRICS, PRECISIONS, Metric, Precision, Profile
 
 SCHEMA_VERSION: Final = 1
 """Raised whenever a field changes its meaning; older files are then refused, not guessed at."""
@@ -172,7 +172,7 @@ class Summary(Block):
     model_config = ConfigDict(extra="ignore")
 
     schema_version: Literal[1] = SCHEMA_VERSION
-    method: MethodName
+    method: Name
     variant: Name | Literal[""] = ""
     """Empty for the method as published; otherwise a short name of what differs."""
     category: Name

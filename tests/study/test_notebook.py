@@ -1,12 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from stlib.data.mvtec import load_category
-from stlib.methods import stpm
+from stlib.methods import METHODS, stpm
 from stlib.records.store import read_record, write_record
 from stlib.run.experiment import RunSpec
 from stlib.run.fitted import RunFailed
 from study import notebook
+from study.analysis.runs import runtimes
 from study.figures import images
 from study.parameters import Plan
 
@@ -122,3 +125,12 @@ def test_the_demo_has_no_reported_numbers(make_record):
     text = notebook.metrics(make_record(**DEMO))
     assert '<th scope="row">pixel AUROC</th><td>0.970</td><td>-</td><td>-</td><td>-</td>' in text
     assert "demo data; demo schedule; demo teacher" in text
+
+
+def test_a_method_that_no_paper_here_names_is_run_recorded_and_shown(plan, monkeypatch):
+    monkeypatch.setitem(METHODS, "knn", METHODS["stpm"])  # what a new file of stlib/methods adds
+    own = Plan(replace(plan.spec, method="knn"), plan.records, plan.runs)
+    notebook.run_each([own])
+    assert '<th scope="row">knn</th>' in notebook.scores([own])
+    assert notebook.side_by_side([own]).axes[2].get_title() == "knn"
+    assert list(runtimes(own.runs_recorded())["method"]) == ["knn"]

@@ -116,7 +116,14 @@ def runtimes(records: Iterable[Summary]) -> pd.DataFrame:
     keys = ["method", "variant", "profile", "device", "threads", "precision"]
     rows = [
         (
-            *(METHOD_NAMES[r.method], r.variant, r.profile, r.runtime.device, r.runtime.threads, r.precision),
+            *(
+                METHOD_NAMES.get(r.method, r.method),
+                r.variant,
+                r.profile,
+                r.runtime.device,
+                r.runtime.threads,
+                r.precision,
+            ),
             *(r.runtime.train_seconds, r.runtime.evaluate_seconds, r.runtime.peak_memory_mb),
         )
         for r in records

@@ -146,7 +146,7 @@ def side_by_side(kept: Sequence[KeptMaps], *, rows: int | None = None) -> Figure
     if len({(one.fingerprint, one.names) for one in kept}) != 1:
         raise ValueError("the methods must show the same images: none were kept, or their data differ")
     finest = max(kept, key=lambda one: one.images.shape[1])
-    return _maps(finest, {METHOD_NAMES[one.method]: one.rates for one in kept}, rows)
+    return _maps(finest, {METHOD_NAMES.get(one.method, one.method): one.rates for one in kept}, rows)
 
 
 def levels(kept: KeptMaps, *, rows: int | None = None) -> Figure:

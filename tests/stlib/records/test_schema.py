@@ -73,7 +73,7 @@ def test_profiles_and_variants_never_share_a_file():
         ("profile", "full", "profile"),
         ("precision", "fp16", "precision"),
         ("seed", "first", "seed"),
-        ("method", "spam", "method"),
+        ("method", "<b>stpm", "method"),
         ("variant", "<script>", "variant"),
         ("category", "<b>bottle", "category"),
         ("category", "../bottle", "category"),

@@ -122,11 +122,6 @@ def read_images(paths: list[Path], size: int) -> Tensor:
     return images
 
 
-def read_image(path: Path, size: int) -> np.ndarray:
-    """(size, size, 3) uint8 RGB; grey images get three equal channels. Raises what `open_image` does."""
-    return as_input(open_image(path), size).permute(1, 2, 0).numpy()
-
-
 def read_mask(path: Path, size: int, rule: MaskRule = "half", *, of: Path | None = None) -> np.ndarray:
     """(size, size) bool under `rule` (see MASK_RULES); `of` is the image that the mask belongs to.
 

@@ -16,12 +16,16 @@ from stlib.data.images import (
     MaskRule,
     images_below,
     pixel_size,
-    read_image,
     read_images,
     read_mask,
 )
 
 SHADES = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+
+
+def read_image(path: Path, size: int) -> np.ndarray:
+    """(size, size, 3): one image as every caller reads it."""
+    return read_images([path], size)[0].permute(1, 2, 0).numpy()
 
 
 def test_every_format_is_found_by_its_ending_in_any_case_and_read(tmp_path: Path):

@@ -95,7 +95,12 @@ class Detector:
 
     @classmethod
     def untrained(cls, method: str, profile: Profile) -> "Detector":
-        """The networks of a recipe with random weights: costs as much as a trained one, and knows nothing."""
+        """The networks of a recipe with random weights: costs as much as a trained one, and knows nothing.
+
+        Raises ValueError for a method without training: its cost depends on the images that it remembers.
+        """
+        if get_method(method).training_free:
+            raise ValueError(f"{get_method(method).title} remembers images: fit it to know what it costs")
         config = get_method(method).recipe(profile)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

@@ -52,8 +52,8 @@ class MethodEntry:
     """The recipe under each profile."""
     build: Callable[..., Method]
     """Called with (config, teacher, execution), and `synthesis` where `needs_textures`."""
-    empty_network: Callable[[Recipe], nn.Module]
-    """What a recipe deploys, waiting for trained weights."""
+    empty_network: Callable[..., nn.Module]
+    """Called with a config: what the recipe deploys, waiting for trained weights."""
     variants: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Named deviations from the recipe: the fields that they change."""
     tuning: Callable[[Recipe], tuple[Tuning, int]] | None = None
@@ -62,6 +62,8 @@ class MethodEntry:
     """Indices of those of so many training images that no weight is learnt from."""
     needs_textures: bool = False
     """True for a method that learns from synthetic anomalies, and so needs textures."""
+    training_free: bool = False
+    """True for a method that remembers the good images and trains nothing."""
 
     def recipe(self, profile: Profile, variant: str = "", seed: int = 0) -> Recipe:
         """The config of a run, whose `seed` is its fine-tuned teacher's too unless the variant names another.

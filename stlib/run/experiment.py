@@ -73,6 +73,8 @@ class RunSpec:
             require_compiler()
         if PRECISIONS.get(self.variant, self.precision) != self.precision:
             raise ValueError(f"variant '{self.variant}' does not go with precision {self.precision}")
+        if entry.training_free and self.precision != "fp32":
+            raise ValueError(f"{entry.title} trains nothing: choose precision fp32, not {self.precision}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed {self.seed}: choose a whole number from 0 to {2**32 - 1}")
         require_device(self.device, self.precision)

@@ -111,7 +111,8 @@ def fit(
 def progress_bar(spec: RunSpec, *, show: bool | None = None) -> Iterator[Progress]:
     """A bar on standard error that counts a training's epochs or steps; by default only in a terminal."""
     name = f"{spec.method} {spec.variant}".strip()
-    unit = "step" if get_method(spec.method).needs_textures else "epoch"
+    entry = get_method(spec.method)
+    unit = "step" if entry.needs_textures else "image" if entry.training_free else "epoch"
     with tqdm(
         desc=f"{name} {spec.category} s{spec.seed}", unit=unit, disable=None if show is None else not show
     ) as bar:

@@ -31,6 +31,8 @@ class Cell:
     tier: int = 1
     """What is worth more has a smaller one."""
     profile: Profile = "paper"
+    needs: str = ""
+    """The arithmetic without which the method cannot run; '' where any will do."""
 
     @property
     def path(self) -> Path:
@@ -39,8 +41,8 @@ class Cell:
 
     @property
     def precision(self) -> str:
-        """The arithmetic that the variant names; '' where it names none."""
-        return PRECISIONS.get(self.variant, "")
+        """The arithmetic that the variant or the method needs; '' where any will do."""
+        return PRECISIONS.get(self.variant, self.needs)
 
     def command(self) -> str:
         """What to type."""
@@ -63,6 +65,10 @@ class Block(_Table):
     """A name in the grid's `categories`."""
     rows: dict[str, list[str]]
     """Variants by method."""
+    seeds: list[int] | None = None
+    """In place of the grid's, for methods that draw nothing at random."""
+    precision: str = ""
+    """For methods that can run in one arithmetic only."""
 
 
 class Grid(_Table):
@@ -76,9 +82,18 @@ class Grid(_Table):
     def cells(self) -> list[Cell]:
         """The whole grid, best first."""
         cells = [
-            Cell(method, category, seed, variant, block.order[seed != self.seeds[0]], self.profile)
+            Cell(
+                method,
+                category,
+                seed,
+                variant,
+                block.order[seed != self.seeds[0]],
+                self.profile,
+                block.precision,
+            )
             for seed in self.seeds
             for block in self.block
+            if seed in (block.seeds or self.seeds)
             for method, variants in block.rows.items()
             for variant in variants
             for category in self.categories[block.categories]

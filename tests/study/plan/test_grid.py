@@ -6,6 +6,7 @@ import pytest
 
 from stlib.methods import METHODS
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, SEEDS_FOR_A_VERDICT, TUNING_EPOCHS
+from stlib.records.reported import PAPERS
 from stlib.records.store import write_record
 from study.analysis.ablation import CHOICES
 from study.plan.grid import Cell, read_grid, select_cells, state, teachers, tuned_variant
@@ -27,6 +28,14 @@ words = "rows"
 order = [3, 3]
 categories = "one"
 rows.pfadseg = ["", "RCM"]
+
+[[small.block]]
+words = "one seed"
+order = [4, 4]
+categories = "one"
+rows.padim = ["", "precision=tf32"]
+seeds = [4]
+precision = "fp32"
 """
 
 
@@ -48,8 +57,13 @@ def test_a_grid_is_the_product_of_its_blocks_best_first(file: Path):
         (3, 4, "pfadseg", "RCM", "grass"),
         (3, 2, "pfadseg", "", "grass"),
         (3, 2, "pfadseg", "RCM", "grass"),
+        (4, 4, "padim", "", "grass"),
+        (4, 4, "padim", "precision=tf32", "grass"),
     ]
-    assert grid.headings() == {1: "all, first seed", 2: "all, other seeds", 3: "rows, first seed"}
+    assert [cell.precision for cell in grid.cells()[-3:]] == ["", "fp32", "tf32"]
+    assert list(grid.headings().values()) == [
+        "all, first seed", "all, other seeds", "rows, first seed", "one seed, first seed",
+    ]  # fmt: skip
 
 
 def test_a_selection_names_methods_categories_and_seeds(file: Path):
@@ -74,8 +88,8 @@ def test_a_faulty_grid_is_refused(file: Path, old: str, new: str, message: str):
 
 def test_the_study_covers_what_its_pages_compare():
     cells = {(c.method, c.variant, c.category, c.seed) for c in read_grid("paper").cells()}
-    plain = {cell for cell in cells if not cell[1]}
-    assert len(plain) == len(METHODS) * len(CATEGORIES) * SEEDS_FOR_A_VERDICT
+    plain = {cell for cell in cells if not cell[1] and cell[0] in PAPERS}
+    assert len(plain) == len(PAPERS) * len(CATEGORIES) * SEEDS_FOR_A_VERDICT
     rows = {(method, variant) for method, variant, *_ in cells}
     assert {("pfadseg", variant) for variant in [*ABLATION_ROWS.values(), *CHOICES]} <= rows
     assert {("et_stpm", tuned_variant(e)) for e in TUNING_EPOCHS if e} <= rows  # 0 epochs is STPM

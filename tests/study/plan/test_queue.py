@@ -20,7 +20,8 @@ def record(category: str, seed: int, **changes: object) -> Record:
 
 def test_the_grid_holds_every_method_on_every_category_with_every_seed():
     plain = {(c.method, c.category, c.seed) for c in wanted() if not c.variant}
-    assert len(plain) == len(METHODS) * len(CATEGORIES) * SEEDS_FOR_A_VERDICT
+    studied = {cell for cell in plain if cell[0] in METHODS}
+    assert len(studied) == len(METHODS) * len(CATEGORIES) * SEEDS_FOR_A_VERDICT
     assert missing([]) == wanted()
 
 

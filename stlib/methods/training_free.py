@@ -1,0 +1,78 @@
+"""What PatchCore, PaDiM and SPADE share: they look at the good images once and train nothing."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from stlib.methods.training import Execution, Recipe
+from stlib.nn.backbone import ResNet18Pyramid, features
+from stlib.nn.maps import Maps, fuse, in_batches, max_score, top_score
+from stlib.nn.memory import Memory
+from stlib.records.schema import History
+
+
+class MemoryRecipe(Recipe):
+    """What every recipe without training has."""
+
+    batch_size: PositiveInt = 8
+    """Images that go through the network at once: it bounds the memory and changes no result."""
+
+
+class MemoryNetwork(Memory):
+    """A teacher, and what is remembered of its features of good images."""
+
+    def __init__(self, teacher: nn.Module | None) -> None:
+        super().__init__()
+        self.teacher = teacher or ResNet18Pyramid()
+
+    @abstractmethod
+    def remember(self, levels: list[Tensor], seed: int) -> None:
+        """Fill the memory from the teacher's features of N good images: (N, C, h, w) per level."""
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Maps:
+        """(B, 3, S, S) uint8 -> `Maps`; `layers` are the distances before they are smoothed."""
+
+
+class TrainingFree:
+    """The `Method` around a `MemoryNetwork`: its fit is one look at the good images."""
+
+    def __init__(
+        self,
+        make: Callable[[Any, nn.Module], MemoryNetwork],
+        config: MemoryRecipe,
+        teacher: nn.Module,
+        execution: Execution,
+    ) -> None:
+        self.config, self.execution = config, execution
+        self.network = execution.place(make(config, teacher))
+        self.snapshots: dict[str, dict[str, Tensor]] = {"memory": {}}
+        """One name and no weights: there is nothing to choose."""
+
+    def fit(self, train: Tensor, *, seed: int) -> History:
+        """Remember (N, 3, S, S) uint8 normal images; `seed` is that of whatever the method draws."""
+        images = train.to(self.execution.device)
+        self.network.remember(features(self.network.teacher, images, self.config.batch_size), seed)
+        self.execution.place(self.network)
+        self.execution.progress(len(train), len(train), "remembered")
+        return History(steps=0, images_seen=len(train), curves={}, selected={})
+
+    def use(self, snapshot: str) -> None:
+        """There is one memory, and it is in use."""
+
+    def maps(self, images: Tensor) -> Maps:
+        """Anomaly maps of (M, 3, S, S) uint8 images, on the CPU."""
+        return in_batches(self.network, images, self.config.batch_size, self.execution.device)
+
+    def alternatives(self, maps: Maps) -> dict[str, Maps]:
+        """The same distances without smoothing; DeSTSeg's image score."""
+        rough = fuse(maps.layers, maps.pixel.shape[-1], rule="sum")
+        of_map = torch.equal(maps.image, max_score(maps.pixel))  # PaDiM's score follows its map
+        return {
+            "maps=unsmoothed": Maps(maps.layers, rough, max_score(rough) if of_map else maps.image),
+            "score=top100": maps._replace(image=top_score(maps.pixel)),
+        }

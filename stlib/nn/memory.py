@@ -1,0 +1,62 @@
+"""What detectors without training are made of: features that a network remembers, and distances to them."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
+
+CHUNK = 512
+"""Remembered vectors per matrix product: enough to be fast, and no table of all distances in memory."""
+SIGMA = 4.0
+"""Of the Gaussian that PatchCore, PaDiM and SPADE smooth their maps with, in pixels."""
+
+
+class Memory(nn.Module):
+    """A network some of whose buffers depend in size on the training images: they take that of saved ones."""
+
+    remembered: tuple[str, ...]
+    """The names of these buffers."""
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *rest: object) -> None:
+        for name in self.remembered:
+            if (saved := state_dict.get(prefix + name)) is not None:
+                self.register_buffer(name, torch.empty_like(saved))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def nearest_distances(queries: Tensor, bank: Tensor) -> Tensor:
+    """Euclidean distances of (..., M, D) vectors to the nearest of (..., N, D): (..., M)."""
+    # one more dimension, so that the product itself is |b|^2 - 2 ab: tables of distances are slow to go over
+    longer = torch.cat([-2 * queries, torch.ones_like(queries[..., :1])], dim=-1)
+    squares = bank.square().sum(-1, keepdim=True)
+    parts = torch.cat([bank, squares], dim=-1).split(CHUNK, dim=-2)  # type: ignore[no-untyped-call]
+    found = torch.stack([(longer @ part.mT).amin(-1) for part in parts]).amin(0)
+    return (found + queries.square().sum(-1)).clamp(min=0).sqrt()
+
+
+def squared_distances(queries: Tensor, bank: Tensor) -> Tensor:
+    """Of all pairs of (..., M, D) and (..., N, D) vectors: (..., M, N); rounding may take one below zero."""
+    squares = [some.square().sum(-1) for some in (queries, bank)]
+    return squares[0][..., None] + squares[1][..., None, :] - 2 * (queries @ bank.mT)
+
+
+def vectors(level: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, h * w, C): one vector per position."""
+    return level.flatten(2).mT
+
+
+def smooth(pixel: Tensor) -> Tensor:
+    """(B, S, S) anomaly maps -> the same, smoothed; reflected at the border as far as the kernel reaches.
+
+    The kernel ends at four standard deviations, as SciPy's, which the official codes call.
+    """
+    reach = min(int(4 * SIGMA + 0.5), pixel.shape[-1] - 1)
+    smoothed: Tensor = gaussian_blur(pixel[:, None], 2 * reach + 1, SIGMA)
+    return smoothed[:, 0]
+
+
+def average_patches(level: Tensor) -> Tensor:
+    """(B, C, h, w) -> the same, each position the mean of the 3 x 3 around it."""
+    return F.avg_pool2d(level, 3, stride=1, padding=1)

@@ -1,0 +1,45 @@
+"""Distances to remembered features, against the plain formula."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from stlib.nn import memory
+from stlib.nn.memory import Memory, nearest_distances, smooth
+
+
+def test_the_nearest_distances_are_those_of_all_pairs_whatever_the_size_of_a_product(monkeypatch):
+    random = torch.Generator().manual_seed(0)
+    queries, bank = (torch.randn(2, count, 7, generator=random) for count in (5, 11))
+    expected = torch.cdist(queries, bank).amin(dim=-1)
+    for chunk in (1, 4, 100):
+        monkeypatch.setattr(memory, "CHUNK", chunk)
+        torch.testing.assert_close(nearest_distances(queries, bank), expected)
+    assert (
+        nearest_distances(queries, queries).amax() < 1e-2
+    )  # rounding, and never the root of a negative number
+
+
+def test_smoothing_is_scipys_inside_the_image():
+    pixel = torch.rand(2, 96, 96, generator=torch.Generator().manual_seed(0))
+    expected = np.stack([gaussian_filter(one, sigma=4) for one in pixel.numpy()])
+    inside = np.s_[:, 16:-16, 16:-16]  # the borders reflect with and without the outermost pixel
+    assert smooth(pixel).numpy()[inside] == pytest.approx(expected[inside], abs=1e-5)
+    assert smooth(pixel[:, :8, :8]).shape == (2, 8, 8)
+
+
+class Bank(Memory):
+    remembered = ("bank",)
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.register_buffer("bank", torch.arange(3.0 * rows).view(rows, 3))
+
+
+def test_a_memory_takes_the_size_of_a_saved_one_and_no_saved_one_is_an_error():
+    full, empty = Bank(5), Bank(1)
+    torch.nn.Sequential(empty).load_state_dict(torch.nn.Sequential(full).state_dict())
+    assert torch.equal(empty.bank, full.bank)
+    with pytest.raises(RuntimeError, match="bank"):
+        empty.load_state_dict({})

@@ -1,0 +1,204 @@
+"""RD4AD: Anomaly Detection via Reverse Distillation from One-Class Embedding (Deng and Li, CVPR 2022).
+
+arXiv:2201.10703. The student never sees the image: it rebuilds the teacher's features, coarse to fine, from a
+narrow code of them. With the ResNet-18 of this study instead of the paper's Wide ResNet-50. Follows the
+official code (hq-deng/RD4AD) where it and the paper differ:
+
+1. The loss compares the features of a level as one long vector; the paper's equation 2 does so per position.
+2. The levels' maps are summed and smoothed; the image score is the maximum.
+3. The code tests every tenth epoch and prints the last; the last is what is tested here.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
+
+from stlib.methods.entry import MethodEntry
+from stlib.methods.training import Execution, Recipe, Resumable, descend, generator
+from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, features, prepare
+from stlib.nn.maps import Maps, in_batches, max_score, stack_levels, top_score
+from stlib.nn.memory import smooth
+from stlib.protocol import Profile
+from stlib.records.schema import History
+
+
+class Config(Recipe):
+    """RD4AD's recipe; the defaults are the paper's section 4.1 and the official code's."""
+
+    epochs: PositiveInt = 200
+    batch_size: PositiveInt = 16
+    """Images per step; the last, smaller batch of an epoch is kept."""
+    learning_rate: PositiveFloat = 0.005
+    """Adam, constant."""
+    betas: tuple[float, float] = (0.5, 0.999)
+
+
+PROFILES: dict[Profile, Config] = {
+    "paper": Config(),
+    "short": Config(epochs=20),
+    "demo": Config(image_size=128, epochs=20, batch_size=8),
+}
+
+
+class Student(nn.Module):
+    """The bottleneck, which fuses and narrows the teacher's levels, and a ResNet-18 upside down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        fine, middle, coarse = CHANNELS
+        code = 2 * coarse
+        self.down1 = nn.Sequential(_halved(fine, middle), _halved(middle, coarse))
+        self.down2 = _halved(middle, coarse)
+        shortcut = nn.Sequential(nn.Conv2d(3 * coarse, code, 1, 2, bias=False), nn.BatchNorm2d(code))
+        self.embedding = nn.Sequential(BasicBlock(3 * coarse, code, 2, shortcut), BasicBlock(code, code))
+        sizes = (code, coarse, middle, fine)
+        self.decoder = nn.ModuleList(
+            nn.Sequential(_doubled(*pair), BasicBlock(pair[1], pair[1])) for pair in pairwise(sizes)
+        )
+        for module in self.modules():
+            if isinstance(
+                module, nn.Conv2d
+            ):  # the code leaves transposed convolutions as PyTorch starts them
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """The teacher's three levels -> the student's, of the same shapes."""
+        first, second, third = levels
+        x = self.embedding(torch.cat([self.down1(first), self.down2(second), third], dim=1))
+        rebuilt = [x := stage(x) for stage in self.decoder]
+        return rebuilt[::-1]
+
+
+def _halved(before: int, after: int) -> nn.Sequential:
+    convolution = nn.Conv2d(before, after, 3, 2, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True))
+
+
+def _doubled(before: int, after: int) -> BasicBlock:
+    """A residual block that doubles the side: its strided convolutions are transposed ones."""
+
+    def up() -> nn.ConvTranspose2d:
+        return nn.ConvTranspose2d(before, after, 2, 2, bias=False)
+
+    block = BasicBlock(after, after, downsample=nn.Sequential(up(), nn.BatchNorm2d(after)))
+    block.conv1 = up()
+    return block
+
+
+class Network(nn.Module):
+    """Teacher and student as they are deployed."""
+
+    def __init__(self, teacher: nn.Module, student: nn.Module) -> None:
+        super().__init__()
+        self.teacher, self.student = teacher, student
+
+    def forward(self, images: Tensor) -> Maps:
+        """(B, 3, S, S) uint8 -> `Maps`, in fp32."""
+        levels = self.teacher(prepare(images))
+        pairs = zip(levels, self.student(levels), strict=True)
+        distances = [1 - F.cosine_similarity(taught, rebuilt) for taught, rebuilt in pairs]
+        side = images.shape[-1]
+        shown = [F.interpolate(d[:, None], side, mode="bilinear", align_corners=True) for d in distances]
+        pixel = smooth(torch.cat(shown, dim=1).sum(dim=1))
+        return Maps(stack_levels(distances), pixel, max_score(pixel))
+
+
+def empty_network(_config: Recipe) -> Network:
+    """A network that waits for trained weights."""
+    return Network(ResNet18Pyramid(), Student())
+
+
+class RD4AD:
+    """A teacher and a student that runs from its coarse features to its fine ones."""
+
+    def __init__(self, config: Config, teacher: nn.Module, execution: Execution) -> None:
+        self.config, self.execution = config, execution
+        self.teacher = execution.place(teacher)
+        self.student = Student()
+        self.snapshots: dict[str, dict[str, Tensor]] = {}
+        """Student weights by name: 'last', the one tested."""
+
+    def fit(self, train: Tensor, *, seed: int) -> History:
+        """Train the student on (N, 3, S, S) uint8 normal images; the last epoch's weights are in use.
+
+        Resumes from the execution's checkpoint. Raises FloatingPointError when the loss stops being finite.
+        """
+        # nothing is augmented, so the teacher sees every image once, not once per epoch
+        taught = features(self.teacher, train.to(self.execution.device), self.config.batch_size)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            student = Student()  # on the CPU, so that every device starts from the same weights
+        self.student = self.execution.place(student)
+        training = Training(self.student, self.config, self.execution)
+        for epoch in range(len(training.losses), self.config.epochs):
+            training.run_epoch(taught, torch.randperm(len(train), generator=generator(seed, epoch)))
+        self.snapshots = {"last": self.student.state_dict()}
+        steps = self.config.epochs * math.ceil(len(train) / self.config.batch_size)
+        return History(
+            steps=steps,
+            images_seen=self.config.epochs * len(train),
+            curves={"train_loss": training.losses},
+            selected={"epoch": self.config.epochs},
+        )
+
+    def use(self, snapshot: str) -> None:
+        """There is one, and it is in use."""
+
+    def maps(self, images: Tensor) -> Maps:
+        """Anomaly maps of (M, 3, S, S) uint8 images, on the CPU; always in fp32, whatever trained."""
+        return in_batches(self.network, images, self.config.batch_size, self.execution.device)
+
+    @property
+    def network(self) -> Network:
+        """What is deployed."""
+        return Network(self.teacher, self.student)
+
+    def alternatives(self, maps: Maps) -> dict[str, Maps]:
+        """The same map with DeSTSeg's image score."""
+        return {"score=top100": maps._replace(image=top_score(maps.pixel))}
+
+
+class Training(Resumable):
+    """The student's training, epoch by epoch."""
+
+    kept = ("student", "optimiser", "losses")
+
+    def __init__(self, student: Student, config: Config, execution: Execution) -> None:
+        self.student, self.config, self.execution = student, config, execution
+        self.optimiser = torch.optim.Adam(student.parameters(), lr=config.learning_rate, betas=config.betas)
+        self.losses: list[float] = []
+        self.resume()
+
+    def run_epoch(self, taught: list[Tensor], order: Tensor) -> None:
+        """One pass over the images of `order`; offers a checkpoint and reports progress."""
+        self.student.train()
+        total = torch.zeros((), device=taught[0].device)
+        for index in torch.split(order.to(taught[0].device), self.config.batch_size):
+            levels = [level[index] for level in taught]
+            with self.execution.autocast():
+                rebuilt = self.student(levels)
+            loss = flat_cosine_loss(levels, rebuilt)
+            descend(self.optimiser, loss)
+            total += loss.detach() * len(index)
+        mean = total.item() / len(order)
+        if not math.isfinite(mean):
+            raise FloatingPointError(f"epoch {len(self.losses) + 1}: training loss {mean}")
+        self.losses.append(mean)
+        self.offer()
+        self.execution.progress(len(self.losses), self.config.epochs, f"loss {mean:.4f}")
+
+
+def flat_cosine_loss(taught: Sequence[Tensor], rebuilt: Sequence[Tensor]) -> Tensor:
+    """Sum over levels of the mean over images of the cosine distance of whole levels: a scalar in [0, 6]."""
+    pairs = zip(taught, rebuilt, strict=True)
+    distances = [1 - F.cosine_similarity(t.flatten(1), r.float().flatten(1)) for t, r in pairs]
+    return torch.stack([d.mean() for d in distances]).sum()
+
+
+METHOD = MethodEntry("RD4AD", PROFILES, RD4AD, empty_network)

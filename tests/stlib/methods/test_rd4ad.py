@@ -1,0 +1,90 @@
+"""RD4AD on a handful of small striped images: its parts, its loss, and a training that can be interrupted."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from stlib.data.mvtec import Category
+from stlib.methods.rd4ad import METHOD, RD4AD, Config, Student, flat_cosine_loss
+from stlib.methods.training import Checkpoint, Execution
+from stlib.metrics import PixelRanking, label_regions
+from stlib.nn.backbone import CHANNELS, ResNet18Pyramid
+from stlib.nn.memory import smooth
+from stlib.records.schema import History
+
+SMALL = Config(image_size=64, epochs=3, batch_size=4)
+CPU = torch.device("cpu")
+
+
+def trained(
+    plate: Category, teacher: ResNet18Pyramid, config: Config = SMALL, checkpoint: Checkpoint | None = None
+) -> tuple[RD4AD, History]:
+    method = RD4AD(config, teacher, Execution(CPU, checkpoint=checkpoint))
+    return method, method.fit(plate.train[:10], seed=0)
+
+
+def test_the_recipe_is_the_papers():
+    assert METHOD.recipe("paper").model_dump() == {
+        "image_size": 256,
+        "epochs": 200,
+        "batch_size": 16,
+        "learning_rate": 0.005,
+        "betas": (0.5, 0.999),
+    }
+
+
+def test_the_student_has_the_codes_weights_and_gives_back_the_levels():
+    student = Student()
+    count = sum(p.numel() for p in student.decoder.parameters())
+    assert count == 3_703_168  # de_resnet18 of the code
+    # its BN_layer(BasicBlock, 2) without conv4 and bn4, which nothing reads
+    assert sum(p.numel() for p in student.parameters()) - count == 12_205_312 - (1024 * 512 + 2 * 512)
+    levels = [
+        torch.rand(2, channels, 64 // s, 64 // s) for channels, s in zip(CHANNELS, (4, 8, 16), strict=True)
+    ]
+    assert [x.shape for x in student(levels)] == [x.shape for x in levels]
+
+
+def test_the_loss_is_over_whole_levels():
+    random = torch.Generator().manual_seed(0)
+    taught, rebuilt = ([torch.rand(2, c, s, s, generator=random) for c, s in ((3, 4), (5, 2))] for _ in "ab")
+    expected = 0.0
+    for t, r in zip(taught, rebuilt, strict=True):
+        for image in range(2):
+            a, b = t[image].flatten(), r[image].flatten()
+            expected += (1 - a @ b / (a.norm() * b.norm())).item() / 2
+    assert flat_cosine_loss(taught, rebuilt).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_it_learns_and_its_map_is_the_smoothed_sum_of_cosine_distances(plate, random_teacher):
+    method, history = trained(plate, random_teacher, SMALL.model_copy(update={"epochs": 8}))
+    assert (history.steps, history.images_seen, history.selected) == (24, 80, {"epoch": 8})
+    assert history.curves["train_loss"][-1] < 0.5 * history.curves["train_loss"][0]
+    maps = method.maps(plate.test)
+    assert PixelRanking(maps.pixel, label_regions(plate.masks)).auroc() > 0.6
+    shown = [
+        F.interpolate(d[:, None], 64, mode="bilinear", align_corners=True)
+        for d in maps.layers[:, :1].unbind(1)
+    ]
+    assert torch.equal(maps.image, maps.pixel.amax(dim=(1, 2)))
+    assert (smooth(shown[0][:, 0]) <= maps.pixel + 1e-5).all()  # one of three summands, none of them negative
+
+
+def test_a_resumed_training_gives_the_same_weights(
+    plate: Category, random_teacher: ResNet18Pyramid, tmp_path: Path
+):
+    whole, history = trained(plate, random_teacher)
+    checkpoint = Checkpoint(tmp_path / "c.ckpt", "same", seconds=0)
+    trained(plate, random_teacher, SMALL.model_copy(update={"epochs": 1}), checkpoint)
+    again, other = trained(plate, random_teacher, checkpoint=replace(checkpoint))
+    assert other == history
+    for name, tensor in whole.student.state_dict().items():
+        assert torch.equal(tensor, again.student.state_dict()[name]), name
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(plate, random_teacher):
+    with pytest.raises(FloatingPointError, match="epoch 1"):
+        trained(plate, random_teacher, SMALL.model_copy(update={"learning_rate": 1e30}))

@@ -30,8 +30,9 @@ METHOD_NAMES = {
     "stpm": "STPM", "et_stpm": "ET-STPM", "destseg": "DeSTSeg", "pfadseg": "PFADSeg",
     "anogan": "AnoGAN", "cnn_dict": "CNN-Dict", "spade": "SPADE", "ganomaly": "GANomaly", "l2_ae": "l2-AE",
     "itae": "ITAE", "cutpaste": "CutPaste", "draem": "DRAEM", "dsr": "DSR", "patchcore": "PatchCore",
+    "padim": "PaDiM", "rd4ad": "RD4AD",
 }  # fmt: skip
-"""Every method with a reported value, with the name shown to readers."""
+"""Every method that is printed in a paper or run here, with the name shown to readers."""
 
 REPORTED_METRICS = METRICS | {"pro": "PRO (official STPM code)"}
 """`protocol.METRICS` and the official STPM code's PRO; its y axis is rescaled, so it is not AUPRO."""

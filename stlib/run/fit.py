@@ -40,7 +40,7 @@ def fit(
     keeps that teacher under `runs`, and every later fit on the same data takes it from there.
 
     Args:
-        method: 'stpm', 'et_stpm', 'destseg' or 'pfadseg'.
+        method: 'stpm', 'et_stpm', 'destseg', 'pfadseg', 'patchcore', 'padim', 'spade' or 'rd4ad'.
         category: What `load_category` returned, at the size that the profile takes: 256 pixels for 'paper'
             and 'short', other sizes for 'demo'.
         profile: The schedule: 'paper', 'short', or the small one of the 'demo'.

@@ -23,10 +23,15 @@ Verdict = Literal[
     "not run",
     "not comparable",
     "not reported",
+    "different backbone",
 ]
 
 METHODS = PAPERS
 """The methods of this study, in the order of their publication."""
+COMPARATORS = ("patchcore", "padim", "spade", "rd4ad")
+"""Systems that the papers compare themselves with: here with ResNet-18, printed with another network."""
+UNJUDGED = ("not run", "not comparable", "different backbone")
+"""Verdicts of scores that no printed number is held against."""
 RIVALS = {"stpm": "et_stpm", "et_stpm": "stpm", "destseg": "pfadseg", "pfadseg": "destseg"}
 """The method that one is said to beat, or to be beaten by: can a tolerance tell the two apart?"""
 
@@ -139,6 +144,8 @@ def _category_row(
     values = [r.metrics[metric] for r in shown if metric in r.metrics]
     mean = fmean(values) if values else None
     rule: Verdict = verdict(values, reported_number, metric) if clean or not shown else "not comparable"
+    if method in COMPARATORS and clean:
+        rule = "different backbone"
     low, high = _one_more(values)
     return ComparisonRow(
         category,
@@ -152,7 +159,7 @@ def _category_row(
         seeds=len(shown),
         low=low,
         high=high,
-        difference=None if rule == "not comparable" else _difference(mean, reported_number),
+        difference=None if rule in UNJUDGED else _difference(mean, reported_number),
         gap=_gap(method, metric, category, printed),
         provisional=_is_provisional(rule, len(shown)),
         note=_note(runs, shown, metric),
@@ -177,6 +184,8 @@ def _mean_row(
     means = _means_of_seeds(runs, metric)
     gaps = [row.gap for row in measured if row.gap is not None]
     rule = verdict(means or [mean], reported_number, metric)
+    if all(row.verdict == "different backbone" for row in measured):
+        rule = "different backbone"
     low, high = _one_more(means)
     return ComparisonRow(
         name,
@@ -189,7 +198,7 @@ def _mean_row(
         seeds=seeds,
         low=low,
         high=high,
-        difference=_difference(mean, reported_number),
+        difference=None if rule in UNJUDGED else _difference(mean, reported_number),
         gap=fmean(gaps) if gaps else gap,
         provisional=_is_provisional(rule, seeds),
     )

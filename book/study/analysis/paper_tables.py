@@ -240,7 +240,7 @@ def reimplementations(frame: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     """
     own = frame[(frame["paper"] == "stpm") & (frame["metric"] == metric)].set_index("category")["number"]
     others = pd.read_csv(REIMPLEMENTATIONS)
-    others = others[others["metric"] == metric]
+    others = others[(others["metric"] == metric) & (others["method"] == "stpm")]
     table = others.pivot_table(index="category", columns="work", values="value", sort=False)
     table.insert(0, "authors' README", own)
     return table.loc[list(CATEGORIES)]

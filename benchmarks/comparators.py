@@ -1,0 +1,194 @@
+"""Equal features through anomalib's PatchCore and PaDiM, equal weights through RD4AD's own code, and ours.
+
+python benchmarks/comparators.py CLONES [--data MVTEC_AD --category bottle --teacher WEIGHTS] [--save]
+
+CLONES holds a clone of RD4AD (COMMIT); its code is imported from there. anomalib's models get this study's
+teacher in the place of their backbone and our bank or channels, so that nothing differs but the arithmetic of
+the method and what each side chose. A difference is the largest one over the largest value of theirs. Scores
+of the whole test set say what the choices are worth: anomalib upsamples PatchCore's map by repeating, and
+weighs its image score (the paper's equation 7), which the official code does not.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from authors import Rows, both, gap
+from side_by_side import options, report
+from torch import Tensor, nn
+
+from stlib.data.mvtec import Category, load_category
+from stlib.demo.dataset import make_demo
+from stlib.methods import METHODS, get_method
+from stlib.methods.rd4ad import Student, flat_cosine_loss
+from stlib.methods.training import Execution
+from stlib.methods.training_free import TrainingFree
+from stlib.metrics import PixelRanking, image_metrics, label_regions
+from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, load_teacher, prepare
+from stlib.nn.maps import Maps
+
+COMMIT = "hq-deng/RD4AD @6554076"
+CPU = torch.device("cpu")
+
+
+class Named(nn.Module):
+    """The teacher as anomalib's models want a backbone: a dictionary of layers."""
+
+    def __init__(self, teacher: nn.Module, layers: list[str]) -> None:
+        super().__init__()
+        self.teacher, self.layers = teacher, layers
+        self.out_dims = [CHANNELS[int(name[-1]) - 1] for name in layers]
+
+    def forward(self, images: Tensor) -> Mapping[str, Tensor]:
+        levels = self.teacher(images)
+        return {name: levels[int(name[-1]) - 1] for name in self.layers}
+
+
+def fitted(name: str, category: Category, teacher: ResNet18Pyramid) -> TrainingFree:
+    """Ours, seed 0."""
+    method = get_method(name).build(get_method(name).recipe("paper"), teacher, Execution(CPU))
+    method.fit(category.train, seed=0)
+    return method
+
+
+def scores(category: Category, maps: Maps) -> dict[str, float]:
+    """Image and pixel AUROC."""
+    ranking = PixelRanking(maps.pixel, label_regions(category.masks))
+    image = image_metrics(maps.image, category.labels)["image_auroc"]
+    return {"image AUROC": image, "pixel AUROC": ranking.auroc()}
+
+
+def compared(name: str, category: Category, theirs: Maps, ours: Maps) -> Rows:
+    """Rows of the largest difference of maps and scores, and of both AUROCs."""
+    mine, other = scores(category, ours), scores(category, theirs)
+    rows: Rows = {
+        f"{name}: map": {"difference": gap(theirs.pixel, ours.pixel)},
+        f"{name}: image score": {"difference": gap(theirs.image, ours.image)},
+    }
+    return rows | {f"{name}: {metric}": both(other[metric], mine[metric]) for metric in mine}
+
+
+def in_parts(model: nn.Module, images: Tensor) -> Maps:
+    """Their model over the test set."""
+    with torch.no_grad():
+        found = [model(prepare(part)) for part in images.split(4)]
+    pixel = torch.cat([each.anomaly_map[:, 0] for each in found])
+    return Maps(pixel[:, None], pixel, torch.cat([each.pred_score.flatten() for each in found]))
+
+
+def patchcore(category: Category, teacher: ResNet18Pyramid) -> Rows:
+    """Theirs with our bank, as it is and with the two choices taken back."""
+    module = importlib.import_module("anomalib.models.image.patchcore.torch_model")
+    method = fitted("patchcore", category, teacher)
+    ours = method.maps(category.test)
+    with patch.object(module, "TimmFeatureExtractor", lambda **kwargs: Named(teacher, kwargs["layers"])):
+        model = module.PatchcoreModel(
+            layers=["layer2", "layer3"], backbone="resnet18", pre_trained=False
+        ).eval()
+    model.memory_bank = method.network.bank
+    rows = compared("PatchCore, anomalib as it is", category, in_parts(model, category.test), ours)
+    model.compute_anomaly_score = lambda patch_scores, *_: patch_scores.amax(dim=1)
+
+    def bilinear(scores: Tensor, image_size: tuple[int, int] | None) -> Tensor:
+        shown = F.interpolate(scores, size=tuple(image_size or ()), mode="bilinear")
+        return model.anomaly_map_generator.blur(shown)
+
+    model.anomaly_map_generator.forward = bilinear
+    return rows | compared(
+        "PatchCore, anomalib bilinear, unweighted", category, in_parts(model, category.test), ours
+    )
+
+
+def padim(category: Category, teacher: ResNet18Pyramid) -> Rows:
+    """Theirs with our channels; it takes mean and covariance itself."""
+    module = importlib.import_module("anomalib.models.image.padim.torch_model")
+    method = fitted("padim", category, teacher)
+    with patch.object(module, "TimmFeatureExtractor", lambda **kwargs: Named(teacher, kwargs["layers"])):
+        model = module.PadimModel(
+            backbone="resnet18", layers=["layer1", "layer2", "layer3"], pre_trained=False, n_features=100
+        )
+    model.idx = method.network.chosen
+    model.train()
+    teacher.eval()
+    with torch.no_grad():
+        for part in category.train.split(8):
+            model(prepare(part))
+        model.fit()
+    model.eval()
+    return compared("PaDiM, anomalib", category, in_parts(model, category.test), method.maps(category.test))
+
+
+def rd4ad(clones: Path) -> Rows:
+    """The authors' bottleneck and decoder with their weights in ours: features, loss and gradient."""
+    with patch.object(sys, "path", [str(clones / "RD4AD"), *sys.path]):
+        theirs, reverse = importlib.import_module("resnet"), importlib.import_module("de_resnet")
+    torch.manual_seed(0)
+    bottleneck, decoder = theirs.BN_layer(theirs.AttnBasicBlock, 2), reverse.de_resnet18(pretrained=False)
+    ours = Student()
+    pairs = {
+        "down1.0.0": bottleneck.conv1,
+        "down1.0.1": bottleneck.bn1,
+        "down1.1.0": bottleneck.conv2,
+        "down1.1.1": bottleneck.bn2,
+        "down2.0": bottleneck.conv3,
+        "down2.1": bottleneck.bn3,
+        "embedding": bottleneck.bn_layer,
+    }
+    for place, module in pairs.items():
+        ours.get_submodule(place).load_state_dict(module.state_dict())
+    for place, stage in zip(ours.decoder, (decoder.layer1, decoder.layer2, decoder.layer3), strict=True):
+        named = {key.replace("upsample", "downsample"): value for key, value in stage.state_dict().items()}
+        place.load_state_dict(named)
+    levels = [torch.rand(4, c, 256 // s, 256 // s) for c, s in zip(CHANNELS, (4, 8, 16), strict=True)]
+    mine, other = ours(levels), decoder(bottleneck(levels))
+    cosine = nn.CosineSimilarity()
+    loss = sum(
+        torch.mean(1 - cosine(a.view(4, -1), b.view(4, -1))) for a, b in zip(levels, other, strict=True)
+    )
+    own = flat_cosine_loss(levels, mine)
+    torch.autograd.backward([loss, own])
+    grads = bottleneck.conv1.weight.grad, ours.down1[0][0].weight.grad
+    flat = [torch.cat([x.detach().flatten() for x in found]) for found in (other, mine)]
+    return {
+        "RD4AD: rebuilt features": {"difference": gap(*flat)},
+        "RD4AD: loss": both(loss.item(), own.item()),
+        "RD4AD: gradient of the first convolution": {"difference": gap(*grads)},
+    }
+
+
+def megabytes(category: Category, teacher: ResNet18Pyramid) -> dict[str, float]:
+    """Of a saved detector: all tensors of what is deployed."""
+    found = {}
+    for name, entry in METHODS.items():
+        network: nn.Module = entry.empty_network(entry.recipe("paper"))
+        if entry.training_free:
+            network = fitted(name, category, teacher).network
+        found[name] = sum(t.numel() * t.element_size() for t in network.state_dict().values()) / 1e6
+    return found
+
+
+def main(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(arguments.threads)
+    category = load_category(arguments.data or make_demo(), arguments.category, image_size=256)
+    teacher, _ = load_teacher(arguments.teacher)
+    found = rd4ad(arguments.clones) | padim(category, teacher) | patchcore(category, teacher)
+    for what, row in found.items():
+        print(f"{what:60}", *(f"{key} {value:.8g}" for key, value in row.items()))
+    sizes = megabytes(category, teacher)
+    print(*(f"{name} {size:.0f} MB" for name, size in sizes.items()))
+    results = {"commit": COMMIT, "category": category.name, "checks": found, "megabytes": sizes}
+    report("comparators", arguments, results)
+
+
+if __name__ == "__main__":
+    parser = options(__doc__ or "", turns=1)
+    parser.add_argument("clones", type=Path, help="folder of the clones")
+    parser.add_argument("--data", type=Path, help="dataset root; the demo's without")
+    parser.add_argument("--category", default="brick")
+    parser.add_argument("--teacher", default="demo", help="demo, torchvision or a weight file")
+    main(parser.parse_args())

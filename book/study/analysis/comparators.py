@@ -1,0 +1,126 @@
+"""The systems that the papers compare themselves with, under this study's protocol. Imports no torch.
+
+Printed with other backbones and on crops, here with the ResNet-18 of the papers' own methods on whole images:
+the printed number and the one measured here answer different questions, and no verdict joins them.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import pandas as pd
+
+from stlib.paths import REPORTED
+from stlib.protocol import CATEGORIES, Metric
+from stlib.records.reported import METHOD_NAMES, reported
+from stlib.records.schema import Summary
+from study.analysis.comparison import COMPARATORS, comparable, select
+from study.analysis.paired import PairedDifference, RunGroup, pairs
+from study.analysis.paper_tables import REIMPLEMENTATIONS
+from study.analysis.ranks import Ranking, ranking
+
+CONDITIONS = REPORTED.parent / "conditions.csv"
+"""Under which conditions each system's numbers were printed, each with its source."""
+SYSTEMS = (
+    RunGroup("stpm"),
+    RunGroup("et_stpm"),
+    RunGroup("destseg"),
+    RunGroup("pfadseg"),
+    RunGroup("patchcore"),
+    RunGroup("patchcore", "coreset=1%"),
+    RunGroup("padim"),
+    RunGroup("spade"),
+    RunGroup("rd4ad"),
+)
+"""Every row of the table of systems, those without a run left out."""
+ROWS = tuple("-".join(filter(None, (group.method, group.variant))) for group in SYSTEMS)
+"""Their folders of records."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one system reaches on one category."""
+
+    mean: float
+    sd: float | None
+    """Over seeds (n - 1); None for one."""
+    seeds: int
+    labels: tuple[str, ...]
+
+
+def title(group: RunGroup) -> str:
+    """The name shown to readers.
+
+    >>> [title(RunGroup(*place)) for place in (("padim",), ("patchcore", "coreset=1%"))]
+    ['PaDiM', 'PatchCore, coreset=1%']
+    """
+    return ", ".join(filter(None, (METHOD_NAMES[group.method], group.variant)))
+
+
+def systems(records: Iterable[Summary], metric: Metric) -> pd.DataFrame:
+    """A row per category with a run, a column per system; a cell is a `Score`, or None without one.
+
+    Labelled runs count where there are no others.
+    """
+    finished = [r for r in records if r.status == "finished" and metric in r.metrics]
+    table = {
+        title(group): {name: _score(group.of(finished), name, metric) for name in CATEGORIES}
+        for group in SYSTEMS
+    }
+    frame = pd.DataFrame(table, dtype=object).dropna(axis=1, how="all").dropna(axis=0, how="all")
+    return frame.astype(object).where(frame.notna(), None)
+
+
+def _score(runs: Iterable[Summary], category: str, metric: Metric) -> Score | None:
+    own = [r for r in runs if r.category == category]
+    shown = comparable(own) or own
+    values = [r.metrics[metric] for r in shown]
+    if not values:
+        return None
+    labels = tuple(dict.fromkeys(label for r in shown for label in r.labels()))
+    return Score(fmean(values), stdev(values) if len(values) > 1 else None, len(values), labels)
+
+
+def ranked(table: pd.DataFrame, words: str) -> Ranking | None:
+    """From `systems`: ranks over the categories that every system with two or more has.
+
+    Incomplete categories are left out. None for fewer than three systems, or two categories.
+    """
+    clean = table.map(lambda cell: cell.mean if isinstance(cell, Score) and not _short(cell) else None)
+    whole = clean.dropna(axis=1, thresh=2).dropna(axis=0).astype(float)
+    return ranking(words, whole) if whole.shape[0] > 1 and whole.shape[1] > 2 else None
+
+
+def _short(cell: Score) -> bool:
+    """Whether its images are not all of the category's."""
+    return any(label.startswith("incomplete dataset") for label in cell.labels)
+
+
+def against_stpm(records: Sequence[Summary], metric: Metric) -> dict[str, list[PairedDifference]]:
+    """Each comparator minus STPM, by its name: same images and seeds."""
+    others = [group for group in SYSTEMS if group.method in COMPARATORS]
+    found = {title(group): pairs(records, RunGroup("stpm"), group, metric) for group in others}
+    return {name: group for name, group in found.items() if group}
+
+
+def three_ways(records: Iterable[Summary], method: str, metric: Metric) -> pd.DataFrame:
+    """A comparator as printed in the seed papers, as others printed it, and as measured here.
+
+    A row per category of MVTec AD: `category`, `printed` (a `Reported` or None), a column per other work, and
+    `here` (a `Score` or None).
+    """
+    others = pd.read_csv(REIMPLEMENTATIONS)
+    others = others[(others["method"] == method) & (others["metric"] == metric)]
+    works = others.pivot_table(index="category", columns="work", values="value", sort=False)
+    runs = [r for r in select(records, method) if r.status == "finished" and metric in r.metrics]
+    frame = works.reindex(list(CATEGORIES))
+    frame.insert(0, "printed", pd.Series({c: reported(method, metric, c) for c in CATEGORIES}, dtype=object))
+    frame["here"] = pd.Series({c: _score(runs, c, metric) for c in CATEGORIES}, dtype=object)
+    return frame.rename_axis("category").reset_index()
+
+
+def conditions() -> pd.DataFrame:
+    """The rows of CONDITIONS, with `title`; texts, '' where the source is silent."""
+    frame = pd.read_csv(CONDITIONS, keep_default_na=False)
+    frame.insert(0, "title", frame["method"].map(METHOD_NAMES))
+    return frame

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from stlib.methods.entry import MethodEntry
 from stlib.methods.training import generator
-from stlib.methods.training_free import MemoryNetwork, MemoryRecipe, TrainingFree
+from stlib.methods.training_free import HOLD_OUT, MemoryNetwork, MemoryRecipe, TrainingFree, held_out
 from stlib.nn.backbone import CHANNELS, prepare
 from stlib.nn.maps import Maps, fuse, max_score
 from stlib.nn.memory import smooth
@@ -85,4 +85,12 @@ class Network(MemoryNetwork):
         return everything[:, self.chosen].flatten(2).permute(2, 0, 1).contiguous()
 
 
-METHOD = MethodEntry("PaDiM", PROFILES, partial(TrainingFree, Network), Network, training_free=True)
+METHOD = MethodEntry(
+    "PaDiM",
+    PROFILES,
+    partial(TrainingFree, Network),
+    Network,
+    HOLD_OUT,
+    held_out=held_out,
+    training_free=True,
+)

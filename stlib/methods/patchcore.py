@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from stlib.methods.entry import MethodEntry
 from stlib.methods.training import generator
-from stlib.methods.training_free import MemoryNetwork, MemoryRecipe, TrainingFree
+from stlib.methods.training_free import HOLD_OUT, MemoryNetwork, MemoryRecipe, TrainingFree, held_out
 from stlib.nn.backbone import CHANNELS, prepare
 from stlib.nn.maps import Maps, fuse, resize
 from stlib.nn.memory import average_patches, nearest_distances, smooth, squared_distances, vectors
@@ -44,7 +44,7 @@ class Config(MemoryRecipe):
 
 PROFILES: dict[Profile, Config] = {"paper": Config(), "demo": Config(image_size=128)}
 
-VARIANTS: dict[str, dict[str, object]] = {"coreset=1%": {"coreset": 0.01}}
+VARIANTS: dict[str, dict[str, object]] = {"coreset=1%": {"coreset": 0.01}, **HOLD_OUT}
 """The smaller bank of the paper's tables."""
 
 
@@ -114,5 +114,11 @@ def coreset(points: Tensor, count: int, starts: Tensor) -> Tensor:
 
 
 METHOD = MethodEntry(
-    "PatchCore", PROFILES, partial(TrainingFree, Network), Network, VARIANTS, training_free=True
+    "PatchCore",
+    PROFILES,
+    partial(TrainingFree, Network),
+    Network,
+    VARIANTS,
+    held_out=held_out,
+    training_free=True,
 )

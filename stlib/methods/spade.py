@@ -18,7 +18,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from stlib.methods.entry import MethodEntry
-from stlib.methods.training_free import MemoryNetwork, MemoryRecipe, TrainingFree
+from stlib.methods.training_free import HOLD_OUT, MemoryNetwork, MemoryRecipe, TrainingFree, held_out
 from stlib.nn.backbone import CHANNELS, prepare
 from stlib.nn.maps import Maps, resize, stack_levels
 from stlib.nn.memory import nearest_distances, smooth, vectors
@@ -35,7 +35,7 @@ class Config(MemoryRecipe):
 
 PROFILES: dict[Profile, Config] = {"paper": Config(), "demo": Config(image_size=128, neighbours=10)}
 
-VARIANTS: dict[str, dict[str, object]] = {"neighbours=5": {"neighbours": 5}}
+VARIANTS: dict[str, dict[str, object]] = {"neighbours=5": {"neighbours": 5}, **HOLD_OUT}
 """What the common re-implementation takes."""
 
 
@@ -78,4 +78,12 @@ def _unmatched(level: Tensor, good: Tensor, similar: Tensor) -> Tensor:
     return torch.stack(found).amin(dim=0).reshape(-1, *level.shape[-2:])
 
 
-METHOD = MethodEntry("SPADE", PROFILES, partial(TrainingFree, Network), Network, VARIANTS, training_free=True)
+METHOD = MethodEntry(
+    "SPADE",
+    PROFILES,
+    partial(TrainingFree, Network),
+    Network,
+    VARIANTS,
+    held_out=held_out,
+    training_free=True,
+)

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from stlib.data.splits import split_train
 from stlib.methods.training import Execution, Recipe
 from stlib.nn.backbone import ResNet18Pyramid, features
 from stlib.nn.maps import Maps, fuse, in_batches, max_score, top_score
@@ -20,6 +21,18 @@ class MemoryRecipe(Recipe):
 
     batch_size: PositiveInt = 8
     """Images that go through the network at once: it bounds the memory and changes no result."""
+    held_out: float = Field(0.0, ge=0, lt=1, exclude_if=lambda share: share == 0)
+    """Share of the good images that is not remembered but gives the threshold; none in the papers."""
+
+
+HOLD_OUT: dict[str, dict[str, object]] = {"held-out=20%": {"held_out": 0.2}}
+"""The variant that every method without training has: for own parts, where a score needs a decision."""
+
+
+def held_out(config: Recipe, count: int) -> list[int]:
+    """Of `count` good images, those that are not remembered."""
+    assert isinstance(config, MemoryRecipe)
+    return split_train(count, fraction=config.held_out)[1] if config.held_out else []
 
 
 class MemoryNetwork(Memory):
@@ -55,11 +68,12 @@ class TrainingFree:
 
     def fit(self, train: Tensor, *, seed: int) -> History:
         """Remember (N, 3, S, S) uint8 normal images; `seed` is that of whatever the method draws."""
-        images = train.to(self.execution.device)
+        held = set(held_out(self.config, len(train)))
+        images = train[[index for index in range(len(train)) if index not in held]].to(self.execution.device)
         self.network.remember(features(self.network.teacher, images, self.config.batch_size), seed)
         self.execution.place(self.network)
-        self.execution.progress(len(train), len(train), "remembered")
-        return History(steps=0, images_seen=len(train), curves={}, selected={})
+        self.execution.progress(len(images), len(images), "remembered")
+        return History(steps=0, images_seen=len(images), curves={}, selected={})
 
     def use(self, snapshot: str) -> None:
         """There is one memory, and it is in use."""

@@ -53,12 +53,13 @@ def _rows(records: Iterable[Record]) -> Iterator[dict[str, object]]:
         above = defective[:, None] - good
         low, high = record.threshold.interval()
         yield {
+            "method": record.method,
             "category": record.category,
             "variant": record.variant,
             "profile": record.profile,
             "seed": record.seed,
             "epoch": record.history.selected.get("epoch") if record.history else None,
-            "epochs": record.config["epochs"],
+            "epochs": record.config.get("epochs"),
             "trained": record.dataset.train_images - record.threshold.images,
             "auroc": float((above > 0).mean() + (above == 0).mean() / 2) if above.size else None,
             "good": len(good),
@@ -73,11 +74,14 @@ def _rows(records: Iterable[Record]) -> Iterator[dict[str, object]]:
 
 
 def pooled(frame: pd.DataFrame) -> pd.DataFrame:
-    """`decisions` of the recipe itself summed over seeds: a row for the demo, one per own category."""
+    """`decisions` summed over seeds: per `method` a row for the demo, one per own category.
+
+    Of the recipe itself, and of the variant that holds images out of a memory.
+    """
     if frame.empty:
         return frame
-    frame = frame[frame["variant"] == ""]
+    frame = frame[frame["variant"].isin(["", "held-out=20%"])]
     what = frame["category"].where(frame["profile"] != "demo", "demo")
-    groups = frame.infer_objects().groupby(what.rename("what"), sort=False)
+    groups = frame.infer_objects().groupby(["method", what.rename("what")], sort=False)
     sums = groups[["good", "defective", "false_alarms", "found"]].sum()
     return sums.join(groups[["auroc", "expected"]].mean()).assign(runs=groups.size()).reset_index()

@@ -140,6 +140,23 @@ def test_spade_compares_with_the_most_similar_images_only(plate, random_teacher)
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_held_out_images_are_not_remembered(name: str, plate: Category, random_teacher: ResNet18Pyramid):
+    entry = get_method(name)
+    config = entry.recipe("paper", "held-out=20%").model_copy(update={"image_size": 64})
+    held = entry.held_out(config, 20)
+    assert len(held) == 4
+    assert entry.held_out(entry.recipe("paper"), 20) == []
+    changed = plate.train.clone()
+    changed[held] = 0
+    maps = []
+    for images in (plate.train, changed):
+        method = entry.build(config, random_teacher, Execution(CPU))
+        assert method.fit(images, seed=0).images_seen == 16
+        maps.append(method.maps(plate.test).pixel)
+    assert torch.equal(*maps)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_another_reading_changes_one_thing(name: str, plate: Category, random_teacher: ResNet18Pyramid):
     method = fitted(name, plate, random_teacher)
     maps = method.maps(plate.test)

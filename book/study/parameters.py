@@ -18,9 +18,9 @@ from stlib.data.mvtec import scan
 from stlib.demo.dataset import DEMO_CATEGORIES, make_demo
 from stlib.methods import METHODS, get_method
 from stlib.paths import RECORDS, ROOT, places
-from stlib.protocol import ABLATION_ROWS, PROFILES, Metric, Precision, Profile
+from stlib.protocol import ABLATION_ROWS, Metric, Precision, Profile
 from stlib.records.schema import Record, record_path
-from stlib.records.store import load_records
+from stlib.records.store import RecordError, load_records, require_ours
 from stlib.run.experiment import RunSpec
 from study.plan.grid import tuned_variant
 
@@ -211,18 +211,15 @@ def _problem(name: str, kind: str, message: str, given: Mapping[str, object], fi
 def _folder(name: str, given: str, default: Path) -> Path:
     """The folder to write into, made and tried; relative ones start at the repository root.
 
-    One outside of it must be new, or hold what runs leave and nothing else: it may be named by mistake.
+    It must be new, or hold what runs leave and nothing else.
     """
     folder = ROOT / given if given else default
     try:
-        if not folder.resolve().is_relative_to(ROOT) and folder.is_dir():
-            strange = sorted({path.name for path in folder.iterdir()} - {*PROFILES, "teachers"})
-            if strange:
-                raise ParameterError(
-                    f"{name} = '{given}': {folder} holds {strange[0]}, which no run left; name another folder"
-                )
+        require_ours(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+    except RecordError as error:
+        raise ParameterError(f"{name} = '{given}': {error}") from error
     except OSError as error:
         raise ParameterError(
             f"{name} = '{given}': cannot write to {folder} ({error.strerror}); name another folder"

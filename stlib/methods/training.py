@@ -36,7 +36,7 @@ State = Mapping[str, object]
 _STATEFUL = (nn.Module, torch.optim.Optimizer)
 
 LAYOUT = 2
-"""Raised when a training keeps other things: checkpoints of earlier code are then ignored, not misread."""
+"""Raised when a training keeps other things: checkpoints of earlier code are then set aside, not misread."""
 SHARE = 0.02
 """Of the time, what saving may take."""
 LONGEST = 600.0
@@ -77,7 +77,7 @@ class Checkpoint:
 
     path: Path
     identity: str
-    """Whatever makes two runs the same run (config, seed, data, teacher, precision); others are ignored."""
+    """Whatever makes two runs the same run (config, seed, data, teacher, precision)."""
     seconds: float = 60.0
     """Least time between two checkpoints; methods offer one after an epoch or when they log. It grows, up to
     LONGEST, until saving takes no more than SHARE of it; 0 saves at every offer."""
@@ -116,22 +116,28 @@ class Checkpoint:
             raise SystemExit(128 + signal.SIGTERM)
 
     def load(self) -> State | None:
-        """The saved state, or None without one for this run; a damaged file is set aside, with a warning."""
+        """The saved state, or None without one for this run.
+
+        A damaged file, and one of a run of other data, settings or code, are set aside with a warning: hours
+        may be in them.
+        """
         if not self.path.is_file():
             return None
         try:
             identity, spent, state = _read(self.path)
         except Exception as error:  # damage shows in any way, from EOFError to UnicodeDecodeError
-            aside = self.path.with_suffix(".corrupt")
-            self.path.replace(aside)
-            warnings.warn(
-                f"{self.path} is damaged ({error}); moved to {aside}, training starts over", stacklevel=2
-            )
+            self._set_aside(".corrupt", f"is damaged ({error})")
             return None
         if identity != self._identity:
+            self._set_aside(".other", "belongs to a run of other data, settings or code")
             return None
         self.spent_before = spent
         return state
+
+    def _set_aside(self, suffix: str, why: str) -> None:
+        aside = self.path.with_suffix(suffix)
+        self.path.replace(aside)
+        warnings.warn(f"{self.path} {why}; moved to {aside}, training starts over", stacklevel=3)
 
     def remove(self) -> None:
         """Forget the checkpoint; called once the record is written."""

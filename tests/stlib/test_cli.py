@@ -139,6 +139,17 @@ def test_a_finished_record_of_something_else_is_not_replaced(
     assert record_of(tmp_path).read_bytes() == before
 
 
+def test_records_go_to_no_folder_of_other_things(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(STPM, "fit", lambda *_arguments, **_options: pytest.fail("training has begun"))
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").touch()
+    result = runner.invoke(app, [*tiny, "--records", str(tmp_path / "etc")])
+    assert result.exit_code == 2
+    assert "holds passwd, which no run left: name another folder" in result.stderr
+
+
 def test_own_records_stay_out_of_the_studys_folders(tiny: list[str], tmp_path: Path):
     result = runner.invoke(app, [*tiny, "--records", str(tmp_path / "records")])
     assert result.exit_code == 2

@@ -94,9 +94,12 @@ def test_nothing_saved_is_none_and_removing_it_is_no_error(tmp_path: Path):
     absent.remove()
 
 
-def test_another_runs_checkpoint_is_ignored_and_kept(checkpoint: Checkpoint):
-    assert Checkpoint(checkpoint.path, "two").load() is None
-    assert checkpoint.load() is not None
+def test_another_runs_checkpoint_is_set_aside_and_kept(checkpoint: Checkpoint):
+    content = checkpoint.path.read_bytes()
+    with pytest.warns(UserWarning, match=r"of other data, settings or code; moved to .*plate-s0\.other"):
+        assert Checkpoint(checkpoint.path, "two").load() is None
+    assert not checkpoint.path.exists()
+    assert checkpoint.path.with_suffix(".other").read_bytes() == content
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.2, 0.5, 0.9, 0.999])
@@ -254,15 +257,17 @@ def test_the_time_of_earlier_attempts_adds_up(clock: Clock):
     second.save(STATE)
     third, stranger = clock.begin(), clock.begin("two")
     third.load()
-    stranger.load()
+    with pytest.warns(UserWarning, match="other data"):
+        stranger.load()
     assert (third.spent_before, stranger.spent_before) == (40, 0)
 
 
-def test_a_checkpoint_of_another_layout_is_ignored_not_misread(
+def test_a_checkpoint_of_another_layout_is_set_aside_not_misread(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(training, "LAYOUT", training.LAYOUT + 1)
-    assert checkpoint.load() is None
+    with pytest.warns(UserWarning, match="settings or code"):
+        assert checkpoint.load() is None
 
 
 class Small(Resumable):

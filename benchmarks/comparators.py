@@ -12,6 +12,7 @@ weighs its image score (the paper's equation 7), which the official code does no
 import argparse
 import importlib
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from unittest.mock import patch
@@ -26,7 +27,7 @@ from stlib.data.mvtec import Category, load_category
 from stlib.demo.dataset import make_demo
 from stlib.methods import METHODS, get_method
 from stlib.methods.rd4ad import Student, flat_cosine_loss
-from stlib.methods.training import Execution
+from stlib.methods.training import Execution, reuse_memory
 from stlib.methods.training_free import TrainingFree
 from stlib.metrics import PixelRanking, image_metrics, label_regions
 from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, load_teacher, prepare
@@ -161,27 +162,42 @@ def rd4ad(clones: Path) -> Rows:
     }
 
 
-def megabytes(category: Category, teacher: ResNet18Pyramid) -> dict[str, float]:
-    """Of a saved detector: all tensors of what is deployed."""
-    found = {}
+def costs(category: Category, teacher: ResNet18Pyramid) -> Rows:
+    """Megabytes of a saved detector; of methods without training CPU seconds, too: of the fit, of all maps."""
+    found: Rows = {}
     for name, entry in METHODS.items():
         network: nn.Module = entry.empty_network(entry.recipe("paper"))
+        found[name] = {}
         if entry.training_free:
-            network = fitted(name, category, teacher).network
-        found[name] = sum(t.numel() * t.element_size() for t in network.state_dict().values()) / 1e6
+            begin = time.process_time()
+            method = fitted(name, category, teacher)
+            fit = time.process_time()
+            method.maps(category.test)
+            found[name] = {"fit": fit - begin, "maps": time.process_time() - fit}
+            network = method.network
+        size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+        found[name]["megabytes"] = size / 1e6
     return found
 
 
 def main(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
+    reuse_memory()
     category = load_category(arguments.data or make_demo(), arguments.category, image_size=256)
     teacher, _ = load_teacher(arguments.teacher)
     found = rd4ad(arguments.clones) | padim(category, teacher) | patchcore(category, teacher)
     for what, row in found.items():
         print(f"{what:60}", *(f"{key} {value:.8g}" for key, value in row.items()))
-    sizes = megabytes(category, teacher)
-    print(*(f"{name} {size:.0f} MB" for name, size in sizes.items()))
-    results = {"commit": COMMIT, "category": category.name, "checks": found, "megabytes": sizes}
+    spent = costs(category, teacher)
+    for name, row in spent.items():
+        print(f"{name:60}", *(f"{key} {value:.4g}" for key, value in row.items()))
+    results = {
+        "commit": COMMIT,
+        "category": category.name,
+        "images": len(category.test),
+        "checks": found,
+        "costs": spent,
+    }
     report("comparators", arguments, results)
 
 

@@ -84,16 +84,11 @@ def _score(runs: Iterable[Summary], category: str, metric: Metric) -> Score | No
 def ranked(table: pd.DataFrame, words: str) -> Ranking | None:
     """From `systems`: ranks over the categories that every system with two or more has.
 
-    Incomplete categories are left out. None for fewer than three systems, or two categories.
+    Labelled runs are left out. None for fewer than three systems, or two categories.
     """
-    clean = table.map(lambda cell: cell.mean if isinstance(cell, Score) and not _short(cell) else None)
+    clean = table.map(lambda cell: cell.mean if isinstance(cell, Score) and not cell.labels else None)
     whole = clean.dropna(axis=1, thresh=2).dropna(axis=0).astype(float)
     return ranking(words, whole) if whole.shape[0] > 1 and whole.shape[1] > 2 else None
-
-
-def _short(cell: Score) -> bool:
-    """Whether its images are not all of the category's."""
-    return any(label.startswith("incomplete dataset") for label in cell.labels)
 
 
 def against_stpm(records: Sequence[Summary], metric: Metric) -> dict[str, list[PairedDifference]]:

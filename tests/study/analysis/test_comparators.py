@@ -44,7 +44,7 @@ def test_the_table_of_systems_has_every_run_and_no_empty_row_or_column(runs):
     assert table.loc["toothbrush", "PatchCore"].labels
 
 
-def test_ranks_leave_incomplete_categories_out(runs):
+def test_ranks_leave_labelled_runs_out(runs):
     found = comparators.ranked(comparators.systems(runs, "pixel_auroc"), "pixel AUROC")
     assert found.categories == 2
     assert found.ranks == {"PatchCore": 1, "STPM": 2, "SPADE": 3, "PatchCore, coreset=1%": 4}

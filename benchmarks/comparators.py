@@ -1,8 +1,8 @@
-"""Equal features through anomalib's PatchCore and PaDiM, equal weights through RD4AD's own code, and ours.
+"""Equal features through anomalib's PatchCore and PaDiM, equal weights through two authors' code, and ours.
 
 python benchmarks/comparators.py CLONES [--data MVTEC_AD --category bottle --teacher WEIGHTS] [--save]
 
-CLONES holds a clone of RD4AD (COMMIT); its code is imported from there. anomalib's models get this study's
+CLONES holds clones of RD4AD and AAND (COMMITS); their code is imported from there. anomalib's models get this study's
 teacher in the place of their backbone and our bank or channels, so that nothing differs but the arithmetic of
 the method and what each side chose. A difference is the largest one over the largest value of theirs. Scores
 of the whole test set say what the choices are worth: anomalib upsamples PatchCore's map by repeating, and
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import MagicMock, patch
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from stlib.data.mvtec import Category, load_category
 from stlib.demo.dataset import make_demo
 from stlib.methods import METHODS, get_method
+from stlib.methods.aand import Config as Advanced
+from stlib.methods.aand import Residual, gate_loss
 from stlib.methods.rd4ad import Student, flat_cosine_loss
 from stlib.methods.training import Execution, reuse_memory
 from stlib.methods.training_free import TrainingFree
@@ -33,7 +35,7 @@ from stlib.metrics import PixelRanking, image_metrics, label_regions
 from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, load_teacher, prepare
 from stlib.nn.maps import Maps
 
-COMMIT = "hq-deng/RD4AD @6554076"
+COMMITS = "hq-deng/RD4AD @6554076, Hui-design/AAND @376c4e4"
 CPU = torch.device("cpu")
 
 
@@ -162,8 +164,34 @@ def rd4ad(clones: Path) -> Rows:
     }
 
 
+def aand(clones: Path) -> Rows:
+    """The authors' residual of a Wide ResNet-50's level 1 with their weights in ours, and the focal loss."""
+    with (
+        patch.object(sys, "path", [str(clones / "AAND"), *sys.path]),
+        patch.dict(sys.modules, {"utils.vis": MagicMock()}),  # pictures
+    ):
+        networks, losses = (importlib.import_module(f"models.{name}") for name in ("recons_net", "loss"))
+    torch.manual_seed(0)
+    theirs, ours = networks.RAR_single([256], [64], 50), Residual(256, 64, Advanced())
+    ours.query.load_state_dict(theirs.projs[0].state_dict())
+    ours.values.load_state_dict(theirs.projs2[0].state_dict())
+    ours.keys.data = theirs.K_list[0].data[0]
+    level, mask = torch.rand(4, 256, 64, 64), torch.rand(4, 1, 256, 256) > 0.7
+    shrunk = F.adaptive_avg_pool2d(mask.float(), 64)[:, 0] > 0.3
+    with torch.no_grad():
+        (other, gate), (mine, own) = theirs([level], True), ours(level)
+        masked = theirs([level], False, mask.float())[0], ours(level, shrunk)[0]
+    focal = losses.BCEFocalLoss()(gate.flatten(), shrunk.float().flatten())
+    return {
+        "AAND: residual": {"difference": gap(other, mine)},
+        "AAND: gate": {"difference": gap(gate.flatten(), own.flatten())},
+        "AAND: residual under a mask": {"difference": gap(*masked)},
+        "AAND: focal loss": both(focal.item(), gate_loss(own, shrunk).item()),
+    }
+
+
 def costs(category: Category, teacher: ResNet18Pyramid) -> Rows:
-    """Megabytes of a saved detector; of methods without training CPU seconds, too: of the fit, of all maps."""
+    """Megabytes of a saved detector; without training also CPU seconds, of the fit and of all maps."""
     found: Rows = {}
     for name, entry in METHODS.items():
         network: nn.Module = entry.empty_network(entry.recipe("paper"))
@@ -185,14 +213,19 @@ def main(arguments: argparse.Namespace) -> None:
     reuse_memory()
     category = load_category(arguments.data or make_demo(), arguments.category, image_size=256)
     teacher, _ = load_teacher(arguments.teacher)
-    found = rd4ad(arguments.clones) | padim(category, teacher) | patchcore(category, teacher)
+    found = (
+        aand(arguments.clones)
+        | rd4ad(arguments.clones)
+        | padim(category, teacher)
+        | patchcore(category, teacher)
+    )
     for what, row in found.items():
         print(f"{what:60}", *(f"{key} {value:.8g}" for key, value in row.items()))
     spent = costs(category, teacher)
     for name, row in spent.items():
         print(f"{name:60}", *(f"{key} {value:.4g}" for key, value in row.items()))
     results = {
-        "commit": COMMIT,
+        "commits": COMMITS,
         "category": category.name,
         "images": len(category.test),
         "checks": found,

@@ -61,7 +61,7 @@ class AnomalySynthesis:
 
     def __init__(self, textures: Tensor, category: str) -> None:
         """`textures`: (K, 3, S, S) uint8, on the device of the images to come."""
-        self.textures = textures
+        self.textures, self.category = textures, category
         self.rotation = CATEGORY_ROTATION.get(category, _FIXED)
 
     @property

@@ -306,4 +306,4 @@ class Training(Resumable):
         self.offer()
 
 
-METHOD = MethodEntry("DeSTSeg", PROFILES, DeSTSeg, empty_network, needs_textures=True)
+METHOD = MethodEntry("DeSTSeg", PROFILES, DeSTSeg, empty_network, needs_textures=True, compiles=True)

@@ -54,4 +54,6 @@ CHOICES: dict[str, dict[str, object]] = {
 
 VARIANTS = ROWS | CHOICES
 
-METHOD = MethodEntry("PFADSeg", PROFILES, DeSTSeg, empty_network, VARIANTS, needs_textures=True)
+METHOD = MethodEntry(
+    "PFADSeg", PROFILES, DeSTSeg, empty_network, VARIANTS, needs_textures=True, compiles=True
+)

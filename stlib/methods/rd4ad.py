@@ -10,8 +10,9 @@ official code (hq-deng/RD4AD) where it and the paper differ:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,9 @@ from stlib.nn.maps import Maps, in_batches, max_score, stack_levels, top_score
 from stlib.nn.memory import smooth
 from stlib.protocol import Profile
 from stlib.records.schema import History
+
+Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
+"""(teacher's levels, student's levels) -> scalar."""
 
 
 class Config(Recipe):
@@ -114,6 +118,13 @@ def empty_network(_config: Recipe) -> Network:
     return Network(ResNet18Pyramid(), Student())
 
 
+def flat_cosine_loss(taught: Sequence[Tensor], rebuilt: Sequence[Tensor]) -> Tensor:
+    """Sum over levels of the mean over images of the cosine distance of whole levels: a scalar in [0, 6]."""
+    pairs = zip(taught, rebuilt, strict=True)
+    distances = [1 - F.cosine_similarity(t.flatten(1), r.float().flatten(1)) for t, r in pairs]
+    return torch.stack([d.mean() for d in distances]).sum()
+
+
 class RD4AD:
     """A teacher and a student that runs from its coarse features to its fine ones."""
 
@@ -167,10 +178,12 @@ class RD4AD:
 class Training(Resumable):
     """The student's training, epoch by epoch."""
 
-    kept = ("student", "optimiser", "losses")
+    kept: ClassVar[tuple[str, ...]] = ("student", "optimiser", "losses")
 
-    def __init__(self, student: Student, config: Config, execution: Execution) -> None:
-        self.student, self.config, self.execution = student, config, execution
+    def __init__(
+        self, student: Student, config: Config, execution: Execution, loss: Loss = flat_cosine_loss
+    ) -> None:
+        self.student, self.config, self.execution, self.loss = student, config, execution, loss
         self.optimiser = torch.optim.Adam(student.parameters(), lr=config.learning_rate, betas=config.betas)
         self.losses: list[float] = []
         self.resume()
@@ -183,7 +196,7 @@ class Training(Resumable):
             levels = [level[index] for level in taught]
             with self.execution.autocast():
                 rebuilt = self.student(levels)
-            loss = flat_cosine_loss(levels, rebuilt)
+            loss = self.loss(levels, rebuilt)
             descend(self.optimiser, loss)
             total += loss.detach() * len(index)
         mean = total.item() / len(order)
@@ -191,14 +204,10 @@ class Training(Resumable):
             raise FloatingPointError(f"epoch {len(self.losses) + 1}: training loss {mean}")
         self.losses.append(mean)
         self.offer()
-        self.execution.progress(len(self.losses), self.config.epochs, f"loss {mean:.4f}")
+        self._report(f"loss {mean:.4f}")
 
-
-def flat_cosine_loss(taught: Sequence[Tensor], rebuilt: Sequence[Tensor]) -> Tensor:
-    """Sum over levels of the mean over images of the cosine distance of whole levels: a scalar in [0, 6]."""
-    pairs = zip(taught, rebuilt, strict=True)
-    distances = [1 - F.cosine_similarity(t.flatten(1), r.float().flatten(1)) for t, r in pairs]
-    return torch.stack([d.mean() for d in distances]).sum()
+    def _report(self, state: str) -> None:
+        self.execution.progress(len(self.losses), self.config.epochs, state)
 
 
 METHOD = MethodEntry("RD4AD", PROFILES, RD4AD, empty_network)

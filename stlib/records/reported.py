@@ -30,7 +30,7 @@ METHOD_NAMES = {
     "stpm": "STPM", "et_stpm": "ET-STPM", "destseg": "DeSTSeg", "pfadseg": "PFADSeg",
     "anogan": "AnoGAN", "cnn_dict": "CNN-Dict", "spade": "SPADE", "ganomaly": "GANomaly", "l2_ae": "l2-AE",
     "itae": "ITAE", "cutpaste": "CutPaste", "draem": "DRAEM", "dsr": "DSR", "patchcore": "PatchCore",
-    "padim": "PaDiM", "rd4ad": "RD4AD",
+    "padim": "PaDiM", "rd4ad": "RD4AD", "aand": "AAND",
 }  # fmt: skip
 """Every method that is printed in a paper or run here, with the name shown to readers."""
 

@@ -68,7 +68,7 @@ class RunSpec:
                 "(`stlib data download dtd` fetches it)"
             )
         if self.compiled:
-            if not entry.needs_textures:
+            if not entry.compiles:
                 raise ValueError(f"{entry.title} does not train through torch.compile: run without --compile")
             require_compiler()
         if PRECISIONS.get(self.variant, self.precision) != self.precision:

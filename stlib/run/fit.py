@@ -40,7 +40,8 @@ def fit(
     keeps that teacher under `runs`, and every later fit on the same data takes it from there.
 
     Args:
-        method: 'stpm', 'et_stpm', 'destseg', 'pfadseg', 'patchcore', 'padim', 'spade' or 'rd4ad'.
+        method: 'stpm', 'et_stpm', 'destseg', 'pfadseg', 'patchcore', 'padim', 'spade',
+            'rd4ad' or 'aand'.
         category: What `load_category` returned, at the size that the profile takes: 256 pixels for 'paper'
             and 'short', other sizes for 'demo'.
         profile: The schedule: 'paper', 'short', or the small one of the 'demo'.
@@ -112,7 +113,8 @@ def progress_bar(spec: RunSpec, *, show: bool | None = None) -> Iterator[Progres
     """A bar on standard error that counts a training's epochs or steps; by default only in a terminal."""
     name = f"{spec.method} {spec.variant}".strip()
     entry = get_method(spec.method)
-    unit = "step" if entry.needs_textures else "image" if entry.training_free else "epoch"
+    counted = "epoch" if "epochs" in type(entry.recipe(spec.profile)).model_fields else "step"
+    unit = "image" if entry.training_free else counted
     with tqdm(
         desc=f"{name} {spec.category} s{spec.seed}", unit=unit, disable=None if show is None else not show
     ) as bar:

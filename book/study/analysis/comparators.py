@@ -31,6 +31,7 @@ SYSTEMS = (
     RunGroup("padim"),
     RunGroup("spade"),
     RunGroup("rd4ad"),
+    RunGroup("aand"),
 )
 """Every row of the table of systems, those without a run left out."""
 ROWS = tuple("-".join(filter(None, (group.method, group.variant))) for group in SYSTEMS)

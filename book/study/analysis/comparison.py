@@ -28,7 +28,7 @@ Verdict = Literal[
 
 METHODS = PAPERS
 """The methods of this study, in the order of their publication."""
-COMPARATORS = ("patchcore", "padim", "spade", "rd4ad")
+COMPARATORS = ("patchcore", "padim", "spade", "rd4ad", "aand")
 """Systems that the papers compare themselves with: here with ResNet-18, printed with another network."""
 UNJUDGED = ("not run", "not comparable", "different backbone")
 """Verdicts of scores that no printed number is held against."""

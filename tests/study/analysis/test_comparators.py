@@ -77,6 +77,7 @@ def test_three_numbers_stand_side_by_side(runs):
         ("padim", "pixel_auroc", "xiahaifeng1995, ResNet-18", 0.965),
         ("spade", "image_auroc", "byungjae89, Wide ResNet-50, K = 5", 0.854),
         ("spade", "pixel_auroc", "byungjae89, Wide ResNet-50, K = 5", 0.964),
+        ("spade", "pixel_auroc", "SPADE's paper, as byungjae89 quotes it", 0.960),
     ],
 )
 def test_what_others_printed_has_the_means_that_they_print(method, metric, work, mean):

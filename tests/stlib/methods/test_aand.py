@@ -1,0 +1,173 @@
+"""AAND: its residuals, its losses, where its anomalies lie, and a training of two stages."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from stlib.data.mvtec import Category
+from stlib.data.synthesis import AnomalySynthesis
+from stlib.data.textures import load_textures
+from stlib.methods import aand
+from stlib.methods.aand import AAND, METHOD, AdvancedTeacher, Config, Residual, foreground, gate_loss
+from stlib.methods.rd4ad import flat_cosine_loss
+from stlib.methods.training import Checkpoint, Execution
+from stlib.nn.backbone import ResNet18Pyramid, features
+from stlib.records.schema import History
+
+SMALL = Config(image_size=64, epochs=2, teacher_epochs=3, batch_size=5, keys=4, hardest=3)
+CPU = torch.device("cpu")
+
+
+def trained(
+    plate: Category, teacher: ResNet18Pyramid, config: Config = SMALL, checkpoint: Checkpoint | None = None
+) -> tuple[AAND, History]:
+    textures, _ = load_textures("demo", 64)
+    synthesis = AnomalySynthesis(textures, "plate")
+    method = AAND(config, teacher, Execution(CPU, checkpoint=checkpoint), synthesis)
+    return method, method.fit(plate.train[:10], seed=0)
+
+
+def fresh(config: Config) -> aand.Training:
+    teacher = AdvancedTeacher(ResNet18Pyramid(), config)
+    return aand.Training(teacher, aand.Student(), config, Execution(CPU))
+
+
+@pytest.fixture(scope="module")
+def run(plate: Category, random_teacher: ResNet18Pyramid) -> tuple[AAND, History]:
+    return trained(plate, random_teacher)
+
+
+def test_the_recipe_is_the_codes():
+    assert METHOD.recipe("paper").model_dump() == {
+        "image_size": 256, "epochs": 120, "teacher_epochs": 100, "batch_size": 16, "learning_rate": 0.005,
+        "betas": (0.5, 0.999), "keys": 50, "temperature": 0.2, "margin": 0.3, "amplify": 0.1, "hardest": 10,
+    }  # fmt: skip
+
+
+def test_a_gate_opens_for_what_resembles_the_keys_of_anomalies():
+    part = Residual(8, 4, SMALL)
+    level = torch.rand(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    query = part.query(level + part.position)
+    with torch.no_grad():
+        part.keys[4:] = query[0, :, 1, 2]
+        part.keys[:4] = -query[0, :, 1, 2]
+    added, gate = part(level)
+    assert gate[0, 1, 2].item() == pytest.approx(torch.tensor(10.0).sigmoid().item())  # cosines 1 and -1
+    torch.testing.assert_close(added, gate[:, None] * part.values(level).tanh() * level)
+    mask = torch.zeros(2, 4, 4, dtype=torch.bool)
+    mask[1, 0] = True
+    masked, same = part(level, mask)
+    assert torch.equal(same, gate)
+    assert masked[1, :, 0].abs().min() > 0
+    assert masked[0].abs().max() == masked[1, :, 1:].abs().max() == 0
+
+
+def test_the_focal_loss_weighs_anomalies_and_what_is_hard():
+    gate, target = torch.tensor([[[0.9, 0.3]]]), torch.tensor([[[True, False]]])
+    expected = (-0.8 * 0.1**2 * torch.tensor(0.9).log() - 0.2 * 0.3**2 * torch.tensor(0.7).log()) / 2
+    assert gate_loss(gate, target).item() == pytest.approx(expected.item())
+
+
+def test_the_amplification_asks_anomalies_to_leave_the_normal_by_the_margin():
+    training = fresh(SMALL)
+    level = torch.zeros(1, 2, 1, 3)
+    level[0, :, 0, 0] = torch.tensor([1.0, 0.0])  # normal
+    level[0, :, 0, 1] = torch.tensor([1.0, 1.0])  # anomalous, cosine .707
+    amplified = level.clone()
+    amplified[0, :, 0, 1] = torch.tensor([1.0, 2.0])  # cosine .447
+    odd = torch.tensor([[[False, True, False]]])
+    normal = torch.tensor([[[True, False, False]]])
+    random = torch.Generator()
+    loss = training._amplification(level, amplified, odd, normal, random)
+    assert loss.item() == pytest.approx(0.44721 - 0.70711 + 0.3, abs=1e-4)
+    nothing = training._amplification(level, amplified, torch.zeros_like(odd), normal, random)
+    assert nothing.item() == 0
+
+
+def test_the_students_loss_adds_the_hardest_positions():
+    training = fresh(SMALL)
+    taught = [torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).repeat(1, 1, 2, 2)]
+    rebuilt = [taught[0].clone()]
+    rebuilt[0][0, :, 0, 0] = torch.tensor([0.0, 1.0])  # one of four positions is wrong, three are the hardest
+    expected = flat_cosine_loss(taught, rebuilt) + 1 / 3
+    assert training._hard_loss(taught, rebuilt).item() == pytest.approx(expected.item())
+
+
+def test_the_rate_falls_to_a_fifth_twice():
+    config = SMALL.model_copy(update={"epochs": 20})
+    training = fresh(config)
+    rates = []
+    for epoch in range(20):
+        training._set_rate(training.optimiser, epoch, 20)
+        rates.append(training.optimiser.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.005] * 16 + [0.001] * 2 + [0.0002] * 2)
+
+
+def test_anomalies_lie_in_the_foreground():
+    images = torch.full((1, 3, 64, 64), 200, dtype=torch.uint8)
+    images[:, :, 16:48, 16:48] = 20
+    assert foreground(images, "grid").all()
+    assert foreground(images, "own part").all()
+    dark, bright = foreground(images, "capsule")[0], foreground(images, "pill")[0]
+    assert dark[32, 32]
+    assert not dark[2, 2]
+    assert bright[2, 2]
+    assert not bright[32, 32]
+    circle = foreground(images, "bottle")[0]
+    assert circle[32, 32 - 28]
+    assert not circle[3, 3]
+
+
+def test_synthetic_anomalies_are_cut_to_the_foreground_and_some_images_stay_clean(plate: Category):
+    textures, _ = load_textures("demo", 64)
+    random = torch.Generator().manual_seed(0)
+    batch = AnomalySynthesis(textures, "")(plate.train, random)
+    front = torch.zeros(20, 64, 64, dtype=torch.bool)
+    front[:, :32] = True
+    inside = aand._inside(batch, front, random)
+    assert inside.mask.any()
+    assert not inside.mask[:, 32:].any()
+    assert torch.equal(inside.corrupted[:, :, 32:], batch.clean[:, :, 32:])
+    spared = [i for i in range(20) if batch.mask[i, :32].any() and not inside.mask[i].any()]
+    assert 1 <= len(spared) <= 9
+
+
+def test_both_stages_learn_and_the_last_epoch_is_in_use(run: tuple[AAND, History], plate, random_teacher):
+    method, history = run
+    assert (history.steps, history.images_seen, history.selected) == (10, 50, {"epoch": 2})
+    assert {name: len(curve) for name, curve in history.curves.items()} == {
+        "focal_loss": 3, "amplification_loss": 3, "train_loss": 2,
+    }  # fmt: skip
+    assert history.curves["focal_loss"][-1] < history.curves["focal_loss"][0]
+    assert history.curves["train_loss"][-1] < history.curves["train_loss"][0]
+    trunk = method.network.teacher.teacher
+    assert torch.equal(trunk.conv1.weight, random_teacher.conv1.weight)  # only the residuals learnt
+    teachers = random_teacher, method.network.teacher
+    plain, advanced = (features(teacher, plate.test, 4) for teacher in teachers)
+    assert all((a - b).abs().max() > 0 for a, b in zip(plain, advanced, strict=True))
+    assert method.maps(plate.test).pixel.std() > 0
+
+
+@pytest.mark.parametrize("epochs", [1, 4])  # in stage 1, in stage 2
+def test_a_resumed_training_gives_the_same_weights(
+    run: tuple[AAND, History], plate, random_teacher, tmp_path: Path, epochs: int, monkeypatch
+):
+    checkpoint = Checkpoint(tmp_path / "c.ckpt", "same", seconds=0)
+    done = []
+
+    def end(self: Checkpoint, state: object) -> None:
+        done.append(0)
+        self.save(state())
+        if len(done) == epochs:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "offer", end)
+        with pytest.raises(KeyboardInterrupt):
+            trained(plate, random_teacher, checkpoint=checkpoint)
+    again, history = trained(plate, random_teacher, checkpoint=replace(checkpoint))
+    assert history == run[1]
+    for name, tensor in run[0].network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[name]), name

@@ -4,9 +4,9 @@ python benchmarks/comparators.py CLONES [--data MVTEC_AD --category bottle --tea
 
 CLONES holds clones of RD4AD and AAND (COMMITS); their code is imported from there. anomalib's models get
 this study's teacher in the place of their backbone and our bank or channels, so that nothing differs but the
-arithmetic of the method and what each side chose. A difference is the largest one over the largest value of theirs. Scores
-of the whole test set say what the choices are worth: anomalib upsamples PatchCore's map by repeating, and
-weighs its image score (the paper's equation 7), which the official code does not.
+arithmetic of the method and what each side chose. A difference is the largest one over the largest value of
+theirs. Scores of the whole test set say what the choices are worth: anomalib upsamples PatchCore's map by
+repeating, and weighs its image score (the paper's equation 7), which the official code does not.
 """
 
 import argparse

@@ -153,10 +153,11 @@ def estimate(pairs: dict, metric: str) -> dict:
 
 def ends(found: dict) -> str:
     """An interval; the sign tells the side of zero."""
-    return " to ".join(f"{found[end]:+.3f}" if found[end] else "0.000" for end in ("low", "high"))
+    both = (f"{found[end]:+.3f}" if found[end] else "0.000" for end in ("low", "high"))
+    return " to ".join(both).replace("-", "\u2212")
 
 
 def signed(value: float) -> str:
-    """With its sign; what rounds to nothing has none."""
+    """With its sign, a true minus; what rounds to nothing has none."""
     text = f"{value:+.3f}"
-    return text if float(text) else text[1:]
+    return text.replace("-", "\u2212") if float(text) else text[1:]

@@ -83,7 +83,7 @@ def compare(found: dict, readme: str) -> list[str]:
                 if (method, category, metric) not in found:
                     continue
                 told, value, _, word = found[method, category, metric]
-                expected = ["-" if told is None else f"{told:.3f}", f"{value:.3f}", word]
+                expected = ["" if told is None else f"{told:.3f}", f"{value:.3f}", word]
                 actual = [shown[0], shown[1].partition(" ")[0], shown[2]]
                 seen.add((method, category, metric))
                 if actual != expected:

@@ -4,6 +4,7 @@ A cell, a caption and a sentence are Jinja2 templates over the fields of rows. S
 numbers come from the analysis, which knows neither. HTML here reads well without styles, scripts or sight.
 """
 
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from functools import cache
 
@@ -53,8 +54,10 @@ RECORDS_URL = "../records/"
 """From a page of the book to the records: the site serves `results/` at its root (`html_extra_path`)."""
 
 
-NAMES = METHOD_NAMES | REPORTED_METRICS | {"none": "no module"}
-"""Of methods, metrics and the first row of an ablation, as readers know them."""
+NAMES = METHOD_NAMES | REPORTED_METRICS | {
+    "none": "no module", "mean": "mean, all", "mean_texture": "mean, textures", "mean_object": "mean, objects"
+}  # fmt: skip
+"""Of methods, metrics, printed averages and the first row of an ablation, as readers know them."""
 
 
 def table(
@@ -71,7 +74,7 @@ def table(
     `rows`: a frame, or mappings or dataclasses. `columns`: heading -> Jinja2 expression or template over the
     fields of a row (the row itself is `row`); without it, every column, its value as `cell` through the
     template of that name but for the first. `context` and the frame's `attrs` are known to templates and
-    caption too. Text is escaped, floats have three decimals, nothing is a dash. Without rows the caption says
+    caption too. Text is escaped, floats have three decimals, nothing is blank. Without rows the caption says
     that nothing was run.
     """
     if isinstance(rows, pd.DataFrame):
@@ -88,6 +91,13 @@ def table(
     return Html(_TABLE.render(caption=Html(title), heads=columns, body=body))
 
 
+def download(frame: pd.DataFrame, name: str, words: str) -> Html:
+    """A link that hands out `frame` as the CSV file `name`; the file is in the page, nothing is asked for."""
+    data = b64encode(frame.to_csv(index=False).encode()).decode()
+    link = Html('<a class="csv" download="{}" href="data:text/csv;charset=utf-8;base64,{}">{}</a>')
+    return Html(link.format(name, data, words))
+
+
 def say(template: str, **context: object) -> Text:
     """Sentences as Markdown from a Jinja2 template, with the formats of `table`."""
     return Text(_template(template).render(context).strip())
@@ -95,48 +105,48 @@ def say(template: str, **context: object) -> Text:
 
 def _cell(template: str, context: Mapping[str, object]) -> Html:
     text = _template(template if "{" in template else f"{{{{ {template} }}}}").render(context)
-    return Html(text.strip() or "-")
+    return Html(text.strip())
 
 
 def score(value: float | None) -> str:
-    """A fraction with three decimals, a dash for nothing.
+    """A fraction with three decimals, blank for nothing.
 
     >>> score(0.98765), score(None)
-    ('0.988', '-')
+    ('0.988', '')
     """
-    return "-" if _missing(value) else f"{value:.3f}"
+    return "" if _missing(value) else f"{value:.3f}"
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """A difference with its sign; what rounds to nothing has none.
+    """A difference with its sign, a true minus; what rounds to nothing has none.
 
     >>> signed(0.0124), signed(-0.0124), signed(-0.0001)
-    ('+0.012', '-0.012', '0.000')
+    ('+0.012', '\u22120.012', '0.000')
     """
     if _missing(value):
-        return "-"
+        return ""
     text = f"{value:+.{digits}f}"
-    return text if float(text) else text[1:]
+    return _minus(text if float(text) else text[1:])
 
 
 def interval(low: float | None, high: float | None) -> str:
     """The ends of a difference. Never more than three decimals; the sign tells the side of zero.
 
     >>> interval(-0.0124, 0.002), interval(0.0002, 0.0121)
-    ('-0.012 to +0.002', '+0.000 to +0.012')
+    ('\u22120.012 to +0.002', '+0.000 to +0.012')
     """
     if _missing(low) or _missing(high):
-        return "-"
-    return " to ".join(f"{end:+.3f}" if end else "0.000" for end in (low, high))
+        return ""
+    return " to ".join(_minus(f"{end:+.3f}") if end else "0.000" for end in (low, high))
 
 
 def number(value: float | None, form: str) -> str:
-    """`value` in a format of Python, a dash for nothing.
+    """`value` in a format of Python, blank for nothing.
 
     >>> number(1234.5, ",.0f"), number(None, ".1%")
-    ('1,234', '-')
+    ('1,234', '')
     """
-    return "-" if _missing(value) else format(value, form)
+    return "" if _missing(value) else _minus(format(value, form))
 
 
 def named(key: object) -> str:
@@ -190,6 +200,10 @@ def judged(
 def told_seeds(seeds: Iterable[int], counts: Iterable[int]) -> str:
     """Which seeds a paired difference has, or how many each category of a mean."""
     return f"{span(counts)} each" if counts else ", ".join(map(str, seeds))
+
+
+def _minus(text: str) -> str:
+    return "\u2212" + text[1:] if text.startswith("-") else text
 
 
 def _missing(value: object) -> bool:

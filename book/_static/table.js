@@ -26,11 +26,13 @@ function sort(table, column, descending) {
   body.append(...rows, ...means);
 }
 
+const NUMBERS = /^[−+\d][−+±\d.,%†‡<\s]*(?:(?:to|of)[−+±\d.,\s]*)*$/;
+
 // Columns of numbers are set to the right, blank cells apart.
 function alignNumbers(table) {
   [...table.tHead.rows[0].cells].slice(1).forEach((head, place) => {
     const column = [...table.tBodies[0].rows].map((row) => row.cells[place + 1]).filter((cell) => cell && text(cell));
-    if (!column.length || column.some((cell) => Number.isNaN(number(cell)))) return;
+    if (!column.length || !column.every((cell) => NUMBERS.test(text(cell)))) return;
     for (const cell of [head, ...column]) cell.classList.add("number");
   });
 }
@@ -107,12 +109,12 @@ function addTools(box, table) {
   tools.className = "table-tools";
   const status = document.createElement("span");
   status.setAttribute("role", "status");
-  if (table.tBodies[0].rows.length > 5) tools.append(filterField(table));
+  if (table.tBodies[0].rows.length > 9) tools.append(filterField(table));
   for (const [name, content] of [["CSV", asCsv], ["LaTeX", asLatex]]) {
     tools.append(copyButton(name, table, content, tools, status));
   }
   tools.append(status);
-  box.before(tools);
+  box.after(tools);
 }
 
 document.addEventListener("DOMContentLoaded", () => {

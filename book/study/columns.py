@@ -12,6 +12,33 @@ MADE = (
 )
 """`runs.made` in words."""
 
+ANSWERS = """
+{% macro told(a) %}
+{% set words = {"supported": "holds", "contradicted": "does not hold", "open": "is open"}[a.status] %}
+{% if a.kind == "level" %}
+its {{ a.metric|named }} {{ words }}
+{%- if a.here is not none %} ({{ a.difference|signed }} of ±{{ a.tolerance|score }}){% endif %}
+{% elif a.kind == "gain" %}
+its gain over {{ a.rival|named }} in {{ a.metric|named }} {{ words }} ({{ a.here|signed }} measured,
+{{ (a.printed if a.printed is not none else a.printed_all)|signed }} printed
+{%- if a.last is not none %}; {{ a.last|signed }} at the last epoch{% endif %})
+{% else %}
+in its own table its {{ a.metric|named }} is above {{ a.rival|named }}'s in {{ a.higher }} categories and
+below in {{ a.lower }}
+{% endif %}
+{% endmacro %}
+{% for method in methods %}
+{% set own = answers|selectattr("method", "eq", method)|selectattr("status")|list %}
+{% set run = own|rejectattr("kind", "eq", "rows")|list %}
+- **{{ method|named }}**: {% if not run %}not run at its paper's schedule{{ "; " if own }}{% endif %}
+{% for a in own %}{{ told(a)|trim|replace("\n", " ") }}{{ "; " if not loop.last }}{% endfor %}.
+{%- for a in run[-1:] %} {{ a.categories }} of 15 categories, {{ a.seeds }} seed{{ "s" if a.seeds != 1 }}
+{%- if a.labels %}, not the paper's setting{% endif %}.{% endfor %}
+
+{% endfor %}
+"""
+"""`answers.answers` in a sentence per method, for the first page and the README."""
+
 RECORDS = (
     '{% for path in records %}<a href="{{ RECORDS_URL }}{{ path }}" download aria-label="record {{ path }}">'
     "{{ path.rpartition('-s')[2].removesuffix('.json') }}</a>{{ ', ' if not loop.last }}"
@@ -20,11 +47,11 @@ RECORDS = (
 """The seeds behind a `ComparisonRow`, each a link to its record."""
 
 COMPARISON = {
+    "Status": "judged(verdict, difference, tolerance, provisional, note)",
     "Reported": '{% if reported is not missing %}<span title="{{ source }}">{{ reported }}</span>{% endif %}',
     "Reproduced": "{{ reproduced|score }}{{ sd|plus_minus }}",
     "Seeds": RECORDS,
     "One more run, 95 %": "{% if low is not missing %}{{ low|score }} to {{ high|score }}{% endif %}",
-    "Verdict, difference": "judged(verdict, difference, tolerance, provisional, note)",
     "Could it tell the rival apart?": "{% if gap is not missing %}"
     "{{ 'yes' if gap|abs > tolerance else 'no' }}: {{ rival|named }} {{ gap|signed }}{% endif %}",
 }

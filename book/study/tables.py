@@ -13,6 +13,14 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from stlib.records.reported import METHOD_NAMES, REPORTED_METRICS
+from study.analysis.comparison import Verdict
+from study.analysis.status import Status, of_gain, of_score, of_statement
+
+OUTCOMES = {
+    "agrees, equivalence not shown": "inside, not proven",
+    "not comparable": "not the paper's setting",
+}
+"""What a status alone leaves out."""
 
 
 class Html(Markup):
@@ -38,17 +46,6 @@ class Text(Markup):
 
 NOT_RUN = Text('<span class="verdict-notrun">not run</span>')
 """Shown in the place of a table or a number without runs."""
-
-BADGES = {
-    "agrees, equivalence shown": "verdict-agree",
-    "agrees, equivalence not shown": "badge-partial",
-    "lower": "verdict-lower",
-    "higher": "verdict-higher",
-    "not comparable": "badge-partial",
-    "not run": "verdict-notrun",
-    "not reported": "verdict-notrun",
-}
-"""Colours of the verdicts, in book/_static/custom.css."""
 
 RECORDS_URL = "../records/"
 """From a page of the book to the records: the site serves `results/` at its root (`html_extra_path`)."""
@@ -158,9 +155,9 @@ def named(key: object) -> str:
     return NAMES.get(str(key), str(key))
 
 
-def badge(verdict: str, words: str = "") -> Markup:
-    """`words`, or the verdict itself, in the verdict's colour."""
-    return Markup('<span class="{}">{}</span>').format(BADGES[verdict], words or verdict)
+def badge(status: Status) -> Markup:
+    """A status in its colour; nothing where nothing was run."""
+    return Markup('<span class="status-{0}">{0}</span>').format(status) if status else Markup()
 
 
 def note(text: str) -> Markup:
@@ -190,11 +187,13 @@ def span(numbers: Iterable[int]) -> str:
 
 
 def judged(
-    verdict: str, difference: float | None, tolerance: float, provisional: bool, remark: str = ""
+    verdict: Verdict, difference: float | None, tolerance: float, provisional: bool, remark: str = ""
 ) -> Markup:
-    """A verdict in its colour, and below it the difference beside its tolerance and what must be known."""
+    """The status of a score, and below it the difference beside its tolerance and what must be known."""
     told = "" if _missing(difference) else f"{signed(difference)} of \u00b1{tolerance:.3f}"
-    return badge(verdict) + note("; ".join(filter(None, [told, "provisional" * provisional, remark])))
+    words = "; ".join(filter(None, [OUTCOMES.get(verdict, ""), "provisional" * provisional, remark]))
+    long = Markup('<br><small class="long">{}</small>').format(words) if words else Markup()
+    return badge(of_score(verdict, provisional=provisional)) + note(told) + long
 
 
 def told_seeds(seeds: Iterable[int], counts: Iterable[int]) -> str:
@@ -217,9 +216,9 @@ def _shown(value: object) -> object:
 ENVIRONMENT = Environment(
     autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
 )
-for _format in (score, signed, number, named, badge, note, plus_minus, span):
+for _format in (score, signed, number, named, badge, note, plus_minus, span, of_statement):
     ENVIRONMENT.filters[_format.__name__] = _format
-for _function in (interval, judged, told_seeds):
+for _function in (interval, judged, told_seeds, of_gain):
     ENVIRONMENT.globals[_function.__name__] = _function
 ENVIRONMENT.globals |= {"NOT_RUN": NOT_RUN, "RECORDS_URL": RECORDS_URL}
 ENVIRONMENT.tests["missing"] = _missing

@@ -157,22 +157,8 @@ def state_of_study(
             seeds, failed = len(comparable(group)), sum(r.status == "failed" for r in group)
             labelled = len(group) - seeds - failed
             text = _state(seeds, labelled, failed)
-            rows.append((METHOD_NAMES[method], category, seeds, labelled, failed, text))
+            rows.append((METHOD_NAMES.get(method, method), category, seeds, labelled, failed, text))
     return pd.DataFrame(rows, columns=["method", "category", "seeds", "labelled", "failed", "text"])
-
-
-def progress(state: pd.DataFrame) -> pd.DataFrame:
-    """From `state_of_study`, a row per method: `categories` with comparable runs, the `fewest` and `most`
-    seeds of them, and `labelled`, categories with other finished runs.
-    """
-    measured = state["seeds"].where(state["seeds"] > 0)
-    marks = state.assign(measured=measured, others=state["labelled"] > 0).groupby("method", sort=False)
-    return marks.agg(
-        categories=("measured", "count"),
-        fewest=("measured", "min"),
-        most=("measured", "max"),
-        labelled=("others", "sum"),
-    ).reset_index()
 
 
 def _state(seeds: int, labelled: int, failed: int) -> str:

@@ -10,7 +10,7 @@ from study.figures.comparisons import (
     choice_effects,
     critical_difference,
     forest,
-    progress_grid,
+    in_short,
     reported_vs_reproduced,
 )
 from study.figures.images import (
@@ -45,10 +45,10 @@ __all__ = [
     "gallery",
     "gallery_rows",
     "image_curves",
+    "in_short",
     "learning_curves",
     "levels",
     "pixel_curves",
-    "progress_grid",
     "reported_vs_reproduced",
     "roc_pr",
     "samples",

@@ -7,17 +7,16 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from stlib.protocol import METRICS, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
+from stlib.protocol import METRICS, TOLERANCES, Metric
 from study.analysis import sensitivity
 from study.analysis.comparison import rows_of
 from study.analysis.paired import PairedDifference
 from study.analysis.ranks import Ranking
 from study.analysis.sensitivity import Effect, Effects
-from study.figures.style import BLUE, ORANGE, canvas
+from study.figures.style import BLUE, NARROW, ORANGE, canvas
 
 
 def against_epochs(frame: pd.DataFrame, metric: Metric) -> Figure:
@@ -39,6 +38,35 @@ def against_epochs(frame: pd.DataFrame, metric: Metric) -> Figure:
     figure.legend(
         marks, [f"seed {seed}" for seed in colours], loc="outside lower center", ncols=6, fontsize=9
     )
+    return figure
+
+
+def in_short(levels: pd.DataFrame, gains: pd.DataFrame) -> Figure:
+    """Above `comparison.comparison` as differences on the tolerance, below `teacher_epochs.tested_epochs`."""
+    rows = [row for row in rows_of(levels)[:-1] if row.difference is not None]
+    tolerance = TOLERANCES[levels.attrs["metric"]]
+    figure, axes = canvas(2, 1, 1.9 + 0.3 * (len(rows) + len(gains)), share="", width=NARROW)
+    above, below = axes[:, 0]
+    above.axvspan(-tolerance, tolerance, color="#dddddd")
+    for y, row in enumerate(rows):
+        if row.reported_number is not None and row.low is not None and row.high is not None:
+            above.plot([row.low - row.reported_number, row.high - row.reported_number], [y, y], color=BLUE)
+        above.plot(row.difference, y, "o", color=BLUE)
+    for y, pair in enumerate(gains.to_dict("records")):
+        below.plot([pair["low"], pair["high"]], [y, y], color=BLUE)
+        below.plot(pair["difference"], y, "o", color=BLUE, label="chosen epoch")
+        below.plot(pair["last"], y, "x", color="#555555", label="last epoch")
+        if pair["claim"] is not None:
+            below.plot(pair["claim"], y, "D", color=ORANGE, markerfacecolor="white", label="printed")
+    for axis, names in ((above, [row.category for row in rows]), (below, list(gains["category"]))):
+        axis.axvline(0, color="black", linewidth=1)
+        axis.locator_params(axis="x", nbins=4)
+        axis.set_yticks(range(len(names)), names)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+    above.set_title("STPM minus printed (band: tolerance)")
+    below.set_title("ET-STPM minus STPM")
+    marks = dict(zip(*below.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
@@ -180,27 +208,3 @@ def across_works(printed: pd.DataFrame, metric: str) -> Figure:
     axis.set_xlabel(metric)
     axis.legend(loc="best", framealpha=1)
     return figure
-
-
-def progress_grid(state: pd.DataFrame) -> Figure:
-    """`comparison.state_of_study` as a grid: the number of seeds as a figure and a shade in every cell."""
-    methods, categories = state["method"].unique(), state["category"].unique()
-    marks = [_mark(*row) for row in state[["seeds", "labelled", "failed"]].to_numpy()]
-    grid = state.assign(mark=marks).set_index(["method", "category"])
-    seeds = grid["seeds"].unstack().loc[methods, categories]
-    figure, axes = canvas(1, 1, 1.2 + 0.4 * len(seeds))
-    shades = ListedColormap(["#f2f2f2", *sns.light_palette(BLUE, SEEDS_FOR_A_VERDICT + 1)[1:]])
-    numbers = grid["mark"].unstack().loc[methods, categories]
-    cells = {"annot": numbers, "fmt": "", "linewidths": 1, "linecolor": "white", "cbar": False}
-    shown = seeds.clip(upper=SEEDS_FOR_A_VERDICT)
-    sns.heatmap(shown, ax=axes[0, 0], cmap=shades, vmin=0, vmax=SEEDS_FOR_A_VERDICT, **cells)
-    axes[0, 0].set(
-        ylabel="", xlabel="number: seeds;  empty: not run;  p: incomplete data or other labels;  x: failed"
-    )
-    axes[0, 0].tick_params("x", rotation=60)
-    axes[0, 0].tick_params("y", rotation=0)
-    return figure
-
-
-def _mark(seeds: int, labelled: int, failed: int) -> str:
-    return str(seeds) if seeds else "p" if labelled else "x" if failed else ""

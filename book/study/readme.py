@@ -26,7 +26,7 @@ def with_results(readme: str, records: Sequence[Summary]) -> str:
     _, end, tail = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"README.md has lost a marker: it needs the lines {BEGIN} and {END}")
-    sections = [say(ANSWERS, answers=answers(records), methods=METHODS)]
+    sections: list[str] = [say(ANSWERS, answers=answers(records), methods=METHODS)]
     sections += filter(None, (_section(records, method) for method in METHODS))
     return "\n\n".join([head + BEGIN, *sections, END + tail])
 

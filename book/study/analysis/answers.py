@@ -65,7 +65,8 @@ class Answer:
 
 def answers(records: Sequence[Summary]) -> list[Answer]:
     """Every headline claim, in the order of the papers."""
-    tuned = {metric: more_seeds(records, metric) for metric in ("image_auroc", "pixel_auroc")}
+    both: tuple[Metric, ...] = ("image_auroc", "pixel_auroc")
+    tuned = {metric: more_seeds(records, metric) for metric in both}
 
     def found(claim: Claim) -> list[PairedDifference]:
         if claim.second == "et_stpm":

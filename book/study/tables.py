@@ -44,9 +44,6 @@ class Text(Markup):
         return str(self)
 
 
-NOT_RUN = Text('<span class="verdict-notrun">not run</span>')
-"""Shown in the place of a table or a number without runs."""
-
 RECORDS_URL = "../records/"
 """From a page of the book to the records: the site serves `results/` at its root (`html_extra_path`)."""
 
@@ -70,22 +67,20 @@ def table(
 
     `rows`: a frame, or mappings or dataclasses. `columns`: heading -> Jinja2 expression or template over the
     fields of a row (the row itself is `row`); without it, every column, its value as `cell` through the
-    template of that name but for the first. `context` and the frame's `attrs` are known to templates and
-    caption too. Text is escaped, floats have three decimals, nothing is blank. Without rows the caption says
-    that nothing was run.
+    template of that name but for the first. `context` and the frame's `attrs` are known to all of
+    them. Text is escaped, floats have three decimals, nothing is blank. Without rows there is no table.
     """
     if isinstance(rows, pd.DataFrame):
         context |= {str(name): value for name, value in rows.attrs.items()}
         rows = rows.set_axis(rows.columns.map(str), axis=1).to_dict("records")
     lines = [{**(row if isinstance(row, Mapping) else vars(row)), "row": row} for row in rows]
-    title = _template(caption).render(context)
     if not lines:
-        return Text(f"{title.rstrip('.')}: {NOT_RUN}")
+        return Text()
     if columns is None:
         first, *others = lines[0]["row"]
         columns = {first: "row[head]"} | dict.fromkeys(others, f"{{% set cell = row[head] %}}{cell}")
     body = [[_cell(columns[head], context | line | {"head": head}) for head in columns] for line in lines]
-    return Html(_TABLE.render(caption=Html(title), heads=columns, body=body))
+    return Html(_TABLE.render(caption=Html(_template(caption).render(context)), heads=columns, body=body))
 
 
 def download(frame: pd.DataFrame, name: str, words: str) -> Html:
@@ -165,6 +160,11 @@ def note(text: str) -> Markup:
     return Markup("<br><small>{}</small>").format(text) if text else Markup()
 
 
+def below(markup: Markup) -> Markup:
+    """Markup on a line of its own."""
+    return Markup("<br>{}").format(markup)
+
+
 def plus_minus(deviation: float | None) -> str:
     """A standard deviation behind a mean.
 
@@ -216,11 +216,11 @@ def _shown(value: object) -> object:
 ENVIRONMENT = Environment(
     autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
 )
-for _format in (score, signed, number, named, badge, note, plus_minus, span, of_statement):
+for _format in (score, signed, number, named, badge, note, below, plus_minus, span, of_statement):
     ENVIRONMENT.filters[_format.__name__] = _format
 for _function in (interval, judged, told_seeds, of_gain):
     ENVIRONMENT.globals[_function.__name__] = _function
-ENVIRONMENT.globals |= {"NOT_RUN": NOT_RUN, "RECORDS_URL": RECORDS_URL}
+ENVIRONMENT.globals["RECORDS_URL"] = RECORDS_URL
 ENVIRONMENT.tests["missing"] = _missing
 
 

@@ -72,6 +72,15 @@ def made(records: Iterable[Summary]) -> Made:
     )
 
 
+def families(records: Iterable[Summary]) -> list[dict[str, object]]:
+    """The runs that differ in nothing but their seed, a row each: what they share, and their `records`."""
+    found: dict[tuple[str, ...], list[Summary]] = {}
+    for r in records:
+        found.setdefault((r.method, r.variant, r.category, r.profile), []).append(r)
+    names = ("method", "variant", "category", "profile")
+    return [dict(zip(names, key, strict=True)) | {"records": group} for key, group in found.items()]
+
+
 def rerun_command(record: Summary) -> str:
     """The shell command that makes this record again; a weight file is named, its folder is the reader's."""
     known = {"torchvision IMAGENET1K_V1": "torchvision", "demo": "demo", "random": "random"}

@@ -26,7 +26,6 @@ from study.figures.images import (
 from study.figures.runs import (
     image_curves,
     learning_curves,
-    pixel_curves,
     roc_pr,
     score_histogram,
     teacher_curves,
@@ -48,7 +47,6 @@ __all__ = [
     "in_short",
     "learning_curves",
     "levels",
-    "pixel_curves",
     "reported_vs_reproduced",
     "roc_pr",
     "samples",

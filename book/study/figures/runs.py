@@ -11,15 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from stlib.protocol import LAYERS, METRICS, Metric
-from stlib.records.schema import History, Record, Training
+from stlib.records.schema import History, Training
 from stlib.records.teacher import TeacherRecord
 from study.figures.style import BLUE, RED, Values, canvas
 
 PANELS = 3
 """Charts side by side."""
 STYLES = ("-", "--", ":")
-FPR_SHOWN = 0.3
-"""Where the drawn ROC curves end: beyond it every pixel detector is of no use, and AUPRO stops there too."""
 
 
 def training_curve(history: History, name: str = "") -> Figure:
@@ -130,24 +128,6 @@ def image_curves(good: Values, defective: Values) -> dict[str, list[float]]:
         "recall": list(tp / len(defective)),
         "precision": list(tp / (tp + fp)),
     }
-
-
-def pixel_curves(records: Sequence[Record]) -> Figure:
-    """ROC and precision-recall of pixels from the records' thinned curves: a colour per category."""
-    figure, axes = canvas(1, 2, 4.2, share="")
-    names = list(dict.fromkeys(r.category for r in records))
-    styles = dict(zip(names, cycle(STYLES), strict=False))
-    colours = dict(zip(names, cycle(sns.color_palette("colorblind")), strict=False))
-    for record in (r for r in records if r.pixel_curves):  # a test set of one class has none
-        name, curves = record.category, record.pixel_curves
-        look = {"color": colours[name], "linestyle": styles[name], "label": name}
-        axes[0, 0].plot([0, *curves["fpr"]], [0, *curves["recall"]], **look)
-        axes[0, 1].plot(curves["recall"], curves["precision"], **look)
-    axes[0, 0].set(xlabel="false positive rate", ylabel="recall", xlim=(-0.01, FPR_SHOWN))
-    axes[0, 1].set(xlabel="recall", ylabel="precision", ylim=(-0.02, 1.02))
-    named = dict(zip(*axes[0, 1].get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=5, fontsize=9)
-    return figure
 
 
 def teacher_curves(record: TeacherRecord) -> Figure:

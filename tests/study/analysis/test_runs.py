@@ -4,7 +4,7 @@ from typer.testing import CliRunner
 
 from stlib.cli import app
 from study.analysis.paired import RunGroup
-from study.analysis.runs import made, rerun_command, runtimes, state_of_study, trainings_of
+from study.analysis.runs import families, made, rerun_command, runtimes, state_of_study, trainings_of
 from study.columns import MADE
 from study.tables import say
 
@@ -32,6 +32,12 @@ def test_the_caption_tells_how_the_runs_were_made(make_record):
         "2 runs; seeds 0, 1; training in bf16, fp32; teacher torchvision IMAGENET1K_V1; on CPU, test."
     )
     assert say(MADE, made=made([])) == "No run has finished yet."
+
+
+def test_runs_that_differ_by_their_seed_are_a_family(make_record):
+    records = [make_record(), make_record("grid"), make_record(seed=1), make_record(variant="epochs=200")]
+    found = [(row["category"], row["variant"], [r.seed for r in row["records"]]) for row in families(records)]
+    assert found == [("bottle", "", [0, 1]), ("grid", "", [0]), ("bottle", "epochs=200", [0])]
 
 
 def test_runtimes_are_medians(make_record):

@@ -36,12 +36,12 @@ class Html(Markup):
 
 
 class Text(Markup):
-    """Sentences. Shown as Markdown: other HTML gets a light card from the theme in dark mode."""
+    """Sentences. Shown as Markdown: other HTML gets a light card in dark mode. '' shows nothing."""
 
     __slots__ = ()
 
     def _repr_markdown_(self) -> str:
-        return str(self)
+        return str(self) or "<!-- nothing was run -->"
 
 
 RECORDS_URL = "../records/"

@@ -35,8 +35,8 @@ def rows(table: Locator) -> list[list[str]]:
 
 
 def tools(page: Page, table: Locator) -> Locator:
-    """The filter and the buttons above the table."""
-    return page.locator(".table-tools", has=page.get_by_label(table.locator("caption").inner_text()))
+    """The filter and the buttons below the table."""
+    return table.locator("xpath=../following-sibling::*[1]")
 
 
 def record_of(link: Locator) -> bytes:
@@ -119,7 +119,7 @@ def test_without_a_clipboard_the_text_is_shown_for_copying(page, url):
         ("own images", "Your own parts"),
         ("threshold", "Your own parts"),
         ("licence", "Your own parts"),
-        ("PatchCore", "The papers’ tables"),
+        ("PatchCore", "The papers"),
         ("JupyterLab", "Run it"),
     ],
 )
@@ -177,12 +177,18 @@ def test_the_theme_can_be_changed_and_stays(page, url):
 def test_a_number_leads_to_its_record(page, table):
     row = table.locator("tbody tr", has=page.locator("a[download]")).first
     link = row.locator("a[download]").first
+    link.click()
+    summary = page.get_by_role("dialog")
+    expect(summary).to_contain_text(row.get_by_role("rowheader").inner_text())
     with page.expect_download() as download:
-        link.click()
+        summary.get_by_role("link").click()
     content = download.value.path().read_bytes()
     record = json.loads(content)
     assert record["category"] == row.get_by_role("rowheader").inner_text()
     assert content == record_of(link)
+    assert f"{record['metrics']['image_auroc']:.3f}" in summary.inner_text()
+    page.keyboard.press("Escape")
+    expect(summary).to_have_count(0)
 
 
 def test_a_run_is_repeated_by_the_command_beside_its_record(page, context, url):

@@ -65,7 +65,9 @@ def test_every_cell_but_the_first_may_share_a_template():
 
 
 def test_without_rows_there_is_no_table():
-    assert table([], "Runs of {{ who }}.", {"A": "a"}, who="A&B") == ""
+    nothing = table([], "Runs of {{ who }}.", {"A": "a"}, who="A&B")
+    assert nothing == ""
+    assert nothing._repr_markdown_().startswith("<!--")  # otherwise the page would show its repr
 
 
 def test_a_notebook_gets_tables_as_html_and_sentences_as_markdown():

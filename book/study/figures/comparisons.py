@@ -22,7 +22,7 @@ from study.figures.style import BLUE, NARROW, ORANGE, canvas
 def against_epochs(frame: pd.DataFrame, metric: Metric) -> Figure:
     """`teacher_epochs.against_epochs`: a panel per category, a line per seed with its intervals."""
     names = list(dict.fromkeys(frame["category"])) or [""]
-    figure, axes = canvas(1, len(names), 2.8, share="y")
+    figure, axes = canvas(1, len(names), 2.8, share="y", width=NARROW)
     colours = dict(zip(sorted(set(frame["seed"])), cycle(sns.color_palette("colorblind")), strict=False))
     for axis, name in zip(axes[0], names, strict=True):
         runs = frame[frame["category"] == name].sort_values("epochs")
@@ -36,7 +36,7 @@ def against_epochs(frame: pd.DataFrame, metric: Metric) -> Figure:
     axes[0, 0].set_ylabel(f"{METRICS[metric]},\nminus STPM's")
     marks = [Line2D([], [], color=colour, marker="o") for colour in colours.values()]
     figure.legend(
-        marks, [f"seed {seed}" for seed in colours], loc="outside lower center", ncols=6, fontsize=9
+        marks, [f"seed {seed}" for seed in colours], loc="outside lower center", ncols=3, fontsize=9
     )
     return figure
 
@@ -76,7 +76,7 @@ def forest(found: Mapping[str, Sequence[PairedDifference]], reported: Mapping[st
     A comparison with neither is left out.
     """
     names = [name for name, group in found.items() if group or reported.get(name) is not None]
-    figure, axes = canvas(1, 1, 1.2 + 0.45 * max(len(names), 1))
+    figure, axes = canvas(1, 1, 1.2 + 0.4 * max(len(names), 1), width=NARROW)
     axis = axes[0, 0]
     for y, name in enumerate(names):
         for pair in found[name][-1:]:
@@ -88,7 +88,8 @@ def forest(found: Mapping[str, Sequence[PairedDifference]], reported: Mapping[st
     axis.axvline(0, color="black", linewidth=1)
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
-    axis.set_xlabel("difference (dot: reproduced; hollow: reported)")
+    axis.locator_params(axis="x", nbins=4)
+    axis.set_xlabel("difference\n(dot: reproduced; hollow: reported)")
     return figure
 
 
@@ -99,8 +100,8 @@ def choice_effects(found: Mapping[Metric, Effects], claims: Mapping[Metric, Mapp
     ]
     claimed = dict.fromkeys(sides for metric in found for sides in claims[metric])
     rows = [*choices, *claimed]
-    lines = (len(found) + 1) // 2
-    figure, axes = canvas(lines, 2, lines * (0.9 + 0.21 * len(rows)), share="y")
+    lines = len(found)
+    figure, axes = canvas(lines, 1, lines * (0.7 + 0.21 * len(rows)), share="", width=NARROW)
     panels: list[Axes] = axes.ravel().tolist()
     for axis, (metric, group) in zip(panels, found.items(), strict=False):
         axis.axvline(0, color="black", linewidth=1)
@@ -118,7 +119,7 @@ def choice_effects(found: Mapping[Metric, Effects], claims: Mapping[Metric, Mapp
     for axis in panels[len(found) :]:
         axis.set_axis_off()
     named = {text: mark for axis in panels for mark, text in zip(*axis.get_legend_handles_labels())}
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=2, fontsize=9)
+    figure.legend(named.values(), named.keys(), loc="outside lower center", fontsize=9)
     return figure
 
 
@@ -135,7 +136,7 @@ def _effect(axis: Axes, y: int, found: Sequence[Effect]) -> None:
 
 def critical_difference(found: Sequence[Ranking]) -> Figure:
     """A line of ranks per ranking: methods with their average rank, bars over those not told apart."""
-    figure, axes = canvas(len(found), 1, 2.1 * len(found), share="")
+    figure, axes = canvas(len(found), 1, 2.1 * len(found), share="", width=NARROW)
     for axis, ranking in zip(axes[:, 0], found, strict=True):
         _ranks(axis, ranking)
         axis.set_title(ranking.title, loc="left")
@@ -174,7 +175,7 @@ def reported_vs_reproduced(frame: pd.DataFrame) -> Figure:
     metric = frame.attrs["metric"]
     tolerance = TOLERANCES[metric]
     rows = rows_of(frame)[:-1]
-    figure, axes = canvas(1, 1, 4.8)
+    figure, axes = canvas(1, 1, 4.8, width=NARROW)
     axis: Axes = axes[0, 0]
     for y, row in enumerate(rows):
         if row.reported_number is not None:
@@ -188,16 +189,15 @@ def reported_vs_reproduced(frame: pd.DataFrame) -> Figure:
     axis.set_yticks(range(len(rows)), [row.category for row in rows])
     axis.invert_yaxis()
     axis.set_xlim(right=min(axis.get_xlim()[1], 1.005))
-    axis.set_xlabel(
-        f"{METRICS[metric]} (bar: reported, tolerance; dot: reproduced; line: one more run, 95 %)"
-    )
+    axis.locator_params(axis="x", nbins=4)
+    axis.set_xlabel(f"{METRICS[metric]}\nbar: reported, tolerance\ndot, line: reproduced, one more run 95 %")
     return figure
 
 
 def across_works(printed: pd.DataFrame, metric: str) -> Figure:
     """`paper_tables.across_works` as a dot plot: a line per category, a marker and colour per work."""
     scores = printed.astype(float)
-    figure, axes = canvas(1, 1, 5.2)
+    figure, axes = canvas(1, 1, 5.2, width=NARROW)
     axis: Axes = axes[0, 0]
     lines = range(len(scores))
     axis.hlines(lines, scores.min(axis=1), scores.max(axis=1), color="#bbbbbb")

@@ -52,7 +52,7 @@ def test_seeds_share_the_panels_of_a_category(make_record):
     assert [len(segments(panel, 0)) for panel in panels] == [2, 2, 1, 1]
     other = history.model_copy(update={"curves": {"validation": [0.2, 0.1]}})
     panels = drawn(figures.training_curves({"bottle": [history], "grid": [other]})).axes
-    assert [len(segments(panel, 0)) for panel in panels[:6]] == [1, 1, 0, 0, 0, 1]
+    assert [len(segments(panel, 0)) for panel in (*panels[:3], *panels[4:7])] == [1, 1, 0, 0, 0, 1]
     with pytest.raises(ValueError, match="no training"):
         figures.training_curves({})
 

@@ -44,8 +44,8 @@ def chapter(site: Path, page: str, titles: dict[str, str]) -> Tag:
         target = from_root(page, address.path) if address.path else page
         if target in titles and not address.scheme:
             link["href"] = "#" + place(target, address.fragment)
-        elif not address.scheme:
-            del link["href"]  # a file of the site, such as a record: not in the PDF
+        elif address.scheme in ("", "data"):
+            del link["href"]  # a file of the site or of the page, such as a record: not in the PDF
     if heading := article.select_one("h1"):
         heading.string = titles[page]  # executed notebooks share one heading
     article["id"] = place(page)

@@ -17,6 +17,8 @@ TOLERANCES = {"image_auroc": 0.020, "pixel_auroc": 0.010}
 NAMES = {"image AUROC": "image_auroc", "pixel AP": "pixel_ap", "IAP": "iap", "IAP@90": "iap90"}
 NAMES["pixel AUROC"] = "pixel_auroc"
 ALLOWED = TOLERANCES | {"pixel_ap": 0.050, "iap": 0.050, "iap90": 0.100}
+CATEGORIES = ["carpet", "grid", "leather", "tile", "wood", "bottle", "cable", "capsule", "hazelnut"]
+CATEGORIES += ["metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper"]
 TITLES = {"stpm": "STPM", "et_stpm": "ET-STPM", "destseg": "DeSTSeg", "pfadseg": "PFADSeg"}
 # Where the compared value is printed, first choice first.
 SOURCES = {
@@ -73,26 +75,19 @@ def first_printed(printed: dict, method: str, metric: str, category: str) -> flo
 
 
 def verdict(scores: list[float], told: float | None, metric: str) -> str:
-    """The rule of book/protocol.md, with the difference beside its tolerance."""
+    """The rule of book/protocol.md as a status, with the difference beside its tolerance."""
     if told is None:
-        return "not reported"
+        return ""
     limit = ALLOWED[metric]
     difference = round(mean(scores) - told, 9)
-    word = "lower" if difference < 0 else "higher"
+    word = "contradicted"
     if abs(difference) <= limit:
         close = False
         if len(scores) > 1:
             half = student.ppf(0.95, len(scores) - 1) * sqrt(variance(scores) / len(scores))
             close = round(abs(difference) + half, 9) <= limit
-        word = f"agrees, equivalence {'shown' if close else 'not shown'}"
-    few = "" if len(scores) >= 3 else " (provisional)"
-    return f"{word}{few}: {signed(difference)} of ±{limit:.3f}"
-
-
-def one_more(scores: list[float]) -> str:
-    """Where another run has to be expected, within what a score can be."""
-    half = student.ppf(0.975, len(scores) - 1) * sqrt(variance(scores) * (1 + 1 / len(scores)))
-    return f"{max(mean(scores) - half, 0):.3f} to {min(mean(scores) + half, 1):.3f}"
+        word = "supported" if close else "open"
+    return f"{word if len(scores) >= 3 else 'open'}: {signed(difference)} of ±{limit:.3f}"
 
 
 def couple(first: list[dict], second: list[dict], metric: str) -> dict:
@@ -153,10 +148,11 @@ def estimate(pairs: dict, metric: str) -> dict:
 
 def ends(found: dict) -> str:
     """An interval; the sign tells the side of zero."""
-    return " to ".join(f"{found[end]:+.3f}" if found[end] else "0.000" for end in ("low", "high"))
+    both = (f"{found[end]:+.3f}" if found[end] else "0.000" for end in ("low", "high"))
+    return " to ".join(both).replace("-", "\u2212")
 
 
 def signed(value: float) -> str:
-    """With its sign; what rounds to nothing has none."""
+    """With its sign, a true minus; what rounds to nothing has none."""
     text = f"{value:+.3f}"
-    return text if float(text) else text[1:]
+    return text.replace("-", "\u2212") if float(text) else text[1:]

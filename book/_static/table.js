@@ -3,10 +3,10 @@
 
 const text = (cell) => cell.innerText.trim();
 
-// The first number of a cell, so that '0.988 ± 0.002' sorts by its mean; NaN for words.
+// The first number of a cell, so that '0.988 ± 0.002' sorts by its mean; NaN for words. The minus is a true one.
 const number = (cell) => {
-  const found = text(cell).match(/[-+]?\d*\.?\d+/);
-  return found && /^[-+\d.]/.test(text(cell)) ? Number(found[0]) : NaN;
+  const found = text(cell).match(/^[−+]?\d[\d,]*\.?\d*/);
+  return found ? Number(found[0].replace("−", "-").replaceAll(",", "")) : NaN;
 };
 
 // Last rows that are means stay at the bottom whatever the order.
@@ -24,6 +24,17 @@ function sort(table, column, descending) {
     return direction * text(one.cells[column]).localeCompare(text(other.cells[column]));
   });
   body.append(...rows, ...means);
+}
+
+const NUMBERS = /^[−+\d][−+±\d.,%†‡<\s]*(?:(?:to|of)[−+±\d.,\s]*)*$/;
+
+// Columns of numbers are set to the right, blank cells apart.
+function alignNumbers(table) {
+  [...table.tHead.rows[0].cells].slice(1).forEach((head, place) => {
+    const column = [...table.tBodies[0].rows].map((row) => row.cells[place + 1]).filter((cell) => cell && text(cell));
+    if (!column.length || !column.every((cell) => NUMBERS.test(text(cell)))) return;
+    for (const cell of [head, ...column]) cell.classList.add("number");
+  });
 }
 
 function makeSortable(table) {
@@ -44,9 +55,9 @@ function makeSortable(table) {
 
 const visible = (table) => [...table.rows].filter((row) => !row.hidden);
 const cells = (row) => [...row.cells].map((cell) => text(cell).replace(/\s+/g, " "));
-const quote = (value) => (/[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
-const escapes = { "\\": "\\textbackslash{}", "±": "$\\pm$", "→": "$\\to$" };
-const latex = (value) => value.replace(/[\\±→]|[&%$#_{}]/g, (sign) => escapes[sign] ?? `\\${sign}`);
+const quote = (value) => (/[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value.replace(/^−(?=\d)/, "-"));
+const escapes = { "\\": "\\textbackslash{}", "±": "$\\pm$", "→": "$\\to$", "−": "$-$" };
+const latex = (value) => value.replace(/[\\±→−]|[&%$#_{}]/g, (sign) => escapes[sign] ?? `\\${sign}`);
 
 const asCsv = (table) => visible(table).map((row) => cells(row).map(quote).join(",")).join("\n") + "\n";
 
@@ -98,18 +109,21 @@ function addTools(box, table) {
   tools.className = "table-tools";
   const status = document.createElement("span");
   status.setAttribute("role", "status");
-  if (table.tBodies[0].rows.length > 5) tools.append(filterField(table));
+  if (table.tBodies[0].rows.length > 9) tools.append(filterField(table));
   for (const [name, content] of [["CSV", asCsv], ["LaTeX", asLatex]]) {
     tools.append(copyButton(name, table, content, tools, status));
   }
   tools.append(status);
-  box.before(tools);
+  box.after(tools);
 }
 
 document.addEventListener("DOMContentLoaded", () => {
   for (const box of document.querySelectorAll(".table-scroll")) {
     const table = box.querySelector("table.dataframe");
-    if (!table?.tHead || !table.caption || table.tBodies[0].rows.length < 2) continue;
+    if (!table?.tHead || !table.caption) continue;
+    alignNumbers(table);
+    new ResizeObserver(() => box.classList.toggle("wide", box.scrollWidth > box.clientWidth + 1)).observe(box);
+    if (table.tBodies[0].rows.length < 2) continue;
     makeSortable(table);
     addTools(box, table);
   }

@@ -14,7 +14,6 @@ from stlib.files import write_atomic
 from stlib.protocol import CATEGORIES
 from stlib.records.index import load_summaries
 from stlib.records.schema import Summary
-from study.analysis.comparison import METHODS
 from study.plan.estimate import estimate as estimate_costs
 from study.plan.estimate import total
 from study.plan.queue import missing, queue_text, wanted
@@ -71,7 +70,7 @@ def readme(
 ) -> None:
     """Renew the table of results in README.md."""
     try:
-        text = with_results(file.read_text(), load_summaries(records, rows=METHODS))
+        text = with_results(file.read_text(), load_summaries(records))
     except (OSError, ValueError) as error:
         raise refusal(error) from error
     write_atomic(file, text.encode())

@@ -12,6 +12,33 @@ MADE = (
 )
 """`runs.made` in words."""
 
+ANSWERS = """
+{% macro told(a) %}
+{% set words = {"supported": "holds", "contradicted": "does not hold", "open": "is open"}[a.status] %}
+{% if a.kind == "level" %}
+its {{ a.metric|named }} {{ words }}
+{%- if a.here is not none %} ({{ a.difference|signed }} of ±{{ a.tolerance|score }}){% endif %}
+{% elif a.kind == "gain" %}
+its gain over {{ a.rival|named }} in {{ a.metric|named }} {{ words }} ({{ a.here|signed }} measured,
+{{ (a.printed if a.printed is not none else a.printed_all)|signed }} printed
+{%- if a.last is not none %}; {{ a.last|signed }} at the last epoch{% endif %})
+{% else %}
+in its own table its {{ a.metric|named }} is above {{ a.rival|named }}'s in {{ a.higher }} categories and
+below in {{ a.lower }}
+{% endif %}
+{% endmacro %}
+{% for method in methods %}
+{% set own = answers|selectattr("method", "eq", method)|selectattr("status")|list %}
+{% set run = own|rejectattr("kind", "eq", "rows")|list %}
+- **{{ method|named }}**: {% if not run %}not run at its paper's schedule{{ "; " if own }}{% endif %}
+{% for a in own %}{{ told(a)|trim|replace("\n", " ") }}{{ "; " if not loop.last }}{% endfor %}.
+{%- for a in run[-1:] %} {{ a.categories }} of 15 categories, {{ a.seeds }} seed{{ "s" if a.seeds != 1 }}
+{%- if a.labels %}, not the paper's setting{% endif %}.{% endfor %}
+
+{% endfor %}
+"""
+"""`answers.answers` in a sentence per method, for the first page and the README."""
+
 RECORDS = (
     '{% for path in records %}<a href="{{ RECORDS_URL }}{{ path }}" download aria-label="record {{ path }}">'
     "{{ path.rpartition('-s')[2].removesuffix('.json') }}</a>{{ ', ' if not loop.last }}"
@@ -20,11 +47,12 @@ RECORDS = (
 """The seeds behind a `ComparisonRow`, each a link to its record."""
 
 COMPARISON = {
-    "Reported": '{% if reported is not missing %}<span title="{{ source }}">{{ reported }}</span>{% endif %}',
+    "Status": "judged(verdict, difference, tolerance, provisional, note)",
+    "Reported": '{% if reported is not missing %}<span title="{{ reported }}{{ ", " ~ source if source }}">'
+    "{{ reported_number|score }}</span>{% endif %}",
     "Reproduced": "{{ reproduced|score }}{{ sd|plus_minus }}",
     "Seeds": RECORDS,
     "One more run, 95 %": "{% if low is not missing %}{{ low|score }} to {{ high|score }}{% endif %}",
-    "Verdict, difference": "judged(verdict, difference, tolerance, provisional, note)",
     "Could it tell the rival apart?": "{% if gap is not missing %}"
     "{{ 'yes' if gap|abs > tolerance else 'no' }}: {{ rival|named }} {{ gap|signed }}{% endif %}",
 }
@@ -35,15 +63,12 @@ the tolerance with the distance to the printed score of the method's rival.
 """
 
 COMPACT = (
-    "{% if cell.verdict == 'not run' %}{{ NOT_RUN }}"
-    "{% if cell.reported %}<br><small>reported {{ cell.reported }}</small>{% endif %}"
-    "{% else %}{{ cell.reproduced|score }}"
-    "{% if cell.category.startswith('mean') %} ({{ cell.category.removeprefix('mean of ') }}){% endif %}"
-    "{% if cell.verdict != 'not reported' %}<br>"
-    "{% if cell.reported %}<small>reported {{ cell.reported }}</small><br>{% endif %}"
-    "{{ judged(cell.verdict, cell.difference, cell.tolerance, cell.provisional) }}{% endif %}{% endif %}"
+    "{% if cell.reproduced is not none %}{{ cell.reproduced|score }}"
+    "{% if cell.verdict not in ('not reported', 'not comparable') %}{{ judged(cell.verdict, cell.difference, "
+    "cell.tolerance, cell.provisional)|below }}{% elif cell.verdict == 'not comparable' %}\u2020{% endif %}"
+    "{% endif %}"
 )
-"""A `ComparisonRow` in one cell of `comparison.side_by_side`."""
+"""A `ComparisonRow` in one cell of `comparison.side_by_side`; blank without a run."""
 
 LABELS = "{% if labels %}. Labels of the runs: {{ labels|join('; ') }}{% endif %}"
 """The end of a caption of `PAIRED`."""
@@ -56,7 +81,7 @@ EPOCH_CHANGES = "{{ metric|named }}: ET-STPM minus STPM, same seeds, {{ profile 
 
 PAIRED = {
     "Comparison": "name",
-    "Difference": "{{ NOT_RUN if difference is missing else difference|signed }}",
+    "Difference": "difference|signed",
     "95 % interval": "interval(low, high)",
     "Answer": "decision",
     "Category, seeds": "{% if difference is not missing %}{{ category }}, {{ told_seeds(seeds, counts) }}"
@@ -85,16 +110,13 @@ ABLATION = {
     "Row": "label",
     "Parameters, M": "(parameters / 1e6)|number('.1f')",
     **{
-        METRICS[
-            metric
-        ]: "{% if profile == 'paper' %}<small>reported {{ METRIC.printed or '-' }}</small><br>{% endif %}"
-        "{{ METRIC.reproduced|score if METRIC.reproduced is not none else 'not run' }}".replace(
+        METRICS[metric]: "{{ METRIC.reproduced|score }}"
+        "{{ ('reported ' ~ METRIC.printed)|note if profile == 'paper' and METRIC.printed }}".replace(
             "METRIC", metric
         )
         for metric in ("image_auroc", "pixel_ap", "iap")
     },
-    "Runs": "{% for r in runs %}{{ r.category }} s{{ r.seed }}{{ ', ' if not loop.last }}"
-    "{% else %}not run{% endfor %}",
+    "Runs": "{% for r in runs %}{{ r.category }} s{{ r.seed }}{{ ', ' if not loop.last }}{% endfor %}",
     "Step, s": "step_seconds|number('.2f')",
 }
 """Of `ablation.rows`."""
@@ -106,15 +128,17 @@ ABLATION_CAPTION = (
 )
 
 RERUN = {
-    "Record": '<a href="{{ RECORDS_URL }}{{ row.path.as_posix() }}" download>'
-    "{{ variant ~ ' ' if variant }}{{ category }}, seed {{ seed }}</a>",
+    "Runs": "{{ method|named }}{{ ' ' ~ variant if variant }}, {{ category }}"
+    "{{ ', ' ~ profile if profile != 'paper' }}",
+    "Records, by seed": '{% for r in records %}<a href="{{ RECORDS_URL }}{{ r.path.as_posix() }}" download '
+    'aria-label="record {{ r.path.as_posix() }}">{{ r.seed }}</a>{{ ", " if not loop.last }}{% endfor %}',
     # the class brings a copy button
-    "Command": '<div class="highlight"><pre style="white-space: pre-wrap; overflow-wrap: anywhere">'
-    "{{ command(row) }}</pre></div>",
+    "Command of the first": '<div class="highlight"><pre style="white-space: pre-wrap; overflow-wrap: '
+    'anywhere">{{ command(records[0]) }}</pre></div>',
 }
-"""Of records; `command` is `runs.rerun_command`."""
+"""Of `runs.families`; `command` is `runs.rerun_command`."""
 
-RERUN_CAPTION = "Records, and the commands that repeat them"
+RERUN_CAPTION = "Records, and the command that repeats the first; another --seed repeats the others"
 
 RUNTIMES = {
     "Method, profile": "{{ method }}{{ ' ' ~ variant if variant }}, {{ profile }}",
@@ -134,3 +158,52 @@ def scores(metrics: Iterable[Metric]) -> dict[str, str]:
     columns = {METRICS[metric]: f"row.metrics.get('{metric}')|score" for metric in metrics}
     labels = "(row.labels() + row.remarks())|join('; ') or 'none'"
     return {"Run": run} | columns | {"Labels and remarks": labels}
+
+
+PRINTED = (
+    "{% if cell is not none %}{% set m = cell.measured %}"
+    "{% set sign = {'setting': '\u2020', 'backbone': '\u2021'}.get(m.mark, '') %}"
+    '<span class="reported">{{ cell.shown }}</span>{% if m.values %}'
+    '<a class="reproduced {{ \'marked\' if m.mark }}" href="{{ RECORDS_URL }}{{ m.records[0] }}" download '
+    "title=\"{{ m.seeds }} seed{{ 's' if m.seeds > 1 }}\">{{ m.mean|score }}{{ sign }}</a>"
+    "<span class=\"difference {{ 'marked' if m.mark else 'status-' ~ cell.status }}\">"
+    "{{ cell.difference|signed }}{{ sign }}</span>{% endif %}{% endif %}"
+)
+"""A `printed.Cell`: as printed, reproduced, and the difference; a switch shows what the reader asks for."""
+
+SCHEDULES = {
+    "Category, metric": "{{ category }}, {{ metric|named }}",
+    "Nearer to the printed": "{{ nearer if nearer is not missing }}",
+    "Printed": '{% if printed is not missing %}<span title="{{ source }}">{{ printed|score }}</span>'
+    "{% endif %}",
+    "100 epochs": "first",
+    "200 epochs": "second",
+    "Difference": "{{ difference|signed }}{{ interval(low, high)|note }}",
+    "Answer": "decision",
+    "Seeds": "seeds|join(', ')",
+}
+"""Of `schedules.schedules`."""
+
+TESTED = {
+    "Category": "category",
+    "Answer": "{{ decision }}{{ 'without the printed'|note if as_claimed is false }}",
+    "Printed": "{{ claim|signed if claim is not missing }}",
+    "Chosen epoch": "{{ difference|signed }}{{ interval(low, high)|note }}",
+    "Last epoch": "{{ row['last']|signed }}<br><small>{% for d in last_by_seed %}{{ d|signed }}"
+    "{{ ', ' if not loop.last }}{% endfor %}</small>",
+    "Seeds": "seeds|join(', ')",
+}
+"""Of `teacher_epochs.tested_epochs`."""
+
+STUDIED = (
+    "{{ method|named }} on {{ group.categories|join(', ') }}; seeds {{ group.seeds|join(', ') }}"
+    "{% if group.labels %}; not the paper's setting: {{ group.labels|join('; ') }}{% endif %}"
+)
+"""A `sensitivity.Group` in words."""
+
+EFFECT = (
+    "{% if cell %}{{ cell.change|signed }}{% if cell.category.startswith('mean') %}"
+    "<br><small>{{ cell.category }}{% if cell.low is not none %}; {{ '95 %' if cell.paired else 'range' }}: "
+    "{{ interval(cell.low, cell.high) }}{% endif %}</small>{% endif %}{% endif %}"
+)
+"""A `sensitivity.Effect`."""

@@ -198,7 +198,7 @@ def scores(plans: Sequence[Plan]) -> Markup:
     )
     columns = {"Method": "method|named"}
     columns |= {name: cell.replace("METRIC", metric) for metric, name in METRICS.items()}
-    columns |= {"Seeds": "{{ seeds|join(', ') or NOT_RUN }}"}
+    columns |= {"Seeds": "{{ seeds|join(', ') or 'not run' }}"}
     labels = list(dict.fromkeys(rows["labels"].explode().dropna()))
     caption = _COMPARED + ": means over the recorded seeds" + LABELS
     return table(rows, caption, columns, first=first, labels=labels)

@@ -4,6 +4,7 @@ A cell, a caption and a sentence are Jinja2 templates over the fields of rows. S
 numbers come from the analysis, which knows neither. HTML here reads well without styles, scripts or sight.
 """
 
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from functools import cache
 
@@ -12,6 +13,14 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from stlib.records.reported import METHOD_NAMES, REPORTED_METRICS
+from study.analysis.comparison import Verdict
+from study.analysis.status import Status, of_gain, of_score, of_statement
+
+OUTCOMES = {
+    "agrees, equivalence not shown": "inside, not proven",
+    "not comparable": "not the paper's setting",
+}
+"""What a status alone leaves out."""
 
 
 class Html(Markup):
@@ -27,34 +36,22 @@ class Html(Markup):
 
 
 class Text(Markup):
-    """Sentences. Shown as Markdown: other HTML gets a light card from the theme in dark mode."""
+    """Sentences. Shown as Markdown: other HTML gets a light card in dark mode. '' shows nothing."""
 
     __slots__ = ()
 
     def _repr_markdown_(self) -> str:
-        return str(self)
+        return str(self) or "<!-- nothing was run -->"
 
-
-NOT_RUN = Text('<span class="verdict-notrun">not run</span>')
-"""Shown in the place of a table or a number without runs."""
-
-BADGES = {
-    "agrees, equivalence shown": "verdict-agree",
-    "agrees, equivalence not shown": "badge-partial",
-    "lower": "verdict-lower",
-    "higher": "verdict-higher",
-    "not comparable": "badge-partial",
-    "not run": "verdict-notrun",
-    "not reported": "verdict-notrun",
-}
-"""Colours of the verdicts, in book/_static/custom.css."""
 
 RECORDS_URL = "../records/"
 """From a page of the book to the records: the site serves `results/` at its root (`html_extra_path`)."""
 
 
-NAMES = METHOD_NAMES | REPORTED_METRICS | {"none": "no module"}
-"""Of methods, metrics and the first row of an ablation, as readers know them."""
+NAMES = METHOD_NAMES | REPORTED_METRICS | {
+    "none": "no module", "mean": "mean, all", "mean_texture": "mean, textures", "mean_object": "mean, objects"
+}  # fmt: skip
+"""Of methods, metrics, printed averages and the first row of an ablation, as readers know them."""
 
 
 def table(
@@ -70,22 +67,27 @@ def table(
 
     `rows`: a frame, or mappings or dataclasses. `columns`: heading -> Jinja2 expression or template over the
     fields of a row (the row itself is `row`); without it, every column, its value as `cell` through the
-    template of that name but for the first. `context` and the frame's `attrs` are known to templates and
-    caption too. Text is escaped, floats have three decimals, nothing is a dash. Without rows the caption says
-    that nothing was run.
+    template of that name but for the first. `context` and the frame's `attrs` are known to all of
+    them. Text is escaped, floats have three decimals, nothing is blank. Without rows there is no table.
     """
     if isinstance(rows, pd.DataFrame):
         context |= {str(name): value for name, value in rows.attrs.items()}
         rows = rows.set_axis(rows.columns.map(str), axis=1).to_dict("records")
     lines = [{**(row if isinstance(row, Mapping) else vars(row)), "row": row} for row in rows]
-    title = _template(caption).render(context)
     if not lines:
-        return Text(f"{title.rstrip('.')}: {NOT_RUN}")
+        return Text()
     if columns is None:
         first, *others = lines[0]["row"]
         columns = {first: "row[head]"} | dict.fromkeys(others, f"{{% set cell = row[head] %}}{cell}")
     body = [[_cell(columns[head], context | line | {"head": head}) for head in columns] for line in lines]
-    return Html(_TABLE.render(caption=Html(title), heads=columns, body=body))
+    return Html(_TABLE.render(caption=Html(_template(caption).render(context)), heads=columns, body=body))
+
+
+def download(frame: pd.DataFrame, name: str, words: str) -> Html:
+    """A link that hands out `frame` as the CSV file `name`; the file is in the page, nothing is asked for."""
+    data = b64encode(frame.to_csv(index=False).encode()).decode()
+    link = Html('<a class="csv" download="{}" href="data:text/csv;charset=utf-8;base64,{}">{}</a>')
+    return Html(link.format(name, data, words))
 
 
 def say(template: str, **context: object) -> Text:
@@ -95,48 +97,48 @@ def say(template: str, **context: object) -> Text:
 
 def _cell(template: str, context: Mapping[str, object]) -> Html:
     text = _template(template if "{" in template else f"{{{{ {template} }}}}").render(context)
-    return Html(text.strip() or "-")
+    return Html(text.strip())
 
 
 def score(value: float | None) -> str:
-    """A fraction with three decimals, a dash for nothing.
+    """A fraction with three decimals, blank for nothing.
 
     >>> score(0.98765), score(None)
-    ('0.988', '-')
+    ('0.988', '')
     """
-    return "-" if _missing(value) else f"{value:.3f}"
+    return "" if _missing(value) else f"{value:.3f}"
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """A difference with its sign; what rounds to nothing has none.
+    """A difference with its sign, a true minus; what rounds to nothing has none.
 
     >>> signed(0.0124), signed(-0.0124), signed(-0.0001)
-    ('+0.012', '-0.012', '0.000')
+    ('+0.012', '\u22120.012', '0.000')
     """
     if _missing(value):
-        return "-"
+        return ""
     text = f"{value:+.{digits}f}"
-    return text if float(text) else text[1:]
+    return _minus(text if float(text) else text[1:])
 
 
 def interval(low: float | None, high: float | None) -> str:
     """The ends of a difference. Never more than three decimals; the sign tells the side of zero.
 
     >>> interval(-0.0124, 0.002), interval(0.0002, 0.0121)
-    ('-0.012 to +0.002', '+0.000 to +0.012')
+    ('\u22120.012 to +0.002', '+0.000 to +0.012')
     """
     if _missing(low) or _missing(high):
-        return "-"
-    return " to ".join(f"{end:+.3f}" if end else "0.000" for end in (low, high))
+        return ""
+    return " to ".join(_minus(f"{end:+.3f}") if end else "0.000" for end in (low, high))
 
 
 def number(value: float | None, form: str) -> str:
-    """`value` in a format of Python, a dash for nothing.
+    """`value` in a format of Python, blank for nothing.
 
     >>> number(1234.5, ",.0f"), number(None, ".1%")
-    ('1,234', '-')
+    ('1,234', '')
     """
-    return "-" if _missing(value) else format(value, form)
+    return "" if _missing(value) else _minus(format(value, form))
 
 
 def named(key: object) -> str:
@@ -148,14 +150,19 @@ def named(key: object) -> str:
     return NAMES.get(str(key), str(key))
 
 
-def badge(verdict: str, words: str = "") -> Markup:
-    """`words`, or the verdict itself, in the verdict's colour."""
-    return Markup('<span class="{}">{}</span>').format(BADGES[verdict], words or verdict)
+def badge(status: Status) -> Markup:
+    """A status in its colour; nothing where nothing was run."""
+    return Markup('<span class="status-{0}">{0}</span>').format(status) if status else Markup()
 
 
 def note(text: str) -> Markup:
     """Small print below a number."""
     return Markup("<br><small>{}</small>").format(text) if text else Markup()
+
+
+def below(markup: Markup) -> Markup:
+    """Markup on a line of its own."""
+    return Markup("<br>{}").format(markup)
 
 
 def plus_minus(deviation: float | None) -> str:
@@ -180,16 +187,22 @@ def span(numbers: Iterable[int]) -> str:
 
 
 def judged(
-    verdict: str, difference: float | None, tolerance: float, provisional: bool, remark: str = ""
+    verdict: Verdict, difference: float | None, tolerance: float, provisional: bool, remark: str = ""
 ) -> Markup:
-    """A verdict in its colour, and below it the difference beside its tolerance and what must be known."""
+    """The status of a score, and below it the difference beside its tolerance and what must be known."""
     told = "" if _missing(difference) else f"{signed(difference)} of \u00b1{tolerance:.3f}"
-    return badge(verdict) + note("; ".join(filter(None, [told, "provisional" * provisional, remark])))
+    words = "; ".join(filter(None, [OUTCOMES.get(verdict, ""), "provisional" * provisional, remark]))
+    long = Markup('<br><small class="long">{}</small>').format(words) if words else Markup()
+    return badge(of_score(verdict, provisional=provisional)) + note(told) + long
 
 
 def told_seeds(seeds: Iterable[int], counts: Iterable[int]) -> str:
     """Which seeds a paired difference has, or how many each category of a mean."""
     return f"{span(counts)} each" if counts else ", ".join(map(str, seeds))
+
+
+def _minus(text: str) -> str:
+    return "\u2212" + text[1:] if text.startswith("-") else text
 
 
 def _missing(value: object) -> bool:
@@ -203,11 +216,11 @@ def _shown(value: object) -> object:
 ENVIRONMENT = Environment(
     autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
 )
-for _format in (score, signed, number, named, badge, note, plus_minus, span):
+for _format in (score, signed, number, named, badge, note, below, plus_minus, span, of_statement):
     ENVIRONMENT.filters[_format.__name__] = _format
-for _function in (interval, judged, told_seeds):
+for _function in (interval, judged, told_seeds, of_gain):
     ENVIRONMENT.globals[_function.__name__] = _function
-ENVIRONMENT.globals |= {"NOT_RUN": NOT_RUN, "RECORDS_URL": RECORDS_URL}
+ENVIRONMENT.globals["RECORDS_URL"] = RECORDS_URL
 ENVIRONMENT.tests["missing"] = _missing
 
 

@@ -11,8 +11,8 @@ from axe_playwright_python.sync_playwright import Axe
 PAGE_WEIGHT = 1_500_000
 """Bytes that a page may make a reader load, galleries included, from a host that compresses, as most do."""
 
-PHONE = {"width": 390, "height": 844}
-DESKTOP = {"width": 1280, "height": 900}
+SMALL = ({"width": 360, "height": 800}, {"width": 768, "height": 1024})
+DESKTOP = {"width": 1440, "height": 900}
 
 NOT_OURS = {
     ("aria-required-children", ".citation-list"): "docutils writes the bibliography's roles",
@@ -67,8 +67,9 @@ def test_axe_finds_nothing_serious(visit, scheme):
     assert [item for item in found if item[:2] not in NOT_OURS] == []
 
 
-def test_the_page_fits_a_phone(visit):
-    visit.page.set_viewport_size(PHONE)
+@pytest.mark.parametrize("size", SMALL, ids=["phone", "tablet"])
+def test_the_page_fits_a_small_screen(visit, size):
+    visit.page.set_viewport_size(size)
     wide = visit.page.evaluate("document.documentElement.scrollWidth")
     visit.page.set_viewport_size(DESKTOP)
-    assert wide <= PHONE["width"]
+    assert wide <= size["width"]

@@ -92,7 +92,7 @@ def test_methods_are_compared_by_what_is_recorded(plan, make_record):
     assert text.count("is missing") == 1
     text = notebook.scores([plan, other])
     assert '<th scope="row">STPM</th><td>0.550</td>' in text  # the mean of two seeds
-    assert '<th scope="row">ET-STPM</th><td>-</td>' in text
+    assert '<th scope="row">ET-STPM</th><td></td>' in text
     assert "No run" in notebook.side_by_side([plan, other])  # records hold no maps
     write_record(make_record(**here, method="et_stpm", seed=0, value=0.8), plan.records)
     assert "+0.300" in notebook.differences([plan, other], "pixel_auroc")  # seed 0 alone is in both
@@ -117,13 +117,13 @@ def test_a_failed_training_leaves_its_record_and_stops(plan, monkeypatch):
 
 def test_metrics_stand_beside_the_reported_ones(make_record):
     text = notebook.metrics(make_record("carpet", metrics={"pixel_auroc": 0.98}))
-    assert '<th scope="row">pixel AUROC</th><td>0.980</td><td>0.988</td><td>-0.008</td>' in text
+    assert '<th scope="row">pixel AUROC</th><td>0.980</td><td>0.988</td><td>\u22120.008</td>' in text
     assert "full schedule and dataset" in text
 
 
 def test_the_demo_has_no_reported_numbers(make_record):
     text = notebook.metrics(make_record(**DEMO))
-    assert '<th scope="row">pixel AUROC</th><td>0.970</td><td>-</td><td>-</td><td>-</td>' in text
+    assert '<th scope="row">pixel AUROC</th><td>0.970</td><td></td><td></td><td></td>' in text
     assert "demo data; demo schedule; demo teacher" in text
 
 

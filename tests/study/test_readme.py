@@ -22,6 +22,7 @@ def test_a_changed_record_changes_the_table(make_record: Callable[..., Record]):
     assert one.endswith("after\n")
     assert "old" not in one
     assert "| bottle |" in one
+    assert "**STPM**: its image AUROC is open" in one
     assert "14 of 15 categories: not run" in one
     assert with_results(one, [make_record("bottle", 0)]) == one
     assert with_results(one, []) != one

@@ -9,7 +9,7 @@ from IPython.core.formatters import DisplayFormatter
 from jinja2 import UndefinedError
 
 from stlib.paths import ROOT
-from study.tables import NOT_RUN, RECORDS_URL, say, signed, table
+from study.tables import RECORDS_URL, say, signed, table
 
 
 class Page(HTMLParser):
@@ -54,18 +54,20 @@ def test_cells_are_templates_over_the_fields_of_a_row():
     both = "{{ method }}<br>{{ unit }}{{ change }}"
     columns = {"Method": "method|named", "Change": "change|signed", "Both": both}
     page = Page(table(frame, "{{ unit }}", columns, unit="%"))
-    assert page.texts == ["%", *columns, "STPM", "0.000", "stpm", "%-0.000", "<i>", "-", "<i>", "%-"]
+    assert page.texts == ["%", *columns, "STPM", "0.000", "stpm", "%-0.000", "<i>", "<i>", "%"]
     with pytest.raises(UndefinedError, match="'chance' is undefined"):
         table(frame, "", {"Change": "chance|signed"})
 
 
 def test_every_cell_but_the_first_may_share_a_template():
     frame = pd.DataFrame({"Category": ["pill"], "AP": [0.5], "IAP": [None]})
-    assert Page(table(frame, "c", cell="{{ cell|number('.0%') }}")).texts[-3:] == ["pill", "50%", "-"]
+    assert Page(table(frame, "c", cell="{{ cell|number('.0%') }}")).texts[-2:] == ["pill", "50%"]
 
 
-def test_without_rows_the_caption_says_so():
-    assert table([], "Runs of {{ who }}.", {"A": "a"}, who="A&B") == f"Runs of A&amp;B: {NOT_RUN}"
+def test_without_rows_there_is_no_table():
+    nothing = table([], "Runs of {{ who }}.", {"A": "a"}, who="A&B")
+    assert nothing == ""
+    assert nothing._repr_markdown_().startswith("<!--")  # otherwise the page would show its repr
 
 
 def test_a_notebook_gets_tables_as_html_and_sentences_as_markdown():
@@ -78,7 +80,7 @@ def test_a_notebook_gets_tables_as_html_and_sentences_as_markdown():
 def test_a_difference_that_rounds_to_nothing_has_no_sign():
     assert signed(-0.0004) == "0.000"
     assert signed(0.0005) == "+0.001"
-    assert signed(None) == signed(float("nan")) == "-"
+    assert signed(None) == signed(float("nan")) == ""
 
 
 def test_the_site_serves_the_folder_that_the_links_name():

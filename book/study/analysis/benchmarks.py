@@ -59,40 +59,6 @@ def rows(found: Benchmark | None, *keys: str) -> list[dict[str, Any]]:
     return [{"name": name} | values for name, values in part.items()]
 
 
-def growth(found: Benchmark | None) -> list[dict[str, Any]]:
-    """How time grows with the batch, the resolution and the number of test images; `times` the first."""
-    if found is None:
-        return []
-    parts = {part: rows(found, "growth", part) for part in ("batch", "side", "maps")}
-    return [
-        row | {"part": part, "times": row["cpu_seconds"] / lines[0]["cpu_seconds"]}
-        for part, lines in parts.items()
-        for row in lines
-    ]
-
-
-def limits(found: Benchmark | None) -> pd.DataFrame:
-    """How close STPM comes to the processor's fastest matrix product, and how far ahead it could be.
-
-    A row per `precision`: `limit` (FLOP/s), the shares of it that `training` and `inference` reach, and
-    `ahead`, how many times faster than anomalib's in fp32 inference would be at the limit (NaN: not run).
-    Times are those of the clock on a GPU, of the processor otherwise.
-    """
-    if found is None:
-        return pd.DataFrame()
-    results: Any = found.results
-    seconds = "cpu_seconds" if "CPU" in str(found.machine["processor"]) else "seconds"
-    peer = results["inference"].get("anomalib Stfpm, fp32", {}).get(seconds, float("nan"))
-    shares = results["share_of_limit"]
-    table = pd.DataFrame({"limit": results["limit_flops"], "training": shares}, index=list(shares))
-    fastest = table["limit"] / (2 * results["operations"]["forward"])  # teacher and student
-    own = pd.Series({name: results["inference"][f"ours, {name}"][seconds] for name in table.index})
-    table = table.assign(inference=1 / own / fastest, ahead=fastest * peer).loc[
-        list(results["share_of_limit"])
-    ]
-    return table.rename_axis("precision").reset_index()
-
-
 def steps(found: Benchmark | None) -> list[dict[str, Any]]:
     """A training step of DeSTSeg's networks and of PFADSeg's, in every form that was timed.
 

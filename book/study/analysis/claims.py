@@ -1,6 +1,6 @@
 """The papers' claims that one method beats another, beside what paired runs show. Imports no torch."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from statistics import fmean
 
@@ -82,10 +82,18 @@ class ClaimResult:
     """One per category and the mean, each with what the paper prints; empty when no pair was run."""
 
 
-def claim_results(records: Iterable[Summary], claims: Iterable[Claim] = CLAIMS) -> list[ClaimResult]:
-    """Every claim with the runs that bear on it; those of one paper are a family (`paired.adjusted`)."""
+def claim_results(
+    records: Iterable[Summary],
+    claims: Iterable[Claim] = CLAIMS,
+    found: Callable[[Claim], list[PairedDifference]] | None = None,
+) -> list[ClaimResult]:
+    """Every claim with the runs that bear on it; those of one paper are a family (`paired.adjusted`).
+
+    `found`: the pairs of a claim, if not those of the runs as published.
+    """
     everything = list(records)
-    results = [with_claim(claim, pairs(everything, *claim.groups("paper"), claim.metric)) for claim in claims]
+    of = found or (lambda claim: pairs(everything, *claim.groups("paper"), claim.metric))
+    results = [with_claim(claim, of(claim)) for claim in claims]
     for paper in dict.fromkeys(item.claim.paper for item in results):
         family = [item for item in results if item.pairs and item.claim.paper == paper]
         for item, mean in zip(family, adjusted([item.pairs[-1] for item in family]), strict=True):

@@ -139,30 +139,20 @@ def adjusted(found: Sequence[PairedDifference]) -> list[PairedDifference]:
 
 
 def frame(found: Mapping[str, Sequence[PairedDifference]]) -> pd.DataFrame:
-    """A row per comparison and category, the mean last; one without values for a comparison without pairs.
+    """A row per comparison and category, the mean last; comparisons without pairs are left out.
 
-    Columns: `name` and those of `row_of`. `attrs` holds the `labels` of all runs. Empty without any run.
+    Columns: `name` and those of `row_of`. `attrs` holds the `labels` of all runs.
     """
     rows: list[dict[str, object]] = []
     labels: dict[str, None] = {}
-    for name, group in found.items() if any(found.values()) else ():
+    for name, group in found.items():
         # with one category the mean repeats it
         for pair in group if len(group) > 2 else group[:1]:
             labels |= dict.fromkeys(pair.labels)
             rows.append({"name": name} | row_of(pair))
-        if not group:
-            rows.append({"name": name})
     table = pd.DataFrame(rows, dtype=object)
     table.attrs = {"labels": list(labels)}
     return table
-
-
-def behind(found: Mapping[str, Sequence[PairedDifference]]) -> tuple[set[int], set[int], bool]:
-    """How many categories and how many seeds stand behind comparisons, and whether a run has a label."""
-    each = [group[:-1] for group in found.values() if group]
-    pairs_of_all = [pair for group in each for pair in group]
-    seeds = {len(pair.seeds) for pair in pairs_of_all}
-    return {len(group) for group in each}, seeds, any(pair.labels for pair in pairs_of_all)
 
 
 def row_of(pair: PairedDifference) -> dict[str, object]:

@@ -72,6 +72,15 @@ def made(records: Iterable[Summary]) -> Made:
     )
 
 
+def families(records: Iterable[Summary]) -> list[dict[str, object]]:
+    """The runs that differ in nothing but their seed, a row each: what they share, and their `records`."""
+    found: dict[tuple[str, ...], list[Summary]] = {}
+    for r in records:
+        found.setdefault((r.method, r.variant, r.category, r.profile), []).append(r)
+    names = ("method", "variant", "category", "profile")
+    return [dict(zip(names, key, strict=True)) | {"records": group} for key, group in found.items()]
+
+
 def rerun_command(record: Summary) -> str:
     """The shell command that makes this record again; a weight file is named, its folder is the reader's."""
     known = {"torchvision IMAGENET1K_V1": "torchvision", "demo": "demo", "random": "random"}
@@ -157,22 +166,8 @@ def state_of_study(
             seeds, failed = len(comparable(group)), sum(r.status == "failed" for r in group)
             labelled = len(group) - seeds - failed
             text = _state(seeds, labelled, failed)
-            rows.append((METHOD_NAMES[method], category, seeds, labelled, failed, text))
+            rows.append((METHOD_NAMES.get(method, method), category, seeds, labelled, failed, text))
     return pd.DataFrame(rows, columns=["method", "category", "seeds", "labelled", "failed", "text"])
-
-
-def progress(state: pd.DataFrame) -> pd.DataFrame:
-    """From `state_of_study`, a row per method: `categories` with comparable runs, the `fewest` and `most`
-    seeds of them, and `labelled`, categories with other finished runs.
-    """
-    measured = state["seeds"].where(state["seeds"] > 0)
-    marks = state.assign(measured=measured, others=state["labelled"] > 0).groupby("method", sort=False)
-    return marks.agg(
-        categories=("measured", "count"),
-        fewest=("measured", "min"),
-        most=("measured", "max"),
-        labelled=("others", "sum"),
-    ).reset_index()
 
 
 def _state(seeds: int, labelled: int, failed: int) -> str:

@@ -7,10 +7,9 @@ import pandas as pd
 
 from stlib.protocol import TUNING_EPOCHS, Metric, Profile
 from stlib.records.schema import Summary
-from stlib.records.teacher import TeacherRecord
 from study.analysis.claims import CLAIMS, with_claim
 from study.analysis.comparison import select
-from study.analysis.paired import PairedDifference, RunGroup, compare, match_runs, pairs, row_of
+from study.analysis.paired import PairedDifference, RunGroup, compare, match_runs, row_of
 from study.plan.grid import tuned_variant
 
 
@@ -117,15 +116,6 @@ def changes(
     return {name: against_untuned(everything, other, metric) for name, other in wanted.items()}
 
 
-def against_two(
-    records: Sequence[Summary], metric: Metric, profile: Profile = "paper"
-) -> dict[str, list[PairedDifference]]:
-    """Every other number of full epochs minus the paper's two."""
-    two = epochs_group(2, "", profile)
-    others = {f"{e} instead of 2": epochs_group(e, "", profile) for e in TUNING_EPOCHS if e not in (0, 2)}
-    return {name: pairs(records, two, other, metric) for name, other in others.items()}
-
-
 def _of_data(records: Iterable[Summary], rest: str, profile: Profile) -> list[Summary]:
     """The runs on one kind of data; where a seed has no teacher of its own, its run with that of seed 0."""
     everything = list(records)
@@ -163,15 +153,3 @@ def leaks(
         )
         for letter in "BC"
     }
-
-
-def courses(teachers: Sequence[TeacherRecord]) -> pd.DataFrame:
-    """The fine-tunings: `data`, `classes`, `images`, and the curves of the record, a row per full epoch."""
-    parts = [
-        pd.DataFrame(t.curves)
-        .rename_axis("epoch")
-        .reset_index()
-        .assign(data=str(t.tuning.get("data")), classes=len(t.categories), images=t.images)
-        for t in teachers
-    ]
-    return pd.concat(parts) if parts else pd.DataFrame()

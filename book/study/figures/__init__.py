@@ -10,7 +10,7 @@ from study.figures.comparisons import (
     choice_effects,
     critical_difference,
     forest,
-    progress_grid,
+    in_short,
     reported_vs_reproduced,
 )
 from study.figures.images import (
@@ -26,7 +26,6 @@ from study.figures.images import (
 from study.figures.runs import (
     image_curves,
     learning_curves,
-    pixel_curves,
     roc_pr,
     score_histogram,
     teacher_curves,
@@ -45,10 +44,9 @@ __all__ = [
     "gallery",
     "gallery_rows",
     "image_curves",
+    "in_short",
     "learning_curves",
     "levels",
-    "pixel_curves",
-    "progress_grid",
     "reported_vs_reproduced",
     "roc_pr",
     "samples",

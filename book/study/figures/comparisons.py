@@ -7,23 +7,22 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from stlib.protocol import METRICS, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric
+from stlib.protocol import METRICS, TOLERANCES, Metric
 from study.analysis import sensitivity
 from study.analysis.comparison import rows_of
 from study.analysis.paired import PairedDifference
 from study.analysis.ranks import Ranking
 from study.analysis.sensitivity import Effect, Effects
-from study.figures.style import BLUE, ORANGE, canvas
+from study.figures.style import BLUE, NARROW, ORANGE, canvas
 
 
 def against_epochs(frame: pd.DataFrame, metric: Metric) -> Figure:
     """`teacher_epochs.against_epochs`: a panel per category, a line per seed with its intervals."""
     names = list(dict.fromkeys(frame["category"])) or [""]
-    figure, axes = canvas(1, len(names), 2.8, share="y")
+    figure, axes = canvas(1, len(names), 2.8, share="y", width=NARROW)
     colours = dict(zip(sorted(set(frame["seed"])), cycle(sns.color_palette("colorblind")), strict=False))
     for axis, name in zip(axes[0], names, strict=True):
         runs = frame[frame["category"] == name].sort_values("epochs")
@@ -37,8 +36,37 @@ def against_epochs(frame: pd.DataFrame, metric: Metric) -> Figure:
     axes[0, 0].set_ylabel(f"{METRICS[metric]},\nminus STPM's")
     marks = [Line2D([], [], color=colour, marker="o") for colour in colours.values()]
     figure.legend(
-        marks, [f"seed {seed}" for seed in colours], loc="outside lower center", ncols=6, fontsize=9
+        marks, [f"seed {seed}" for seed in colours], loc="outside lower center", ncols=3, fontsize=9
     )
+    return figure
+
+
+def in_short(levels: pd.DataFrame, gains: pd.DataFrame) -> Figure:
+    """Above `comparison.comparison` as differences on the tolerance, below `teacher_epochs.tested_epochs`."""
+    rows = [row for row in rows_of(levels)[:-1] if row.difference is not None]
+    tolerance = TOLERANCES[levels.attrs["metric"]]
+    figure, axes = canvas(2, 1, 1.9 + 0.3 * (len(rows) + len(gains)), share="", width=NARROW)
+    above, below = axes[:, 0]
+    above.axvspan(-tolerance, tolerance, color="#dddddd")
+    for y, row in enumerate(rows):
+        if row.reported_number is not None and row.low is not None and row.high is not None:
+            above.plot([row.low - row.reported_number, row.high - row.reported_number], [y, y], color=BLUE)
+        above.plot(row.difference, y, "o", color=BLUE)
+    for y, pair in enumerate(gains.to_dict("records")):
+        below.plot([pair["low"], pair["high"]], [y, y], color=BLUE)
+        below.plot(pair["difference"], y, "o", color=BLUE, label="chosen epoch")
+        below.plot(pair["last"], y, "x", color="#555555", label="last epoch")
+        if pair["claim"] is not None:
+            below.plot(pair["claim"], y, "D", color=ORANGE, markerfacecolor="white", label="printed")
+    for axis, names in ((above, [row.category for row in rows]), (below, list(gains["category"]))):
+        axis.axvline(0, color="black", linewidth=1)
+        axis.locator_params(axis="x", nbins=4)
+        axis.set_yticks(range(len(names)), names)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+    above.set_title("STPM minus printed (band: tolerance)")
+    below.set_title("ET-STPM minus STPM")
+    marks = dict(zip(*below.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
@@ -48,7 +76,7 @@ def forest(found: Mapping[str, Sequence[PairedDifference]], reported: Mapping[st
     A comparison with neither is left out.
     """
     names = [name for name, group in found.items() if group or reported.get(name) is not None]
-    figure, axes = canvas(1, 1, 1.2 + 0.45 * max(len(names), 1))
+    figure, axes = canvas(1, 1, 1.2 + 0.4 * max(len(names), 1), width=NARROW)
     axis = axes[0, 0]
     for y, name in enumerate(names):
         for pair in found[name][-1:]:
@@ -60,7 +88,8 @@ def forest(found: Mapping[str, Sequence[PairedDifference]], reported: Mapping[st
     axis.axvline(0, color="black", linewidth=1)
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
-    axis.set_xlabel("difference (dot: reproduced; hollow: reported)")
+    axis.locator_params(axis="x", nbins=4)
+    axis.set_xlabel("difference\n(dot: reproduced; hollow: reported)")
     return figure
 
 
@@ -71,8 +100,8 @@ def choice_effects(found: Mapping[Metric, Effects], claims: Mapping[Metric, Mapp
     ]
     claimed = dict.fromkeys(sides for metric in found for sides in claims[metric])
     rows = [*choices, *claimed]
-    lines = (len(found) + 1) // 2
-    figure, axes = canvas(lines, 2, lines * (0.9 + 0.21 * len(rows)), share="y")
+    lines = len(found)
+    figure, axes = canvas(lines, 1, lines * (0.7 + 0.21 * len(rows)), share="", width=NARROW)
     panels: list[Axes] = axes.ravel().tolist()
     for axis, (metric, group) in zip(panels, found.items(), strict=False):
         axis.axvline(0, color="black", linewidth=1)
@@ -90,7 +119,7 @@ def choice_effects(found: Mapping[Metric, Effects], claims: Mapping[Metric, Mapp
     for axis in panels[len(found) :]:
         axis.set_axis_off()
     named = {text: mark for axis in panels for mark, text in zip(*axis.get_legend_handles_labels())}
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=2, fontsize=9)
+    figure.legend(named.values(), named.keys(), loc="outside lower center", fontsize=9)
     return figure
 
 
@@ -107,7 +136,7 @@ def _effect(axis: Axes, y: int, found: Sequence[Effect]) -> None:
 
 def critical_difference(found: Sequence[Ranking]) -> Figure:
     """A line of ranks per ranking: methods with their average rank, bars over those not told apart."""
-    figure, axes = canvas(len(found), 1, 2.1 * len(found), share="")
+    figure, axes = canvas(len(found), 1, 2.1 * len(found), share="", width=NARROW)
     for axis, ranking in zip(axes[:, 0], found, strict=True):
         _ranks(axis, ranking)
         axis.set_title(ranking.title, loc="left")
@@ -146,7 +175,7 @@ def reported_vs_reproduced(frame: pd.DataFrame) -> Figure:
     metric = frame.attrs["metric"]
     tolerance = TOLERANCES[metric]
     rows = rows_of(frame)[:-1]
-    figure, axes = canvas(1, 1, 4.8)
+    figure, axes = canvas(1, 1, 4.8, width=NARROW)
     axis: Axes = axes[0, 0]
     for y, row in enumerate(rows):
         if row.reported_number is not None:
@@ -160,16 +189,15 @@ def reported_vs_reproduced(frame: pd.DataFrame) -> Figure:
     axis.set_yticks(range(len(rows)), [row.category for row in rows])
     axis.invert_yaxis()
     axis.set_xlim(right=min(axis.get_xlim()[1], 1.005))
-    axis.set_xlabel(
-        f"{METRICS[metric]} (bar: reported, tolerance; dot: reproduced; line: one more run, 95 %)"
-    )
+    axis.locator_params(axis="x", nbins=4)
+    axis.set_xlabel(f"{METRICS[metric]}\nbar: reported, tolerance\ndot, line: reproduced, one more run 95 %")
     return figure
 
 
 def across_works(printed: pd.DataFrame, metric: str) -> Figure:
     """`paper_tables.across_works` as a dot plot: a line per category, a marker and colour per work."""
     scores = printed.astype(float)
-    figure, axes = canvas(1, 1, 5.2)
+    figure, axes = canvas(1, 1, 5.2, width=NARROW)
     axis: Axes = axes[0, 0]
     lines = range(len(scores))
     axis.hlines(lines, scores.min(axis=1), scores.max(axis=1), color="#bbbbbb")
@@ -180,27 +208,3 @@ def across_works(printed: pd.DataFrame, metric: str) -> Figure:
     axis.set_xlabel(metric)
     axis.legend(loc="best", framealpha=1)
     return figure
-
-
-def progress_grid(state: pd.DataFrame) -> Figure:
-    """`comparison.state_of_study` as a grid: the number of seeds as a figure and a shade in every cell."""
-    methods, categories = state["method"].unique(), state["category"].unique()
-    marks = [_mark(*row) for row in state[["seeds", "labelled", "failed"]].to_numpy()]
-    grid = state.assign(mark=marks).set_index(["method", "category"])
-    seeds = grid["seeds"].unstack().loc[methods, categories]
-    figure, axes = canvas(1, 1, 1.2 + 0.4 * len(seeds))
-    shades = ListedColormap(["#f2f2f2", *sns.light_palette(BLUE, SEEDS_FOR_A_VERDICT + 1)[1:]])
-    numbers = grid["mark"].unstack().loc[methods, categories]
-    cells = {"annot": numbers, "fmt": "", "linewidths": 1, "linecolor": "white", "cbar": False}
-    shown = seeds.clip(upper=SEEDS_FOR_A_VERDICT)
-    sns.heatmap(shown, ax=axes[0, 0], cmap=shades, vmin=0, vmax=SEEDS_FOR_A_VERDICT, **cells)
-    axes[0, 0].set(
-        ylabel="", xlabel="number: seeds;  empty: not run;  p: incomplete data or other labels;  x: failed"
-    )
-    axes[0, 0].tick_params("x", rotation=60)
-    axes[0, 0].tick_params("y", rotation=0)
-    return figure
-
-
-def _mark(seeds: int, labelled: int, failed: int) -> str:
-    return str(seeds) if seeds else "p" if labelled else "x" if failed else ""

@@ -11,15 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from stlib.protocol import LAYERS, METRICS, Metric
-from stlib.records.schema import History, Record, Training
+from stlib.records.schema import History, Training
 from stlib.records.teacher import TeacherRecord
-from study.figures.style import BLUE, RED, Values, canvas
+from study.figures.style import BLUE, NARROW, RED, Values, canvas
 
-PANELS = 3
+PANELS = 2
 """Charts side by side."""
 STYLES = ("-", "--", ":")
-FPR_SHOWN = 0.3
-"""Where the drawn ROC curves end: beyond it every pixel detector is of no use, and AUPRO stops there too."""
 
 
 def training_curve(history: History, name: str = "") -> Figure:
@@ -37,7 +35,7 @@ def training_curves(histories: Mapping[str, Sequence[History]], legend: Sequence
     names = list(dict.fromkeys(curve for group in histories.values() for h in group for curve in h.curves))
     lines = [names[i : i + PANELS] for i in range(0, len(names), PANELS)]
     rows = [(label, line) for label in histories for line in lines]
-    figure, axes = canvas(len(rows), len(lines[0]), 2.1 * len(rows) + 0.6)
+    figure, axes = canvas(len(rows), len(lines[0]), 2.1 * len(rows) + 0.6, width=NARROW)
     for drawn, (label, line) in zip(axes, rows, strict=True):
         for axis, name in zip(drawn, line, strict=False):
             _curves(axis, histories[label], name)
@@ -49,7 +47,7 @@ def training_curves(histories: Mapping[str, Sequence[History]], legend: Sequence
         axis.set_xlabel("epoch (dashed: tested)" if by_epoch else "logged means")
     if legend:
         marks = [Line2D([], [], color=colour) for colour in _colours(len(legend))]
-        figure.legend(marks, legend, loc="outside lower center", ncols=2, fontsize=9)
+        figure.legend(marks, legend, loc="outside lower center", fontsize=9)
     return figure
 
 
@@ -80,14 +78,14 @@ def learning_curves(runs: Mapping[str, Training], metrics: Sequence[Metric]) -> 
     watched = {name: training.learning_curve for name, training in runs.items() if training.learning_curve}
     if not watched:
         raise ValueError("no learning curve to draw: pass at least one run that has one")
-    figure, axes = canvas(1, len(metrics), 3.2, share="x")
+    figure, axes = canvas(1, len(metrics), 3.2, share="x", width=NARROW)
     for axis, metric in zip(axes[0], metrics, strict=True):
         for (name, curve), style in zip(watched.items(), cycle(STYLES), strict=False):
             points = {step: scores[metric] for step, scores in sorted(curve.items()) if metric in scores}
             axis.plot(list(points), list(points.values()), style, marker="o", label=name)
         axis.set(title=METRICS[metric], xlabel="steps of the segmentation net")
     marks = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*marks, loc="outside lower center", ncols=2, fontsize=9)
+    figure.legend(*marks, loc="outside lower center", fontsize=9)
     return figure
 
 
@@ -132,33 +130,16 @@ def image_curves(good: Values, defective: Values) -> dict[str, list[float]]:
     }
 
 
-def pixel_curves(records: Sequence[Record]) -> Figure:
-    """ROC and precision-recall of pixels from the records' thinned curves: a colour per category."""
-    figure, axes = canvas(1, 2, 4.2, share="")
-    names = list(dict.fromkeys(r.category for r in records))
-    styles = dict(zip(names, cycle(STYLES), strict=False))
-    colours = dict(zip(names, cycle(sns.color_palette("colorblind")), strict=False))
-    for record in (r for r in records if r.pixel_curves):  # a test set of one class has none
-        name, curves = record.category, record.pixel_curves
-        look = {"color": colours[name], "linestyle": styles[name], "label": name}
-        axes[0, 0].plot([0, *curves["fpr"]], [0, *curves["recall"]], **look)
-        axes[0, 1].plot(curves["recall"], curves["precision"], **look)
-    axes[0, 0].set(xlabel="false positive rate", ylabel="recall", xlim=(-0.01, FPR_SHOWN))
-    axes[0, 1].set(xlabel="recall", ylabel="precision", ylim=(-0.02, 1.02))
-    named = dict(zip(*axes[0, 1].get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=5, fontsize=9)
-    return figure
-
-
 def teacher_curves(record: TeacherRecord) -> Figure:
     """Held-out accuracy, weight change and feature cosine after the head (0) and every full epoch."""
-    figure, axes = canvas(1, 3, 2.8)
-    for axis, name in zip(axes[0], ("accuracy", "weight_change", "feature_cosine"), strict=True):
+    figure, axes = canvas(3, 1, 5.4, width=NARROW)
+    for axis, name in zip(axes[:, 0], ("accuracy", "weight_change", "feature_cosine"), strict=True):
         series = [name] if name == "accuracy" else [f"{name}_{level}" for level in LAYERS]
         for one, style in zip(series, STYLES, strict=False):
             values = record.curves[one]
             axis.plot(range(len(values)), values, style, marker="o", label=one.rpartition("_")[2])
         if name == "weight_change":  # the levels keep their lines in the next panel, which has no room
             axis.legend()
-        axis.set(title=name.replace("_", " "), xlabel="full epochs")
+        axis.set(title=name.replace("_", " "))
+    axes[-1, 0].set_xlabel("full epochs")
     return figure

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 BLUE, ORANGE, GREEN, RED = sns.color_palette("colorblind")[:4]
 WIDTH = 7.0
 """Inches; at 100 dots per inch the width of a page's column."""
+NARROW = 4.6
+"""Of a chart that a phone shows whole: its words stay as large as the page's."""
 STYLE = {"font.size": 11, "axes.titlesize": 11, "figure.facecolor": "white", "savefig.facecolor": "white"}
 Values = NDArray[np.floating]
 
 
 def canvas(
-    rows: int, columns: int, height: float, *, share: Literal["x", "y", ""] = "x"
+    rows: int, columns: int, height: float, *, share: Literal["x", "y", ""] = "x", width: float = WIDTH
 ) -> tuple[Figure, NDArray[np.object_]]:
-    """A figure of the page's width with a (rows, columns) array of axes.
+    """A figure with a (rows, columns) array of axes.
 
     Those of a column share their x axis; with `share="y"` those of a row share y instead, with "" none.
     """
@@ -26,7 +28,7 @@ def canvas(
         figure, axes = plt.subplots(
             rows,
             columns,
-            figsize=(WIDTH, height),
+            figsize=(width, height),
             squeeze=False,
             sharex="col" if share == "x" else False,
             sharey="row" if share == "y" else False,

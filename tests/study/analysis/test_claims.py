@@ -235,20 +235,5 @@ def test_the_ablation_holds_printed_and_reproduced(make_record):
     assert ablation.printed_steps("pixel_ap")["none → control"] is None  # our own row
 
 
-def test_epochs_are_held_against_two(make_record):
-    runs = [
-        make_record(value=0.90, method="et_stpm"),
-        make_record(value=0.93, method="et_stpm", variant="e=10"),
-    ]
-    found = teacher_epochs.against_two(runs, "pixel_auroc")
-    assert found["10 instead of 2"][-1].difference == pytest.approx(0.03)
-    assert found["1 instead of 2"] == []
-
-
-def test_a_course_has_a_row_per_epoch(teacher):
-    rows = teacher_epochs.courses([teacher])
-    assert rows[["epoch", "classes", "images", "accuracy"]].to_numpy().tolist() == [
-        [0, 1, 10, 0.8],
-        [1, 1, 10, 1.0],
-    ]
+def test_a_teachers_course_is_drawn(teacher):
     assert len(figures.teacher_curves(teacher).axes) == 3

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from study.analysis import benchmarks, costs
@@ -48,8 +47,7 @@ def test_a_damaged_file_is_named(tmp_path: Path):
 
 def test_what_was_not_measured_has_no_rows(tmp_path: Path):
     assert benchmarks.read_benchmark("stpm", folder=tmp_path) is None
-    assert benchmarks.rows(None) == benchmarks.growth(None) == benchmarks.invariance(None) == []
-    assert benchmarks.limits(None).empty
+    assert benchmarks.rows(None) == benchmarks.invariance(None) == []
 
 
 def test_readings_are_held_against_the_first_on_the_same_category_and_seed(tmp_path: Path):
@@ -77,12 +75,6 @@ def test_candidates_keep_their_order_and_the_machine_its_packages(tmp_path: Path
     assert found.packages == {"torch": "2.15.0"}
 
 
-def test_growth_is_told_by_cpu_seconds(tmp_path: Path):
-    one = {"8 images": timing(2, 1), "16 images": timing(5, 2.5)}
-    found = written(tmp_path, "cost", {"growth": {"batch": one, "side": one, "maps": one}})
-    assert [row["times"] for row in benchmarks.growth(found)] == [1, 2.5] * 3
-
-
 def test_what_was_spent_counts_cores_and_leaves_the_demo_out(make_record):
     runs = [make_record("bottle", 0), make_record("grid", 0)]
     found = costs.spent([*runs, make_record("bottle", 1, profile="demo")])
@@ -91,18 +83,7 @@ def test_what_was_spent_counts_cores_and_leaves_the_demo_out(make_record):
     assert costs.spent([]) == costs.Spent(0, 0, 0, 0)
 
 
-def test_limits_and_invariance_are_computed(tmp_path: Path):
-    results: dict[str, object] = {
-        "limit_flops": {"bf16": 2e11},
-        "share_of_limit": {"bf16": 0.5},
-        "operations": {"forward": 1e11},  # of each of the two networks: 1 s at the limit
-        "inference": {"ours, bf16": timing(1.25, 1)},
-    }
-    alone = benchmarks.limits(written(tmp_path, "stpm", results)).iloc[0]
-    assert (alone["limit"], alone["training"], alone["inference"]) == (2e11, 0.5, pytest.approx(0.8))
-    assert np.isnan(alone["ahead"])
-    results["inference"] = {"ours, bf16": timing(1.25, 1), "anomalib Stfpm, fp32": timing(3, 2.4)}
-    assert benchmarks.limits(written(tmp_path, "stpm", results))["ahead"][0] == pytest.approx(3)
+def test_invariance_is_computed(tmp_path: Path):
     values = {"s": {"pixel_auroc": 0.75}, "s^6": {"pixel_auroc": 0.5}}
     found = written(tmp_path, "metrics", {"invariance": {"bins": values}})
     assert benchmarks.invariance(found) == [{"name": "bins", "pixel_auroc": -0.25}]

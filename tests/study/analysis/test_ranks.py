@@ -50,12 +50,3 @@ def test_every_drawn_ranking_has_its_methods_and_its_width():
         assert axis.get_title(loc="left") == found.title
         assert all(any(text.startswith(f"{name} ") for text in texts) for name in found.ranks)
         assert f"critical difference {found.critical_difference:.2f}" in texts[0]
-
-
-def test_pixel_curves_have_a_line_per_run_and_a_look_per_category(make_record):
-    runs = [make_record("bottle", s) for s in (0, 1)] + [make_record("grid")]
-    roc, pr = figures.pixel_curves(runs).axes
-    looks = [(line.get_color(), line.get_linestyle()) for line in pr.lines]
-    assert len(roc.lines) == 3
-    assert looks[0] == looks[1] != looks[2]
-    assert list(roc.lines[0].get_xdata()) == [0, 0.0, 0.2, 1.0]

@@ -4,7 +4,7 @@ from typer.testing import CliRunner
 
 from stlib.cli import app
 from study.analysis.paired import RunGroup
-from study.analysis.runs import made, progress, rerun_command, runtimes, state_of_study, trainings_of
+from study.analysis.runs import families, made, rerun_command, runtimes, state_of_study, trainings_of
 from study.columns import MADE
 from study.tables import say
 
@@ -34,18 +34,15 @@ def test_the_caption_tells_how_the_runs_were_made(make_record):
     assert say(MADE, made=made([])) == "No run has finished yet."
 
 
+def test_runs_that_differ_by_their_seed_are_a_family(make_record):
+    records = [make_record(), make_record("grid"), make_record(seed=1), make_record(variant="epochs=200")]
+    found = [(row["category"], row["variant"], [r.seed for r in row["records"]]) for row in families(records)]
+    assert found == [("bottle", "", [0, 1]), ("grid", "", [0]), ("bottle", "epochs=200", [0])]
+
+
 def test_runtimes_are_medians(make_record):
     frame = runtimes([make_record(), make_record("grid"), make_record("pill", status="failed")])
     assert frame[["runs", "training", "evaluation", "memory"]].to_numpy().tolist() == [[2, 600, 30, 2048]]
-
-
-def test_progress_counts_categories_and_the_span_of_seeds(make_record):
-    runs = [make_record("bottle"), make_record("bottle", 1), make_record("grid")]
-    runs.append(make_record("pill", method="et_stpm", gaps=[GAP]))
-    found = progress(state_of_study(runs)).set_index("method")
-    assert found.loc["STPM"].tolist() == [2, 1, 2, 0]
-    assert found.loc["ET-STPM", ["categories", "labelled"]].tolist() == [0, 1]
-    assert found.loc["PFADSeg", ["categories", "labelled"]].tolist() == [0, 0]
 
 
 def test_state_counts_comparable_seeds_only(make_record):

@@ -1,0 +1,152 @@
+"""The first page's answers: every headline claim, what was found here, its status. Imports no torch."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from stlib.protocol import Metric
+from stlib.records.schema import Summary
+from study.analysis.claims import CLAIMS, Claim, ClaimResult, claim_results, printed_wins
+from study.analysis.comparison import level
+from study.analysis.paired import PairedDifference, compare, match_runs, pairs
+from study.analysis.status import Status, of_gain, of_score
+from study.analysis.teacher_epochs import epochs_group, one_teacher, tested_epochs, untuned
+
+LEVELS: tuple[tuple[str, Metric], ...] = (
+    ("stpm", "image_auroc"),
+    ("stpm", "pixel_auroc"),
+    ("destseg", "pixel_ap"),
+    ("destseg", "iap"),
+    ("pfadseg", "pixel_ap"),
+    ("pfadseg", "iap"),
+)
+"""Scores that are answers; what ET-STPM claims is a gain."""
+GAINS = CLAIMS[:5]
+"""ET-STPM over STPM, and PFADSeg over DeSTSeg but for IAP@90."""
+OWN_ROWS = CLAIMS[3:4]
+"""PFADSeg's text speaks of improvements across most categories: counted in its own table."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A claim; scores and differences are fractions, None where there is nothing to show."""
+
+    kind: Literal["level", "gain", "rows"]
+    """A score that is reached, a gain over `rival`, or a gain by the rows of the paper's own table."""
+    method: str
+    metric: Metric
+    status: Status = ""
+    outcome: str = ""
+    """The verdict or decision behind the status."""
+    rival: str = ""
+    printed_all: float | None = None
+    """Over 15 categories."""
+    printed: float | None = None
+    """Over the categories that were run."""
+    here: float | None = None
+    low: float | None = None
+    high: float | None = None
+    """Of a score, where one more run has to be expected; of a gain, its 95 % interval."""
+    difference: float | None = None
+    tolerance: float | None = None
+    """Of a score: reproduced minus printed, and how much of it counts as agreement."""
+    last: float | None = None
+    """ET-STPM's gain at the last epoch."""
+    categories: int = 0
+    seeds: int = 0
+    """The fewest of a category."""
+    one_teacher: bool = False
+    """All seeds share the fine-tuned teacher of seed 0."""
+    labels: tuple[str, ...] = ()
+    higher: int = 0
+    lower: int = 0
+    """In how many categories the paper's own table shows a gain or a loss."""
+
+
+def answers(records: Sequence[Summary]) -> list[Answer]:
+    """Every headline claim, in the order of the papers."""
+    both: tuple[Metric, ...] = ("image_auroc", "pixel_auroc")
+    tuned = {metric: more_seeds(records, metric) for metric in both}
+
+    def found(claim: Claim) -> list[PairedDifference]:
+        if claim.second == "et_stpm":
+            couples = match_runs(untuned(records, "paper"), tuned[claim.metric], claim.metric)
+            return compare(couples, claim.metric)
+        return pairs(records, *claim.groups("paper"), claim.metric)
+
+    gains = [_gain(item, records, tuned) for item in claim_results(records, GAINS, found)]
+    levels = [_level(records, *one) for one in LEVELS]
+    rows = [
+        _rows(claim, int(told["higher"]), int(told["lower"]))
+        for claim, told in zip(OWN_ROWS, printed_wins(OWN_ROWS).to_dict("records"), strict=True)
+    ]
+    return [*levels[:2], *gains, *rows, *levels[2:]]
+
+
+def first(found: Iterable[Answer], most: int = 8) -> list[Answer]:
+    """At most `most`: those with a status, then the others, all in their order."""
+    everything = list(found)
+    kept = sorted(everything, key=lambda answer: not answer.status)[:most]
+    return [answer for answer in everything if answer in kept]
+
+
+def more_seeds(records: Sequence[Summary], metric: Metric) -> list[Summary]:
+    """ET-STPM's runs with a teacher for every seed, or with one for all, whichever gives more pairs."""
+    own, shared = epochs_group(2).of(records), one_teacher(records)
+    first_side = untuned(records, "paper")
+    return max(own, shared, key=lambda runs: len(match_runs(first_side, runs, metric)))
+
+
+def _level(records: Sequence[Summary], method: str, metric: Metric) -> Answer:
+    found = level(records, method, metric)
+    mean = found.mean
+    status = of_score(mean.verdict, provisional=mean.provisional)
+    return Answer(
+        "level",
+        method,
+        metric,
+        status or ("open" if found.finished else ""),
+        mean.verdict if status else "not comparable" if found.finished else "",
+        printed_all=found.printed.number if found.printed else None,
+        printed=mean.reported_number,
+        here=mean.reproduced,
+        low=mean.low,
+        high=mean.high,
+        difference=mean.difference,
+        tolerance=mean.tolerance,
+        categories=len(found.judged),
+        seeds=mean.seeds,
+    )
+
+
+def _gain(item: ClaimResult, records: Sequence[Summary], tuned: dict[Metric, list[Summary]]) -> Answer:
+    claim = item.claim
+    if not item.pairs:
+        return Answer("gain", claim.second, claim.metric, rival=claim.first, printed_all=item.reported_all)
+    mean = item.pairs[-1]
+    of_teacher = claim.second == "et_stpm"
+    runs = tuned[claim.metric] if of_teacher else []
+    return Answer(
+        "gain",
+        claim.second,
+        claim.metric,
+        of_gain(mean.decision, labelled=bool(mean.labels)),
+        mean.decision,
+        claim.first,
+        item.reported_all,
+        item.reported_here,
+        mean.difference,
+        mean.low,
+        mean.high,
+        last=tested_epochs(records, runs, claim.metric).iloc[-1]["last"] if of_teacher else None,
+        categories=len(item.pairs) - 1,
+        seeds=len(mean.seeds),
+        one_teacher=any("teacher=0" in r.variant for r in runs),
+        labels=mean.labels,
+    )
+
+
+def _rows(claim: Claim, higher: int, lower: int) -> Answer:
+    """Supported where most of the categories show the gain."""
+    status: Status = "supported" if higher > lower else "contradicted"
+    return Answer("rows", claim.second, claim.metric, status, rival=claim.first, higher=higher, lower=lower)

@@ -62,7 +62,7 @@ def test_what_a_kernel_adds_is_no_parameter(given):
         ({"category": None}, "category = None: input should be a valid string"),
         ({"variant": "e=5"}, "STPM has no variant 'e=5'"),
         ({"method": "pfadseg", "variant": "RMC"}, "no variant 'RMC': there are none, RCM"),
-        ({"method": "stmp"}, "unknown method 'stmp': choose one of destseg"),
+        ({"method": "stmp"}, "unknown method 'stmp': choose one of aand"),
         ({"profile": "papers"}, "profile = 'papers': input should be 'paper', 'short' or 'demo'"),
         ({"precision": "fp16"}, "precision = 'fp16': input should be 'fp32', 'tf32' or 'bf16'"),
         ({"device": "gpu"}, "unknown device 'gpu': choose cpu"),
@@ -193,7 +193,7 @@ def test_every_method_is_compared_once_and_recorded_only_by_a_finished_run(sever
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"methods": []}, r"methods = \[\]: choose among destseg"),
+        ({"methods": []}, r"methods = \[\]: choose among aand"),
         ({"methods": ["stmp"]}, "unknown method 'stmp'"),
         ({"metric": "auc"}, "metric = 'auc': input should be 'image_auroc'"),
     ],

@@ -21,6 +21,7 @@ _OF: dict[str, Status] = {
     "not comparable": "open",
     "not run": "",
     "not reported": "",
+    "different backbone": "",
     # a measured difference beside a claimed gain
     "gain": "supported",
     "loss": "contradicted",

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from markupsafe import escape
+
 from stlib.protocol import CATEGORIES, METRICS, Metric
 from stlib.records.reported import METHOD_NAMES
 from stlib.records.schema import Summary
@@ -46,7 +48,7 @@ def _section(records: Sequence[Summary], method: str) -> str:
     labelled: dict[str, list[str]] = {}
     for record in runs:
         for label in record.labels():
-            labelled.setdefault(label, []).append(record.category)
+            labelled.setdefault(escape(label), []).append(record.category)
     every = {record.category for record in runs}
     labels = [
         f"{'all' if set(names) == every else ', '.join(dict.fromkeys(names))}: {label}"

@@ -28,6 +28,13 @@ def test_a_changed_record_changes_the_table(make_record: Callable[..., Record]):
     assert with_results(one, []) != one
 
 
+def test_whoever_sends_a_record_writes_no_markup(make_record: Callable[..., Record]):
+    foreign = make_record("bottle", 0, gaps=("<script>",), teacher="<script>")
+    text = with_results(f"{BEGIN}\n{END}\n", [foreign])
+    assert "incomplete dataset: &lt;script&gt;" in text
+    assert "<script>" not in text
+
+
 @pytest.mark.parametrize("marker", [BEGIN, END])
 def test_a_lost_marker_is_an_error(marker: str):
     with pytest.raises(ValueError, match="lost a marker"):

@@ -43,6 +43,11 @@ def test_the_landing_page_says_what_the_raw_records_say(tmp_path, run_page):
     told = run(ROOT / "README.md", page).stderr
     assert "landing page, STPM, pixel AUROC: the records give ['supported', '0.949'" in told
     assert f"{last} at the last epoch" in told
+    for claim, wrong in (("ET-STPM over STPM", " to +0.0"), ("in its own table", "higher in ")):
+        start = text.index(claim)
+        place = text.index(wrong, start) + len(wrong)
+        page.write_text(f"{text[:place]}9{text[place + 1 :]}")
+        assert claim in run(ROOT / "README.md", page).stderr
 
 
 def test_it_shares_no_code():

@@ -89,7 +89,7 @@ def forest(found: Mapping[str, Sequence[PairedDifference]], reported: Mapping[st
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
     axis.locator_params(axis="x", nbins=4)
-    axis.set_xlabel("difference\n(dot: reproduced; hollow: reported)")
+    figure.supxlabel("difference; dot: reproduced, hollow: reported", fontsize=9)
     return figure
 
 

@@ -28,11 +28,12 @@ function sort(table, column, descending) {
 
 const NUMBERS = /^[−+\d][−+±\d.,%†‡<\s]*(?:(?:to|of)[−+±\d.,\s]*)*$/;
 
-// Columns of numbers are set to the right, blank cells apart.
+// Columns of numbers are set to the right; blank cells do not count.
 function alignNumbers(table) {
   [...table.tHead.rows[0].cells].slice(1).forEach((head, place) => {
-    const column = [...table.tBodies[0].rows].map((row) => row.cells[place + 1]).filter((cell) => cell && text(cell));
-    if (!column.length || !column.every((cell) => NUMBERS.test(text(cell)))) return;
+    const column = [...table.tBodies[0].rows].map((row) => row.cells[place + 1]);
+    const filled = column.map(text).filter(Boolean);
+    if (!filled.length || !filled.every((words) => NUMBERS.test(words))) return;
     for (const cell of [head, ...column]) cell.classList.add("number");
   });
 }

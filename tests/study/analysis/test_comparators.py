@@ -54,6 +54,7 @@ def test_ranks_leave_labelled_runs_out(runs):
 def test_differences_to_stpm_are_paired_by_seed(runs):
     found = comparators.against_stpm(runs, "pixel_auroc")
     assert list(found) == ["PatchCore", "PatchCore, coreset=1%", "SPADE"]
+    assert [pair.category for pair in found["PatchCore"]] == ["bottle", "pill", "mean of 2"]  # whole ones
     assert found["PatchCore"][0].seeds == (0, 1)
     assert found["PatchCore"][0].difference == pytest.approx(0.015)
     assert found["SPADE"][0].seeds == (0,)

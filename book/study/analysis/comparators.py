@@ -93,7 +93,7 @@ def ranked(table: pd.DataFrame, words: str) -> Ranking | None:
 
 
 def against_stpm(records: Sequence[Summary], metric: Metric) -> dict[str, list[PairedDifference]]:
-    """Each comparator minus STPM, by its name: same images and seeds, categories whose images are complete."""
+    """Each comparator minus STPM, by its name: same images and seeds, complete categories."""
     whole = [r for r in records if not r.dataset.gaps]
     others = [group for group in SYSTEMS if group.method in COMPARATORS]
     found = {title(group): pairs(whole, RunGroup("stpm"), group, metric) for group in others}

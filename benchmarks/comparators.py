@@ -26,12 +26,11 @@ from torch import Tensor, nn
 from stlib.data.mvtec import Category, load_category
 from stlib.demo.dataset import make_demo
 from stlib.methods import METHODS, get_method
-from stlib.methods.aand import Config as Advanced
-from stlib.methods.aand import Residual, gate_loss
 from stlib.methods.rd4ad import Student, flat_cosine_loss
 from stlib.methods.training import Execution, reuse_memory
 from stlib.methods.training_free import TrainingFree
 from stlib.metrics import PixelRanking, image_metrics, label_regions
+from stlib.nn.amplification import Residual, gate_loss
 from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, load_teacher, prepare
 from stlib.nn.maps import Maps
 
@@ -172,7 +171,7 @@ def aand(clones: Path) -> Rows:
     ):
         networks, losses = (importlib.import_module(f"models.{name}") for name in ("recons_net", "loss"))
     torch.manual_seed(0)
-    theirs, ours = networks.RAR_single([256], [64], 50), Residual(256, 64, Advanced())
+    theirs, ours = networks.RAR_single([256], [64], 50), Residual(256, 64, keys=50, temperature=0.2)
     ours.query.load_state_dict(theirs.projs[0].state_dict())
     ours.values.load_state_dict(theirs.projs2[0].state_dict())
     ours.keys.data = theirs.K_list[0].data[0]

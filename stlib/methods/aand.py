@@ -18,7 +18,6 @@ of this study instead of the paper's Wide ResNet-50. Written from the paper and 
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -32,6 +31,7 @@ from stlib.methods import rd4ad
 from stlib.methods.entry import MethodEntry
 from stlib.methods.rd4ad import RD4AD, Network, Student, flat_cosine_loss
 from stlib.methods.training import Execution, Recipe, descend, generator
+from stlib.nn.amplification import Residual, gate_loss
 from stlib.nn.backbone import CHANNELS, Pyramid, ResNet18Pyramid, features, normalise
 from stlib.protocol import Profile
 from stlib.records.schema import History
@@ -69,46 +69,6 @@ PROFILES: dict[Profile, Config] = {
 }
 
 
-class Residual(nn.Module):
-    """What is added to one level: gate * tanh(values) * features."""
-
-    position: Tensor
-
-    def __init__(self, channels: int, side: int, config: Config) -> None:
-        super().__init__()
-        self.keys_of_each, self.temperature = config.keys, config.temperature
-        hidden = min(2 * channels, 1024)
-        self.query, self.values = (_perceptron(channels, hidden) for _ in range(2))
-        self.keys = nn.Parameter(torch.randn(2 * config.keys, channels))
-        self.register_buffer("position", _position(channels, side), persistent=False)
-
-    def forward(self, level: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(B, C, h, w) -> the residual, and the gate (B, h, w) in [0, 1], which a `mask` may replace."""
-        query = F.normalize(self.query(level + self.position).float(), dim=1)
-        alike = torch.einsum("bchw,kc->bkhw", query, F.normalize(self.keys, dim=1))
-        gate = (alike / self.temperature).softmax(dim=1)[:, self.keys_of_each :].sum(dim=1)
-        used = gate if mask is None else mask.float()
-        return used[:, None] * self.values(level).float().tanh() * level, gate
-
-
-def _perceptron(channels: int, hidden: int) -> nn.Sequential:
-    sizes = (channels, hidden, hidden, channels)
-    layers = [nn.Conv2d(before, after, 1) for before, after in pairwise(sizes)]
-    for layer in layers:
-        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
-
-
-def _position(channels: int, side: int) -> Tensor:
-    """(C, side, side): sines and cosines of the column in the first half of the channels, then of the row."""
-    half = channels // 2
-    rates = torch.exp(torch.arange(0.0, half, 2) * -(math.log(1e4) / half))
-    waves = torch.arange(float(side)) * rates[:, None]
-    line = torch.stack([waves.sin(), waves.cos()], dim=1).flatten(0, 1)  # (C / 2, side), in turn
-    columns, rows = line[:, None, :], line[:, :, None]
-    return torch.cat([part.expand(half, side, side) for part in (columns, rows)])
-
-
 class AdvancedTeacher(nn.Module):
     """The frozen teacher and its residuals."""
 
@@ -117,7 +77,9 @@ class AdvancedTeacher(nn.Module):
         self.teacher = teacher
         sides = (config.image_size // shrink for shrink in (4, 8, 16))
         pairs = zip(CHANNELS, sides, strict=True)
-        self.residuals = nn.ModuleList(Residual(channels, side, config) for channels, side in pairs)
+        self.residuals = nn.ModuleList(
+            Residual(channels, side, config.keys, config.temperature) for channels, side in pairs
+        )
 
     def forward(self, images: Tensor) -> Pyramid:
         """As `ResNet18Pyramid`, amplified."""
@@ -265,13 +227,6 @@ class Training(rd4ad.Training):
         apart = [(1 - F.cosine_similarity(t, r.float())).flatten(1) for t, r in pairs]
         hard = [distances.topk(self.config.hardest, dim=1).values.mean() for distances in apart]
         return flat_cosine_loss(taught, rebuilt) + torch.stack(hard).sum()
-
-
-def gate_loss(gate: Tensor, target: Tensor) -> Tensor:
-    """Focal loss (gamma 2, weight .8 for anomalies) of probabilities against a mask of the same shape."""
-    p = gate.clamp(1e-6, 1 - 1e-6)
-    of_target, of_rest = -0.8 * (1 - p) ** 2 * p.log(), -0.2 * p**2 * (1 - p).log()
-    return torch.where(target, of_target, of_rest).mean()
 
 
 def foreground(images: Tensor, category: str) -> Tensor:

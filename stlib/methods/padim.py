@@ -10,16 +10,14 @@ no official code; where the paper is silent, xiahaifeng1995's decides:
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from stlib.methods.entry import MethodEntry
 from stlib.methods.training import generator
-from stlib.methods.training_free import HOLD_OUT, MemoryNetwork, MemoryRecipe, TrainingFree, held_out
+from stlib.methods.training_free import MemoryNetwork, MemoryRecipe, entry
 from stlib.nn.backbone import CHANNELS, prepare
 from stlib.nn.maps import Maps, fuse, max_score
 from stlib.nn.memory import smooth
@@ -85,12 +83,4 @@ class Network(MemoryNetwork):
         return everything[:, self.chosen].flatten(2).permute(2, 0, 1).contiguous()
 
 
-METHOD = MethodEntry(
-    "PaDiM",
-    PROFILES,
-    partial(TrainingFree, Network),
-    Network,
-    HOLD_OUT,
-    held_out=held_out,
-    training_free=True,
-)
+METHOD = entry("PaDiM", PROFILES, Network, {})

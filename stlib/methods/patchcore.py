@@ -13,15 +13,13 @@ crops. Follows the official code (amazon-science/patchcore-inspection) where it 
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from stlib.methods.entry import MethodEntry
 from stlib.methods.training import generator
-from stlib.methods.training_free import HOLD_OUT, MemoryNetwork, MemoryRecipe, TrainingFree, held_out
+from stlib.methods.training_free import MemoryNetwork, MemoryRecipe, entry
 from stlib.nn.backbone import CHANNELS, prepare
 from stlib.nn.maps import Maps, fuse, resize
 from stlib.nn.memory import average_patches, nearest_distances, smooth, squared_distances, vectors
@@ -44,7 +42,7 @@ class Config(MemoryRecipe):
 
 PROFILES: dict[Profile, Config] = {"paper": Config(), "demo": Config(image_size=128)}
 
-VARIANTS: dict[str, dict[str, object]] = {"coreset=1%": {"coreset": 0.01}, **HOLD_OUT}
+VARIANTS: dict[str, dict[str, object]] = {"coreset=1%": {"coreset": 0.01}}
 """The smaller bank of the paper's tables."""
 
 
@@ -113,12 +111,4 @@ def coreset(points: Tensor, count: int, starts: Tensor) -> Tensor:
     return torch.cat(selected)
 
 
-METHOD = MethodEntry(
-    "PatchCore",
-    PROFILES,
-    partial(TrainingFree, Network),
-    Network,
-    VARIANTS,
-    held_out=held_out,
-    training_free=True,
-)
+METHOD = entry("PatchCore", PROFILES, Network, VARIANTS)

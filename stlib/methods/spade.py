@@ -11,14 +11,11 @@ crops. There is no official code; where the paper is silent, byungjae89/SPADE-py
 3. The image score is the mean distance to the images looked up; it does not depend on the map.
 """
 
-from functools import partial
-
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from stlib.methods.entry import MethodEntry
-from stlib.methods.training_free import HOLD_OUT, MemoryNetwork, MemoryRecipe, TrainingFree, held_out
+from stlib.methods.training_free import MemoryNetwork, MemoryRecipe, entry
 from stlib.nn.backbone import CHANNELS, prepare
 from stlib.nn.maps import Maps, resize, stack_levels
 from stlib.nn.memory import nearest_distances, smooth, vectors
@@ -35,7 +32,7 @@ class Config(MemoryRecipe):
 
 PROFILES: dict[Profile, Config] = {"paper": Config(), "demo": Config(image_size=128, neighbours=10)}
 
-VARIANTS: dict[str, dict[str, object]] = {"neighbours=5": {"neighbours": 5}, **HOLD_OUT}
+VARIANTS: dict[str, dict[str, object]] = {"neighbours=5": {"neighbours": 5}}
 """What the common re-implementation takes."""
 
 
@@ -78,12 +75,4 @@ def _unmatched(level: Tensor, good: Tensor, similar: Tensor) -> Tensor:
     return torch.stack(found).amin(dim=0).reshape(-1, *level.shape[-2:])
 
 
-METHOD = MethodEntry(
-    "SPADE",
-    PROFILES,
-    partial(TrainingFree, Network),
-    Network,
-    VARIANTS,
-    held_out=held_out,
-    training_free=True,
-)
+METHOD = entry("SPADE", PROFILES, Network, VARIANTS)

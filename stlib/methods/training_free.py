@@ -1,7 +1,8 @@
 """What PatchCore, PaDiM and SPADE share: they look at the good images once and train nothing."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,10 +10,12 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.splits import split_train
+from stlib.methods.entry import MethodEntry
 from stlib.methods.training import Execution, Recipe
 from stlib.nn.backbone import ResNet18Pyramid, features
 from stlib.nn.maps import Maps, fuse, in_batches, max_score, top_score
 from stlib.nn.memory import Memory
+from stlib.protocol import Profile
 from stlib.records.schema import History
 
 
@@ -25,7 +28,7 @@ class MemoryRecipe(Recipe):
     """Share of the good images that is not remembered but gives the threshold; none in the papers."""
 
 
-HOLD_OUT: dict[str, dict[str, object]] = {"held-out=20%": {"held_out": 0.2}}
+HOLD_OUT = {"held-out=20%": {"held_out": 0.2}}
 """The variant that every method without training has: for own parts, where a score needs a decision."""
 
 
@@ -90,3 +93,21 @@ class TrainingFree:
             "maps=unsmoothed": Maps(maps.layers, rough, max_score(rough) if of_map else maps.image),
             "score=top100": maps._replace(image=top_score(maps.pixel)),
         }
+
+
+def entry(
+    title: str,
+    profiles: Mapping[Profile, MemoryRecipe],
+    network: Callable[..., MemoryNetwork],
+    variants: Mapping[str, Mapping[str, object]],
+) -> MethodEntry:
+    """What the registry holds of a method without training; `network` takes a config and a teacher."""
+    return MethodEntry(
+        title,
+        profiles,
+        partial(TrainingFree, network),
+        network,
+        {**variants, **HOLD_OUT},
+        held_out=held_out,
+        training_free=True,
+    )

@@ -10,7 +10,7 @@ from stlib.data.mvtec import Category
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
 from stlib.methods import aand
-from stlib.methods.aand import AAND, METHOD, AdvancedTeacher, Config, Residual, foreground, gate_loss
+from stlib.methods.aand import AAND, METHOD, AdvancedTeacher, Config, foreground
 from stlib.methods.rd4ad import flat_cosine_loss
 from stlib.methods.training import Checkpoint, Execution
 from stlib.nn.backbone import ResNet18Pyramid, features
@@ -44,30 +44,6 @@ def test_the_recipe_is_the_codes():
         "image_size": 256, "epochs": 120, "teacher_epochs": 100, "batch_size": 16, "learning_rate": 0.005,
         "betas": (0.5, 0.999), "keys": 50, "temperature": 0.2, "margin": 0.3, "amplify": 0.1, "hardest": 10,
     }  # fmt: skip
-
-
-def test_a_gate_opens_for_what_resembles_the_keys_of_anomalies():
-    part = Residual(8, 4, SMALL)
-    level = torch.rand(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))
-    query = part.query(level + part.position)
-    with torch.no_grad():
-        part.keys[4:] = query[0, :, 1, 2]
-        part.keys[:4] = -query[0, :, 1, 2]
-    added, gate = part(level)
-    assert gate[0, 1, 2].item() == pytest.approx(torch.tensor(10.0).sigmoid().item())  # cosines 1 and -1
-    torch.testing.assert_close(added, gate[:, None] * part.values(level).tanh() * level)
-    mask = torch.zeros(2, 4, 4, dtype=torch.bool)
-    mask[1, 0] = True
-    masked, same = part(level, mask)
-    assert torch.equal(same, gate)
-    assert masked[1, :, 0].abs().min() > 0
-    assert masked[0].abs().max() == masked[1, :, 1:].abs().max() == 0
-
-
-def test_the_focal_loss_weighs_anomalies_and_what_is_hard():
-    gate, target = torch.tensor([[[0.9, 0.3]]]), torch.tensor([[[True, False]]])
-    expected = (-0.8 * 0.1**2 * torch.tensor(0.9).log() - 0.2 * 0.3**2 * torch.tensor(0.7).log()) / 2
-    assert gate_loss(gate, target).item() == pytest.approx(expected.item())
 
 
 def test_the_amplification_asks_anomalies_to_leave_the_normal_by_the_margin():

@@ -1,0 +1,30 @@
+"""AAND's residual opens where its keys of anomalies say so, and its loss weighs what is hard."""
+
+import pytest
+import torch
+
+from stlib.nn.amplification import Residual, gate_loss
+
+
+def test_a_gate_opens_for_what_resembles_the_keys_of_anomalies():
+    part = Residual(8, 4, keys=4, temperature=0.2)
+    level = torch.rand(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    query = part.query(level + part.position)
+    with torch.no_grad():
+        part.keys[4:] = query[0, :, 1, 2]
+        part.keys[:4] = -query[0, :, 1, 2]
+    added, gate = part(level)
+    assert gate[0, 1, 2].item() == pytest.approx(torch.tensor(10.0).sigmoid().item())  # cosines 1 and -1
+    torch.testing.assert_close(added, gate[:, None] * part.values(level).tanh() * level)
+    mask = torch.zeros(2, 4, 4, dtype=torch.bool)
+    mask[1, 0] = True
+    masked, same = part(level, mask)
+    assert torch.equal(same, gate)
+    assert masked[1, :, 0].abs().min() > 0
+    assert masked[0].abs().max() == masked[1, :, 1:].abs().max() == 0
+
+
+def test_the_focal_loss_weighs_anomalies_and_what_is_hard():
+    gate, target = torch.tensor([[[0.9, 0.3]]]), torch.tensor([[[True, False]]])
+    expected = (-0.8 * 0.1**2 * torch.tensor(0.9).log() - 0.2 * 0.3**2 * torch.tensor(0.7).log()) / 2
+    assert gate_loss(gate, target).item() == pytest.approx(expected.item())

@@ -22,6 +22,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,6 +104,21 @@ def lacks(cell: "Cell", at_hand: Collection[str], tuned_on: Iterable[str], here:
     return ", ".join(name for name in needed if name not in here)
 
 
+def named(cells: "Iterable[Cell]", patterns: list[str]) -> "list[Cell]":
+    """The cells that the patterns name, in the patterns' order.
+
+    Raises ValueError for a pattern that names none: a slip of the pen must not cost a rented hour.
+    """
+    cells = list(cells)
+    found = {
+        pattern: [cell for cell in cells if fnmatchcase(str(cell.path), f"*/{pattern}.json")]
+        for pattern in patterns
+    }
+    if idle := [pattern for pattern in patterns if not found[pattern]]:
+        raise ValueError(f"--only {idle[0]} names no run of the grid: write pfadseg-none/pill-s0 or like it")
+    return list(dict.fromkeys(cell for pattern in patterns for cell in found[pattern]))
+
+
 def leave_archive(work: Path) -> None:
     """Records, teachers and logs as one archive, written whole."""
     folders = ("records", "teachers", "logs", "runs/teachers")
@@ -176,8 +192,9 @@ def drain(options: argparse.Namespace, work: Path, deadline: float, lock: int) -
     if grid.profile == "demo":
         sources = dict.fromkeys(sources, "demo")
     here = [name for name, source in sources.items() if source]
-    cells = missing(load_summaries(places(grid.profile).records), at_hand, options.grid)
-    cells = [cell for cell in cells if state(cell, work / "records") != "finished"]
+    lacking = missing(load_summaries(places(grid.profile).records), at_hand, options.grid)
+    wanted = named(grid.cells(), options.only) if options.only else lacking
+    cells = [c for c in wanted if c in lacking and state(c, work / "records") != "finished"]
     waits = {cell: lacks(cell, at_hand, tuned_on, here) for cell in cells}
     for (method, reason), count in Counter((c.method, why) for c, why in waits.items() if why).items():
         say(work, f"{count} of {method} wait for {reason}")
@@ -221,6 +238,7 @@ def main() -> None:
     add(
         "--expect", type=float, default=0, help="seconds that a run takes, while none of its method has ended"
     )
+    add("--only", nargs="*", default=[], help="these runs, in this order: pfadseg*/pill-s0 and the like")
     add("--tuned-on", nargs="*", default=[], help="categories that ET-STPM's teacher waits for, if not all")
     options = parser.parse_args()
     work = options.work.absolute()

@@ -122,6 +122,15 @@ def scheduler(work: Path, script: Callable[[Cell], str] = lambda _: "", seconds:
     )
 
 
+def test_named_runs_come_in_the_order_of_their_names(drain: ModuleType):
+    """Rented minutes go to the runs that were asked for, first things first."""
+    row = Cell("pfadseg", "pill", 0, "none")
+    cells = [*SEGMENTING, row, STPM]
+    assert drain.named(cells, ["stpm/*", "pfadseg*/pill-s0"]) == [STPM, SEGMENTING[0], row]
+    with pytest.raises(ValueError, match="--only pfadseg/pil-s0 names no run of the grid"):
+        drain.named(cells, ["stpm/*", "pfadseg/pil-s0"])
+
+
 def test_nothing_starts_that_is_known_not_to_end_in_time(scripts: None, tmp_path: Path):
     call = scheduler(tmp_path, expect=100)
     now, call.deadline = 1000.0, 1150.0

@@ -143,7 +143,8 @@ def make(order: dict) -> None:
 
     from stlib.methods.training import save_on_sigterm
     from stlib.records.store import write_record
-    from stlib.run.experiment import RunFailed, RunSpec, run
+    from stlib.run.experiment import RunSpec, run
+    from stlib.run.fitted import RunFailed
 
     save_on_sigterm()
     torch.set_num_threads(order["threads"])

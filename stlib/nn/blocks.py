@@ -5,6 +5,7 @@ AFF for the shortcut's addition, PCAR for the second convolution of a residual b
 where the text is silent, the docstring names the choice made here. B images, C channels, H x W positions.
 """
 
+from functools import cache
 from typing import Literal
 
 import torch
@@ -54,11 +55,19 @@ def average(features: Tensor, rows: int, columns: int) -> Tensor:
     The gradient of PyTorch's own pooling to one cell is not channels-last: every sum of gradients after it
     would mix two layouts, which costs more than the convolutions.
     """
-    height, width = features.shape[2:]
-    weights = torch.kron(_cells(height, rows), _cells(width, columns))  # (rows * columns, H * W)
+    weights = _weights(*features.shape[2:], rows, columns, features.device, features.dtype)
     positions = features.permute(0, 2, 3, 1).flatten(1, 2)  # (B, H * W, C), a view where channels are last
-    averages = weights.to(features) @ positions
+    averages = weights @ positions
     return averages.transpose(1, 2).reshape(-1, features.shape[1], rows, columns)
+
+
+@cache  # made anew, it would stop a GPU for a copy at every call: a step of PFADSeg took a second
+def _weights(  # noqa: PLR0917
+    height: int, width: int, rows: int, columns: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """(rows * columns, height * width): how much each position counts in the average of each cell."""
+    with torch.inference_mode(False):  # made in inference mode, a training could not use it
+        return torch.kron(_cells(height, rows), _cells(width, columns)).to(device, dtype)
 
 
 def _cells(length: int, count: int) -> Tensor:

@@ -205,6 +205,7 @@ def drain(options: argparse.Namespace, work: Path, deadline: float, lock: int) -
     def command(cell: "Cell") -> list[str]:
         spec = {name: getattr(cell, name) for name in ("method", "category", "seed", "profile", "variant")}
         spec |= sources | {"device": options.device, "precision": cell.precision or options.precision}
+        spec["compiled"] = options.compile and cell.method in ("destseg", "pfadseg")
         order = {"tree": str(tree), "work": str(work), "threads": options.threads, "parent": os.getpid()}
         return [sys.executable, "-u", __file__, "--make", json.dumps(order | {"spec": spec})]
 
@@ -239,6 +240,7 @@ def main() -> None:
     add(
         "--expect", type=float, default=0, help="seconds that a run takes, while none of its method has ended"
     )
+    add("--compile", action="store_true", help="train DeSTSeg's and PFADSeg's networks through torch.compile")
     add("--only", nargs="*", default=[], help="these runs, in this order: pfadseg*/pill-s0 and the like")
     add("--tuned-on", nargs="*", default=[], help="categories that ET-STPM's teacher waits for, if not all")
     options = parser.parse_args()

@@ -61,6 +61,7 @@ def average(features: Tensor, rows: int, columns: int) -> Tensor:
     return averages.transpose(1, 2).reshape(-1, features.shape[1], rows, columns)
 
 
+@torch.compiler.assume_constant_result
 @cache  # made anew, it would stop a GPU for a copy at every call: a step of PFADSeg took a second
 def _weights(  # noqa: PLR0917
     height: int, width: int, rows: int, columns: int, device: torch.device, dtype: torch.dtype

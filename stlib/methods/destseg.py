@@ -14,9 +14,9 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from stlib.data.synthesis import AnomalySynthesis, Synthetic
+from stlib.data.synthesis import AnomalySynthesis, Synthetic, send
 from stlib.methods.entry import MethodEntry
-from stlib.methods.training import Checkpoint, Execution, Recipe, Resumable, descend, generator
+from stlib.methods.training import Checkpoint, Execution, Recipe, Resumable, generator
 from stlib.nn.backbone import ResNet18Pyramid, features, normalise, prepare
 from stlib.nn.blocks import Design
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet, similarity_features
@@ -195,6 +195,8 @@ class Training(Resumable):
             name: [v.to(execution.device) for v in values] for name, values in self.running.items()
         }
         self.imitate, self.locate = execution.trainable(self.student), execution.trainable(self.segmentation)
+        self.denoising = execution.replayed(self._denoising)
+        self.segmenting = execution.replayed(self._segmenting)
         self.taught: list[Tensor] | None = None
         if self.step < config.student_steps and not synthesis.turns:  # then they never change
             self.taught = features(self.teacher, images, config.batch_size)
@@ -227,7 +229,7 @@ class Training(Resumable):
         per_pass = len(self.images) // self.config.batch_size
         turn, place = divmod(self.step, per_pass)
         order = torch.randperm(len(self.images), generator=generator(self.seed, 2 * turn))
-        return order[place * self.config.batch_size :][: self.config.batch_size]
+        return send(order[place * self.config.batch_size :][: self.config.batch_size], self.images.device)
 
     def _corrupt(self, picks: Tensor) -> Synthetic:
         """Those images with anomalies, from a generator seeded by (seed, step)."""
@@ -244,32 +246,49 @@ class Training(Resumable):
     def _denoise(self, picks: Tensor) -> dict[str, Tensor]:
         """Stage 1: the student sees the corrupted image, the teacher the clean one."""
         batch = self._corrupt(picks)
-        target = self._target(batch.clean, picks)
+        values = self.denoising(normalise(batch.corrupted), *self._target(batch.clean, picks))
+        self.student_optimiser.step()
+        return values
+
+    def _denoising(self, corrupted: Tensor, *target: Tensor) -> dict[str, Tensor]:
+        """Gradients of the student."""
+        self.student_optimiser.zero_grad(set_to_none=True)
         self.student.train()
         with self.execution.autocast():
-            imitated = self.imitate(normalise(batch.corrupted))
+            imitated = self.imitate(corrupted)
         loss = denoising_loss(target, imitated)
-        mean = loss / len(batch.mask)
-        descend(self.student_optimiser, loss if self.config.reduction == "sum" else mean)
+        mean = loss / len(corrupted)
+        torch.autograd.backward(loss if self.config.reduction == "sum" else mean)
         return {"distillation_loss": mean.detach()}
 
     def _segment(self, picks: Tensor) -> dict[str, Tensor]:
         """Stage 2: teacher and frozen student see the corrupted image; the mask at stride 4 is the target."""
-        self.taught = None  # stage 1 is over; they take up to half a gigabyte
+        if self.taught or self.denoising.calls:  # stage 1 is over; they take gigabytes
+            self.taught = None
+            self.denoising.release()
         batch = self._corrupt(picks)
+        values = self.segmenting(normalise(batch.corrupted), batch.mask)
+        self.segmentation_optimiser.step()
+        for name, parameter in self.segmentation.named_parameters():
+            if name.endswith(".gamma"):  # does RCM leave the identity?
+                values["rcm_layer_scale"] = parameter.detach().abs().mean()
+        return values
+
+    def _segmenting(self, corrupted: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Gradients of the segmentation net."""
+        self.segmentation_optimiser.zero_grad(set_to_none=True)
         self.student.eval()
         self.segmentation.train()
-        corrupted = normalise(batch.corrupted)
         with torch.no_grad(), self.execution.autocast():
             imitated = self.imitate(corrupted)
         with torch.no_grad():
             similarity = similarity_features(self.teacher(corrupted), imitated)
         with self.execution.autocast():
             logits = self.locate(similarity)
-        target = (resize(batch.mask[:, None].float(), logits.shape[-1])[:, 0] >= 0.5).float()
+        target = (resize(mask[:, None].float(), logits.shape[-1])[:, 0] >= 0.5).float()
         focal = focal_loss(logits.float(), target, self.config.focal_gamma)
         l1 = l1_loss(logits.float(), target)
-        descend(self.segmentation_optimiser, focal + l1)
+        torch.autograd.backward(focal + l1)
         predicted = (torch.sigmoid(logits.float()) >= 0.5).float().mean()
         logged = {
             "focal_loss": focal,
@@ -277,9 +296,6 @@ class Training(Resumable):
             "predicted_area": predicted,
             "target_area": target.mean(),
         }
-        for name, parameter in self.segmentation.named_parameters():
-            if name.endswith(".gamma"):  # does RCM leave the identity?
-                logged["rcm_layer_scale"] = parameter.abs().mean()
         return {name: value.detach() for name, value in logged.items()}
 
     def _log(self, values: dict[str, Tensor]) -> None:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor, nn
 
 from stlib.files import write_atomic
+from stlib.methods.replay import Gradients, Replayed
 from stlib.protocol import IMAGE_SIZE, Metric, Precision, require_precision
 
 Progress = Callable[[int, int, str], None]
@@ -194,6 +195,10 @@ class Execution:
     def trainable(self, network: Network) -> Network:
         """What a training step calls for `network`: itself, or a compiled form that shares its weights."""
         return cast(Network, torch.compile(network, dynamic=False)) if self.compiled else network
+
+    def replayed(self, gradients: Gradients) -> Replayed:
+        """What a training step calls for its gradients; a compiled network is left to its compiler."""
+        return Replayed(gradients, torch.device("cpu") if self.compiled else self.device)
 
     def place(self, network: Network) -> Network:
         """`network` on the device, its memory channels last."""

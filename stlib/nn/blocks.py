@@ -55,13 +55,13 @@ def average(features: Tensor, rows: int, columns: int) -> Tensor:
     The gradient of PyTorch's own pooling to one cell is not channels-last: every sum of gradients after it
     would mix two layouts, which costs more than the convolutions.
     """
-    weights = _weights(*features.shape[2:], rows, columns, features.device, features.dtype)
+    weights: Tensor = _weights(*features.shape[2:], rows, columns, features.device, features.dtype)
     positions = features.permute(0, 2, 3, 1).flatten(1, 2)  # (B, H * W, C), a view where channels are last
-    averages = weights @ positions
+    averages: Tensor = weights @ positions
     return averages.transpose(1, 2).reshape(-1, features.shape[1], rows, columns)
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 @cache  # made anew, it would stop a GPU for a copy at every call: a step of PFADSeg took a second
 def _weights(  # noqa: PLR0917
     height: int, width: int, rows: int, columns: int, device: torch.device, dtype: torch.dtype
@@ -103,7 +103,8 @@ class AFF(nn.Module):
         """
         total = residual + shortcut
         context = self.local_context(total) + self.global_context(average(total, 1, 1))
-        fused: Tensor = self.factor * torch.lerp(shortcut, residual, torch.sigmoid(context))
+        parts = (part.to(total.dtype) for part in (shortcut, residual, torch.sigmoid(context)))
+        fused: Tensor = self.factor * torch.lerp(*parts)  # of one dtype: on a GPU autocast leaves it two
         return fused
 
 

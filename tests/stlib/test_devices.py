@@ -1,7 +1,6 @@
 """Training, resuming and measuring on every kind of device: always on the CPU, on a GPU where there is one.
 
-A device's numbers stand beside those of the CPU, computed in another way where the two would be one. No GPU
-has run them yet: on the first one, start here.
+A device's numbers stand beside those of the CPU, computed in another way where the two would be one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -96,9 +95,11 @@ def test_every_stage_steps_as_on_the_cpu(
     method, history = trained(name, device, precision)
     expected = reference[name][1].curves
     exact = precision == "fp32"
+    # STPM's rate of 0.4 on four images makes 4 % of rounding within four steps (measured on an H200)
+    near = {"pfadseg": 1e-2, "stpm": 0.1}[name] if exact else 0.2
     for series, values in history.curves.items():
         if not series.endswith("area"):  # a threshold may fall on either side
-            assert values == pytest.approx(expected[series], rel=1e-2 if exact else 0.2), series
+            assert values == pytest.approx(expected[series], rel=near), series
     assert exact or history.curves != expected
     state = method.network.state_dict()
     assert {tensor.device.type for tensor in state.values()} == {device.type}
@@ -134,7 +135,25 @@ def test_a_killed_run_goes_on_bit_for_bit(
     assert again == history
     assert resumed.snapshots.keys() == unbroken.snapshots.keys()
     for snapshot, state in unbroken.snapshots.items():
-        assert all(torch.equal(resumed.snapshots[snapshot][key], value) for key, value in state.items())
+        again_state = resumed.snapshots[snapshot]  # a training that was over left its own on the CPU
+        assert all(torch.equal(again_state[key].cpu(), value.cpu()) for key, value in state.items())
+
+
+@NO_GPU
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_replayed_steps_are_the_steps(monkeypatch: pytest.MonkeyPatch, precision: Precision):
+    """What a CUDA graph launches: the next batch, gradients of these weights, running statistics."""
+    monkeypatch.setitem(SMALL, "pfadseg", SMALL["pfadseg"] | {"student_steps": 7, "segmentation_steps": 7})
+    gpu = torch.device("cuda")
+    replayed, history = trained("pfadseg", gpu, precision)
+    monkeypatch.setattr("stlib.methods.replay.WARM", 100)
+    stepped, expected = trained("pfadseg", gpu, precision)
+    for name, values in history.curves.items():
+        assert values == pytest.approx(expected.curves[name], rel=1e-3 if precision == "fp32" else 0.1), name
+    counted = [state for state in stepped.snapshots["last"] if state.endswith("num_batches_tracked")]
+    assert counted
+    assert all(replayed.snapshots["last"][n].equal(stepped.snapshots["last"][n]) for n in counted)
+    Execution(CPU)
 
 
 @pytest.mark.parametrize("name", ["stpm", "pfadseg"])

@@ -13,13 +13,18 @@ MADE = (
 """`runs.made` in words."""
 
 ANSWERS = """
-{% macro told(a) %}
+{% macro told(a, before) %}
 {% set words = {"supported": "holds", "contradicted": "does not hold", "open": "is open"}[a.status] %}
 {% if a.kind == "level" %}
 its {{ a.metric|named }} {{ words }}
 {%- if a.here is not none %} ({{ a.difference|signed }} of ±{{ a.tolerance|score }}){% endif %}
 {% elif a.kind == "gain" %}
-its gain over {{ a.rival|named }} in {{ a.metric|named }} {{ words }} ({{ a.here|signed }} measured,
+{% if before is not defined or before.rival != a.rival %}
+its gain over {{ a.rival|named }}{{ " (row 1 of its ablation)" if a.baseline }} {{ words }}
+{% elif before.status != a.status %}
+{{ words }}
+{% endif %}
+in {{ a.metric|named }} ({{ a.here|signed }} measured,
 {{ (a.printed if a.printed is not none else a.printed_all)|signed }} printed
 {%- if a.last is not none %}; {{ a.last|signed }} at the last epoch{% endif %})
 {% else %}
@@ -31,7 +36,8 @@ below in {{ a.lower }}
 {% set own = answers|selectattr("method", "eq", method)|selectattr("status")|list %}
 {% set run = own|rejectattr("kind", "eq", "rows")|list %}
 - **{{ method|named }}**: {% if not run %}not run at its paper's schedule{{ "; " if own }}{% endif %}
-{% for a in own %}{{ told(a)|trim|replace("\n", " ") }}{{ "; " if not loop.last }}{% endfor %}.
+{% for a in own %}{{ told(a, loop.previtem)|trim|replace("\n", " ") }}
+{{- (", " if loop.nextitem.kind == a.kind == "gain" else "; ") if not loop.last }}{% endfor %}.
 {%- for a in run[-1:] %} {{ a.categories }} of 15 categories, {{ a.seeds }} seed{{ "s" if a.seeds != 1 }}
 {%- if a.labels %}, not the paper's setting{% endif %}.{% endfor %}
 

@@ -27,6 +27,7 @@ class Replayed:
         self.gradients = gradients
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.warm = WARM
         self.calls = 0
         self.inputs: list[Tensor] = []
         self.values: dict[str, Tensor] = {}
@@ -36,7 +37,7 @@ class Replayed:
         if self.stream is None:
             return self.gradients(*inputs)
         self.calls += 1
-        if self.calls <= WARM:
+        if self.calls <= self.warm:
             with _beside(self.stream):  # autograd remembers the stream that it ran on: it must be this one
                 return self.gradients(*inputs)
         if self.graph is None:

@@ -39,6 +39,8 @@ class Answer:
     outcome: str = ""
     """The verdict or decision behind the status."""
     rival: str = ""
+    baseline: str = ""
+    """The variant of `method` that stands for `rival` in the runs."""
     printed_all: float | None = None
     """Over 15 categories."""
     printed: float | None = None
@@ -122,7 +124,10 @@ def _level(records: Sequence[Summary], method: str, metric: Metric) -> Answer:
 def _gain(item: ClaimResult, records: Sequence[Summary], tuned: dict[Metric, list[Summary]]) -> Answer:
     claim = item.claim
     if not item.pairs:
-        return Answer("gain", claim.second, claim.metric, rival=claim.first, printed_all=item.reported_all)
+        return Answer(
+            "gain", claim.second, claim.metric, rival=claim.first, baseline=claim.baseline,
+            printed_all=item.reported_all,
+        )  # fmt: skip
     mean = item.pairs[-1]
     of_teacher = claim.second == "et_stpm"
     runs = tuned[claim.metric] if of_teacher else []
@@ -133,6 +138,7 @@ def _gain(item: ClaimResult, records: Sequence[Summary], tuned: dict[Metric, lis
         of_gain(mean.decision, labelled=bool(mean.labels)),
         mean.decision,
         claim.first,
+        claim.baseline,
         item.reported_all,
         item.reported_here,
         mean.difference,

@@ -29,9 +29,10 @@ def noise(count: int) -> Tensor:
     return torch.randint(256, (count, 3, 256, 256), generator=torch.Generator().manual_seed(0)).byte()
 
 
-def training(config: destseg.Config, precision: Precision, *, replayed: bool) -> destseg.Training:
+def training(
+    config: destseg.Config, precision: Precision, device: torch.device, *, replayed: bool
+) -> destseg.Training:
     """Before its first step; the recording is left out by an end of the warming up that never comes."""
-    device = torch.device("cuda")
     torch.manual_seed(0)
     teacher = ResNet18Pyramid().eval().requires_grad_(False)
     synthesis = AnomalySynthesis(noise(50).to(device), "pill")
@@ -41,10 +42,10 @@ def training(config: destseg.Config, precision: Precision, *, replayed: bool) ->
     return begun
 
 
-def losses(*, replayed: bool) -> list[float]:
+def losses(device: torch.device, *, replayed: bool) -> list[float]:
     """Eight steps of either stage of a narrow PFADSeg."""
     config = pfadseg.PAPER.model_copy(update={"width": 0.25, "batch_size": 4})
-    steps = training(config, "fp32", replayed=replayed)
+    steps = training(config, "fp32", device, replayed=replayed)
     first = [steps._denoise(steps._picks())["distillation_loss"].item() for _ in range(8)]
     return first + [steps._segment(steps._picks())["focal_loss"].item() for _ in range(8)]
 
@@ -55,13 +56,13 @@ def spread(ones: list[float], others: list[float]) -> float:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    same = {}
+    device, same = torch.device(arguments.device), {}
     for name, exact in (("reproducible kernels", True), ("usual kernels", False)):
         torch.use_deterministic_algorithms(exact, warn_only=True)
-        stepped = losses(replayed=False)
+        stepped = losses(device, replayed=False)
         same[name] = {
-            "replayed against stepped": spread(losses(replayed=True), stepped),
-            "stepped again": spread(losses(replayed=False), stepped),
+            "replayed against stepped": spread(losses(device, replayed=True), stepped),
+            "stepped again": spread(losses(device, replayed=False), stepped),
         }
         print(name, same[name])
     torch.use_deterministic_algorithms(False)
@@ -69,7 +70,7 @@ def main(arguments: argparse.Namespace) -> None:
     for network, config in NETWORKS.items():
         for precision in ("tf32", "bf16"):
             forms = ("replayed", "stepped")
-            both = {form: training(config, precision, replayed=form == "replayed") for form in forms}
+            both = {form: training(config, precision, device, replayed=form == "replayed") for form in forms}
             for stage in ("student", "segmentation"):
 
                 def work(made: destseg.Training, stage: str = stage) -> None:
@@ -78,14 +79,16 @@ def main(arguments: argparse.Namespace) -> None:
                         learn(made._picks())
 
                 print(f"\n{network}, {stage}, {precision}: {STEPS} steps")
-                times = compare(
+                steps[f"{network}, {stage}, {precision}"] = compare(
                     {form: lambda made=made: work(made) for form, made in both.items()},
-                    turns=arguments.turns, device=torch.device(arguments.device), items=STEPS,
+                    turns=arguments.turns, device=device, items=STEPS,
                 )  # fmt: skip
-                rates = {form: row["items_per_second"] for form, row in times.items()}
-                steps[f"{network}, {stage}, {precision}"] = rates | {"ratio": times["stepped"]["ratio"]}
     report("replay", arguments, {"losses": same, "steps": steps})
 
 
 if __name__ == "__main__":
-    main(options(__doc__ or "", turns=5).parse_args())
+    parser = options(__doc__ or "", turns=5)
+    asked = parser.parse_args()
+    if not asked.device.startswith("cuda"):
+        parser.error("only a GPU replays: --device cuda")
+    main(asked)

@@ -94,10 +94,11 @@ def earlier(current: destseg.Training) -> destseg.Training:
 
 def steps(made: destseg.Training, *, before: bool = False) -> dict[str, Step]:
     """A step of each stage."""
-    taught, picks = made.taught, made._picks()
+    picks = made._picks()
+    for gradients in (made.denoising, made.segmenting):
+        gradients.warm = 1 << 30  # a recorded step would not know its earlier form
 
     def student() -> None:
-        made.taught = taught  # stage 2 lets go of it
         made._denoise(picks)
 
     def segmentation() -> None:

@@ -141,6 +141,7 @@ def make(order: dict) -> None:
     use(Path(order["tree"]), work)
     import torch
 
+    from stlib.methods import METHODS
     from stlib.methods.training import save_on_sigterm
     from stlib.records.store import write_record
     from stlib.run.experiment import RunSpec, run
@@ -149,7 +150,8 @@ def make(order: dict) -> None:
     save_on_sigterm()
     torch.set_num_threads(order["threads"])
     try:
-        spec = RunSpec(data=work / "data", **order["spec"])
+        compiled = order["compile"] and METHODS[order["spec"]["method"]].compiles
+        spec = RunSpec(data=work / "data", compiled=compiled, **order["spec"])
         run(spec, progress=lambda *state: print(*state), runs=work / "runs").save(work / "records")
     except RunFailed as failure:
         write_record(failure.record, work / "records")
@@ -196,6 +198,8 @@ def drain(options: argparse.Namespace, work: Path, deadline: float, lock: int) -
     lacking = missing(load_summaries(places(grid.profile).records), at_hand, options.grid)
     wanted = named(grid.cells(), options.only) if options.only else lacking
     cells = [c for c in wanted if c in lacking and state(c, work / "records") != "finished"]
+    for cell in [cell for cell in wanted if cell not in cells]:
+        say(work, f"{cell.path} is recorded already")
     waits = {cell: lacks(cell, at_hand, tuned_on, here) for cell in cells}
     for (method, reason), count in Counter((c.method, why) for c, why in waits.items() if why).items():
         say(work, f"{count} of {method} wait for {reason}")
@@ -205,8 +209,8 @@ def drain(options: argparse.Namespace, work: Path, deadline: float, lock: int) -
     def command(cell: "Cell") -> list[str]:
         spec = {name: getattr(cell, name) for name in ("method", "category", "seed", "profile", "variant")}
         spec |= sources | {"device": options.device, "precision": cell.precision or options.precision}
-        spec["compiled"] = options.compile and cell.method in ("destseg", "pfadseg")
         order = {"tree": str(tree), "work": str(work), "threads": options.threads, "parent": os.getpid()}
+        order |= {"compile": options.compile}
         return [sys.executable, "-u", __file__, "--make", json.dumps(order | {"spec": spec})]
 
     call = Scheduler(

@@ -25,7 +25,11 @@ its gain over {{ a.rival|named }}{{ " (row 1 of its ablation)" if a.baseline }} 
 {{ words }}
 {% endif %}
 in {{ a.metric|named }} ({{ a.here|signed }} measured,
-{{ (a.printed if a.printed is not none else a.printed_all)|signed }} printed
+{% if a.printed is none %}
+{{ a.printed_all|signed }} printed over 15 categories
+{%- else %}
+{{ a.printed|signed }} printed{{ ", a loss" if a.printed < 0 }}
+{%- endif %}
 {%- if a.last is not none %}; {{ a.last|signed }} at the last epoch{% endif %})
 {% else %}
 in its own table its {{ a.metric|named }} is above {{ a.rival|named }}'s in {{ a.higher }} categories and

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from stlib.data.synthesis import AnomalySynthesis, Synthetic, send
 from stlib.methods.entry import MethodEntry
+from stlib.methods.replay import Replayed
 from stlib.methods.training import Checkpoint, Execution, Recipe, Resumable, generator
-from stlib.nn.backbone import ResNet18Pyramid, features, normalise, prepare
+from stlib.nn.backbone import ResNet18Pyramid, features, normalise
 from stlib.nn.blocks import Design
-from stlib.nn.denoising import DenoisingStudent, SegmentationNet, similarity_features
-from stlib.nn.losses import cosine_distances, denoising_loss, focal_loss, l1_loss
-from stlib.nn.maps import Maps, fuse, in_batches, max_score, resize, stack_levels, top_score
+from stlib.nn.denoising import DenoisingStudent, Network, SegmentationNet, similarity_features
+from stlib.nn.losses import denoising_loss, focal_loss, l1_loss
+from stlib.nn.maps import Maps, fuse, in_batches, max_score, resize, top_score
 from stlib.protocol import Metric, Profile
 from stlib.records.schema import History
 
@@ -67,25 +68,6 @@ PROFILES: dict[Profile, Config] = {
     "short": Config().model_copy(update=SHORT),
     "demo": Config().model_copy(update=DEMO),
 }
-
-
-class Network(nn.Module):
-    """Teacher, denoising student and segmentation net as they are deployed."""
-
-    def __init__(
-        self, teacher: nn.Module, student: DenoisingStudent, segmentation: SegmentationNet, top: int
-    ) -> None:
-        super().__init__()
-        self.teacher, self.student, self.segmentation, self.top = teacher, student, segmentation, top
-
-    def forward(self, images: Tensor) -> Maps:
-        """(B, 3, S, S) uint8 -> `Maps`, in fp32; the layers are the student's distances."""
-        x = prepare(images)
-        taught, imitated = self.teacher(x), self.student(x)
-        logits = self.segmentation(similarity_features(taught, imitated)).float()
-        probability = torch.sigmoid(logits)
-        pixel = resize(probability[:, None], images.shape[-1])[:, 0]
-        return Maps(stack_levels(cosine_distances(taught, imitated)), pixel, top_score(pixel, self.top))
 
 
 def empty_network(config: Recipe) -> Network:
@@ -195,8 +177,7 @@ class Training(Resumable):
             name: [v.to(execution.device) for v in values] for name, values in self.running.items()
         }
         self.imitate, self.locate = execution.trainable(self.student), execution.trainable(self.segmentation)
-        self.denoising = execution.replayed(self._denoising)
-        self.segmenting = execution.replayed(self._segmenting)
+        self.denoising, self.segmenting = execution.replayed(), execution.replayed()
         self.taught: list[Tensor] | None = None
         if self.step < config.student_steps and not synthesis.turns:  # then they never change
             self.taught = features(self.teacher, images, config.batch_size)
@@ -216,6 +197,7 @@ class Training(Resumable):
             learn = self._denoise if self.step < self.config.student_steps else self._segment
             self._log(learn(self._picks()))
             self._close_step()
+        self._end_stage(self.segmenting, self.segmentation_optimiser)
         return History(
             steps=self.total,
             images_seen=self.total * self.config.batch_size,
@@ -246,7 +228,8 @@ class Training(Resumable):
     def _denoise(self, picks: Tensor) -> dict[str, Tensor]:
         """Stage 1: the student sees the corrupted image, the teacher the clean one."""
         batch = self._corrupt(picks)
-        values = self.denoising(normalise(batch.corrupted), *self._target(batch.clean, picks))
+        target = self._target(batch.clean, picks)
+        values = self.denoising(self._denoising, normalise(batch.corrupted), *target)
         self.student_optimiser.step()
         return values
 
@@ -263,11 +246,8 @@ class Training(Resumable):
 
     def _segment(self, picks: Tensor) -> dict[str, Tensor]:
         """Stage 2: teacher and frozen student see the corrupted image; the mask at stride 4 is the target."""
-        if self.taught or self.denoising.calls:  # stage 1 is over; they take gigabytes
-            self.taught = None
-            self.denoising.release()
         batch = self._corrupt(picks)
-        values = self.segmenting(normalise(batch.corrupted), batch.mask)
+        values = self.segmenting(self._segmenting, normalise(batch.corrupted), batch.mask)
         self.segmentation_optimiser.step()
         for name, parameter in self.segmentation.named_parameters():
             if name.endswith(".gamma"):  # does RCM leave the identity?
@@ -289,21 +269,25 @@ class Training(Resumable):
         focal = focal_loss(logits.float(), target, self.config.focal_gamma)
         l1 = l1_loss(logits.float(), target)
         torch.autograd.backward(focal + l1)
-        predicted = (torch.sigmoid(logits.float()) >= 0.5).float().mean()
-        logged = {
-            "focal_loss": focal,
-            "l1_loss": l1,
-            "predicted_area": predicted,
-            "target_area": target.mean(),
-        }
-        return {name: value.detach() for name, value in logged.items()}
+        predicted = (torch.sigmoid(logits.detach().float()) >= 0.5).float().mean()
+        areas = {"predicted_area": predicted, "target_area": target.mean()}
+        return {"focal_loss": focal.detach(), "l1_loss": l1.detach()} | areas
 
     def _log(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
             self.running.setdefault(name, []).append(value)
 
+    @staticmethod
+    def _end_stage(gradients: Replayed, optimiser: torch.optim.Optimizer) -> None:
+        """Free what only this stage needs; on a GPU it is gigabytes."""
+        optimiser.zero_grad(set_to_none=True)
+        gradients.start_over()
+
     def _close_step(self) -> None:
         self.step += 1
+        if self.step == self.config.student_steps:
+            self.taught = None
+            self._end_stage(self.denoising, self.student_optimiser)
         if self.step % self.log_every and self.step not in (self.config.student_steps, self.total):
             if Checkpoint.ending:  # the next point may be minutes away
                 self.offer()

@@ -1,6 +1,6 @@
-"""A step's gradients as a CUDA graph.
+"""The gradients of a training step as a CUDA graph.
 
-PFADSeg's networks launch thousands of small kernels a step: a GPU waits for Python most of the time. Recorded
+PFADSeg's networks launch thousands of small kernels a step, and a GPU waits for Python between them. Recorded
 once, they are launched as one.
 """
 
@@ -18,45 +18,47 @@ WARM = 3
 
 
 class Replayed:
-    """Calls `gradients`; on a GPU, from the fourth call on, by replaying what the fourth one launched.
+    """Calls a function of gradients; on a GPU, from the fourth call on, replays what the fourth one launched.
 
-    The results are those of the calls themselves: the same kernels run on the same numbers.
+    Always the same function: the graph is its. The same kernels run on the same numbers, so the results are
+    those of the calls, to the last bit where the kernels are reproducible (benchmarks/replay.py).
     """
 
-    def __init__(self, gradients: Gradients, device: torch.device) -> None:
-        self.gradients = gradients
-        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self.graph: torch.cuda.CUDAGraph | None = None
+    def __init__(self, device: torch.device | None) -> None:
+        """`device`: a GPU, or None to call and never record."""
+        self.stream = torch.cuda.Stream(device) if device else None  # type: ignore[no-untyped-call]
         self.warm = WARM
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Forget the recording and free its memory, but for gradients that are still in parameters."""
         self.calls = 0
+        self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: list[Tensor] = []
         self.values: dict[str, Tensor] = {}
 
-    def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
+    def __call__(self, gradients: Gradients, *inputs: Tensor) -> dict[str, Tensor]:
         """The values of `gradients(*inputs)`, whose gradients are then in the parameters."""
         if self.stream is None:
-            return self.gradients(*inputs)
+            return gradients(*inputs)
         self.calls += 1
         if self.calls <= self.warm:
             with _beside(self.stream):  # autograd remembers the stream that it ran on: it must be this one
-                return self.gradients(*inputs)
-        if self.graph is None:
-            self._record(self.stream, inputs)
+                return gradients(*inputs)
+        graph = self.graph or self._record(self.stream, gradients, inputs)
         for kept, given in zip(self.inputs, inputs, strict=True):
             kept.copy_(given)
-        assert self.graph is not None
-        self.graph.replay()
+        graph.replay()
         return {name: value.clone() for name, value in self.values.items()}
 
-    def _record(self, stream: torch.cuda.Stream, inputs: tuple[Tensor, ...]) -> None:
-        self.inputs = [given.clone() for given in inputs]
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, stream=stream):
-            self.values = self.gradients(*self.inputs)
-
-    def release(self) -> None:
-        """Free the recording's memory; the next calls start over."""
-        self.graph, self.calls, self.inputs, self.values = None, 0, [], {}
+    def _record(
+        self, stream: torch.cuda.Stream, gradients: Gradients, inputs: tuple[Tensor, ...]
+    ) -> torch.cuda.CUDAGraph:
+        kept, graph = [given.clone() for given in inputs], torch.cuda.CUDAGraph()
+        with torch.cuda.device(stream.device), torch.cuda.graph(graph, stream=stream):
+            values = gradients(*kept)
+        self.inputs, self.values, self.graph = kept, values, graph  # not before: a recording may fail
+        return graph
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor, nn
 
 from stlib.files import write_atomic
-from stlib.methods.replay import Gradients, Replayed
+from stlib.methods.replay import Replayed
 from stlib.protocol import IMAGE_SIZE, Metric, Precision, require_precision
 
 Progress = Callable[[int, int, str], None]
@@ -196,9 +196,9 @@ class Execution:
         """What a training step calls for `network`: itself, or a compiled form that shares its weights."""
         return cast(Network, torch.compile(network, dynamic=False)) if self.compiled else network
 
-    def replayed(self, gradients: Gradients) -> Replayed:
-        """What a training step calls for its gradients; a compiled network is left to its compiler."""
-        return Replayed(gradients, torch.device("cpu") if self.compiled else self.device)
+    def replayed(self) -> Replayed:
+        """What a training step computes its gradients through; compiled networks are left to the compiler."""
+        return Replayed(self.device if self.device.type == "cuda" and not self.compiled else None)
 
     def place(self, network: Network) -> Network:
         """`network` on the device, its memory channels last."""

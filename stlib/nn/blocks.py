@@ -55,20 +55,29 @@ def average(features: Tensor, rows: int, columns: int) -> Tensor:
     The gradient of PyTorch's own pooling to one cell is not channels-last: every sum of gradients after it
     would mix two layouts, which costs more than the convolutions.
     """
-    weights: Tensor = _weights(*features.shape[2:], rows, columns, features.device, features.dtype)
+    height, width = features.shape[2:]
+    weights: Tensor = _weights((height, width), (rows, columns), features.device, features.dtype)
     positions = features.permute(0, 2, 3, 1).flatten(1, 2)  # (B, H * W, C), a view where channels are last
     averages: Tensor = weights @ positions
     return averages.transpose(1, 2).reshape(-1, features.shape[1], rows, columns)
 
 
+Sides = tuple[int, int]
+
+
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _weights(sides: Sides, cells: Sides, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """What `_made` makes, a constant for compilers; in an export tensors are stand-ins, and none is kept."""
+    make = _made.__wrapped__ if torch.compiler.is_exporting() else _made
+    return make(sides, cells, device, dtype)
+
+
 @cache  # made anew, it would stop a GPU for a copy at every call: a step of PFADSeg took a second
-def _weights(  # noqa: PLR0917
-    height: int, width: int, rows: int, columns: int, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    """(rows * columns, height * width): how much each position counts in the average of each cell."""
+def _made(sides: Sides, cells: Sides, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(cells, positions): how much each position of a map of `sides` counts in the average of each cell."""
     with torch.inference_mode(False):  # made in inference mode, a training could not use it
-        return torch.kron(_cells(height, rows), _cells(width, columns)).to(device, dtype)
+        rows, columns = map(_cells, sides, cells)
+        return torch.kron(rows, columns).to(device, dtype)
 
 
 def _cells(length: int, count: int) -> Tensor:
@@ -103,8 +112,8 @@ class AFF(nn.Module):
         """
         total = residual + shortcut
         context = self.local_context(total) + self.global_context(average(total, 1, 1))
-        parts = (part.to(total.dtype) for part in (shortcut, residual, torch.sigmoid(context)))
-        fused: Tensor = self.factor * torch.lerp(*parts)  # of one dtype: on a GPU autocast leaves it two
+        weight, dtype = torch.sigmoid(context), total.dtype  # on a GPU autocast leaves two dtypes
+        fused: Tensor = self.factor * torch.lerp(shortcut.to(dtype), residual.to(dtype), weight.to(dtype))
         return fused
 
 

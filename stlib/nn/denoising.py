@@ -1,4 +1,4 @@
-"""DeSTSeg's two trained networks, with PFADSeg's modules as switches: denoising student and segmentation net.
+"""DeSTSeg's two trained networks, with PFADSeg's modules as switches, and what is deployed of both.
 
 DeSTSeg: Zhang et al., CVPR 2023, section 3.2-3.3, resolved by its code. PFADSeg: arXiv:2501.12104, section 3.
 """
@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stlib.nn.backbone import prepare
 from stlib.nn.blocks import ASPP, RCM, Design, ResidualBlock, conv3x3, stage
-from stlib.nn.losses import l2_normalize
+from stlib.nn.losses import cosine_distances, l2_normalize
+from stlib.nn.maps import Maps, resize, stack_levels, top_score
 
 Features = tuple[Tensor, Tensor, Tensor]
 
@@ -98,6 +100,25 @@ def similarity_features(teacher: Sequence[Tensor], student: Sequence[Tensor]) ->
     size = teacher[0].shape[-2:]
     products = [l2_normalize(t) * l2_normalize(s) for t, s in zip(teacher, student, strict=True)]
     return torch.cat([F.interpolate(p, size, mode="bilinear", align_corners=False) for p in products], dim=1)
+
+
+class Network(nn.Module):
+    """Teacher, denoising student and segmentation net as they are deployed."""
+
+    def __init__(
+        self, teacher: nn.Module, student: DenoisingStudent, segmentation: SegmentationNet, top: int
+    ) -> None:
+        super().__init__()
+        self.teacher, self.student, self.segmentation, self.top = teacher, student, segmentation, top
+
+    def forward(self, images: Tensor) -> Maps:
+        """(B, 3, S, S) uint8 -> `Maps`, in fp32; the layers are the student's distances."""
+        x = prepare(images)
+        taught, imitated = self.teacher(x), self.student(x)
+        logits = self.segmentation(similarity_features(taught, imitated)).float()
+        probability = torch.sigmoid(logits)
+        pixel = resize(probability[:, None], images.shape[-1])[:, 0]
+        return Maps(stack_levels(cosine_distances(taught, imitated)), pixel, top_score(pixel, self.top))
 
 
 def initialise(network: nn.Module) -> None:

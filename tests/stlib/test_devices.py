@@ -16,6 +16,7 @@ from stlib.bootstrap import replicates
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.detector import Detector
 from stlib.methods import METHODS, Method
+from stlib.methods.replay import WARM, Replayed
 from stlib.methods.training import Checkpoint, Execution, Progress, no_progress
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.nn.backbone import load_teacher
@@ -140,15 +141,20 @@ def test_a_killed_run_goes_on_bit_for_bit(
 
 
 @pytest.mark.parametrize("device", [pytest.param("cuda", marks=NO_GPU)], indirect=True)
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 @pytest.mark.filterwarnings("ignore:.*(D|d)eterministic")
 def test_replayed_steps_are_the_steps(
-    repeatable: None, device: torch.device, monkeypatch: pytest.MonkeyPatch
+    repeatable: None, device: torch.device, monkeypatch: pytest.MonkeyPatch, precision: Precision
 ):
     """What a CUDA graph launches: the next batch, gradients of these weights, running statistics."""
     monkeypatch.setitem(SMALL, "pfadseg", SMALL["pfadseg"] | {"student_steps": 7, "segmentation_steps": 7})
-    replayed, history = trained("pfadseg", device)
-    monkeypatch.setattr("stlib.methods.replay.WARM", 100)
-    stepped, expected = trained("pfadseg", device)
+    replays, replay = [], torch.cuda.CUDAGraph.replay
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replays.append(graph), replay(graph)))
+    replayed, history = trained("pfadseg", device, precision)
+    assert len(replays) == 2 * (7 - WARM)
+    monkeypatch.setattr(Execution, "replayed", lambda _: Replayed(None))
+    stepped, expected = trained("pfadseg", device, precision)
+    assert len(replays) == 2 * (7 - WARM)
     assert history == expected
     for name, value in stepped.snapshots["last"].items():
         assert torch.equal(replayed.snapshots["last"][name], value), name

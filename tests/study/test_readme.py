@@ -5,9 +5,14 @@ from collections.abc import Callable
 import pytest
 
 from stlib.paths import RECORDS, ROOT
+from stlib.protocol import Metric
 from stlib.records.schema import Record
 from stlib.records.store import load_records
+from study.analysis.answers import Answer
+from study.analysis.status import Status
+from study.columns import ANSWERS
 from study.readme import BEGIN, END, with_results
+from study.tables import say
 
 
 def test_the_readme_is_in_step_with_the_records():
@@ -33,6 +38,28 @@ def test_whoever_sends_a_record_writes_no_markup(make_record: Callable[..., Reco
     text = with_results(f"{BEGIN}\n{END}\n", [foreign])
     assert "incomplete dataset: &lt;script&gt;" in text
     assert "<script>" not in text
+
+
+def test_gains_over_one_rival_share_a_sentence():
+    def gain(metric: Metric, status: Status, *, printed: float | None, rival: str = "destseg") -> Answer:
+        return Answer(
+            "gain", "pfadseg", metric, status, rival=rival, baseline="none" if rival == "destseg" else "",
+            printed=printed, printed_all=0.005, here=-0.071, categories=1, seeds=1,
+        )  # fmt: skip
+
+    found = [
+        gain("image_auroc", "open", printed=None),
+        gain("pixel_ap", "open", printed=-0.033),
+        gain("iap", "contradicted", printed=0.1),
+        gain("iap", "open", printed=0.1, rival="stpm"),
+    ]
+    minus = "\u2212"
+    assert str(say(ANSWERS, answers=found, methods=["pfadseg"])).replace(minus, "-") == (
+        "- **PFADSeg**: its gain over DeSTSeg (row 1 of its ablation) is open in image AUROC (-0.071 "
+        "measured, +0.005 printed over 15 categories), in pixel AP (-0.071 measured, -0.033 printed, a "
+        "loss), does not hold in IAP (-0.071 measured, +0.100 printed), "
+        "its gain over STPM is open in IAP (-0.071 measured, +0.100 printed). 1 of 15 categories, 1 seed."
+    )
 
 
 @pytest.mark.parametrize("marker", [BEGIN, END])

@@ -1,5 +1,7 @@
 """DeSTSeg's training, which is PFADSeg's too: what each network sees and learns, from what, and how fast."""
 
+import gc
+import weakref
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,6 +190,23 @@ def test_the_mean_over_the_batch_descends_the_sums_gradient_divided_by_the_batch
     summed = run.states[0][0]["stem.0.weight"] - before  # a step: -rate (gradient + decay weight)
     decayed = -config.student_rate * config.weight_decay * before
     torch.testing.assert_close(weight - before - decayed, (summed - decayed) / 4, rtol=1e-3, atol=1e-6)
+
+
+def test_a_training_that_is_over_holds_no_memory(random_teacher):
+    """On a GPU it holds gigabytes: no cycle may keep it until Python looks for cycles."""
+    training = DeSTSeg(TINY, random_teacher, Execution(CPU), Synthesis()).begin(images(), 0)
+    gone = weakref.ref(training)
+    gc.disable()
+    try:
+        training.run()
+        assert all(
+            p.grad is None for group in training.student_optimiser.param_groups for p in group["params"]
+        )
+        assert training.taught is None
+        del training
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_gamma_0_takes_rcm_out_of_the_trained_networks_and_last_puts_it_back(random_teacher):

@@ -1,5 +1,7 @@
 """DeSTSeg's and PFADSeg's blocks: sizes, neutral settings, and what each switch replaces."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 
 from stlib.methods import METHODS
 from stlib.methods.pfadseg import ROWS
+from stlib.nn import blocks
 from stlib.nn.blocks import AFF, ASPP, PCAR, RCM, SPR, Design, Recalibration, ResidualBlock, average
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet, similarity_features
 
@@ -128,6 +131,35 @@ def require_same_training(output: Tensor, plain: Tensor, wanted: list[Tensor]) -
     found = torch.autograd.grad((output * weights).sum(), wanted)
     for gradient, expected in zip(found, torch.autograd.grad((plain * weights).sum(), wanted), strict=True):
         torch.testing.assert_close(gradient, expected)
+
+
+def test_an_export_leaves_no_stand_in_among_the_constants_that_are_kept():
+    """The next maps of the process would be stand-ins too."""
+    blocks._made.cache_clear()
+    pair = torch.rand(2, 8, 4, 4), torch.rand(2, 8, 4, 4)
+    torch.export.export(AFF(8).eval(), pair)
+    assert type(average(pair[0], 1, 1)) is Tensor
+
+
+def test_a_compiled_average_holds_its_constant():
+    """Made anew in every step, it would stop a GPU for a copy."""
+    traced = []
+
+    def keep(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        traced.append(graph)
+        return graph.forward
+
+    features = torch.rand(2, 3, 8, 8)
+    compiled = torch.compile(lambda maps: average(maps, 2, 2), backend=keep, fullgraph=True)
+    assert torch.equal(compiled(features), average(features, 2, 2))
+    assert not [node for node in traced[0].graph.nodes if node.target in (torch.eye, torch.kron)]
+
+
+def test_aff_takes_what_autocast_leaves_on_a_gpu():
+    aff = AFF(16).eval()
+    residual, shortcut = torch.rand(2, 16, 4, 4), torch.rand(2, 16, 4, 4)
+    mixed = aff(residual, shortcut.bfloat16())
+    torch.testing.assert_close(mixed, aff(residual, shortcut), atol=0.02, rtol=0.02)
 
 
 def test_aff_is_its_formula_in_value_and_gradient():

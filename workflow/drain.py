@@ -27,10 +27,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scheduler import ENDED, MEMORY, Scheduler
+from scheduler import ENDED, LARGE, MEMORY, Scheduler
 
 if TYPE_CHECKING:
     from study.plan.grid import Cell
+
+
+TEXTURED = ("destseg", "pfadseg", "aand")
+"""Methods that learn from synthetic anomalies. The registry knows, too, and costs seconds to import."""
 
 
 def say(work: Path, text: str) -> None:
@@ -100,7 +104,7 @@ def lacks(cell: "Cell", at_hand: Collection[str], tuned_on: Iterable[str], here:
         return f"images of {cell.category}"
     if cell.method == "et_stpm" and (rest := [name for name in tuned_on if name not in at_hand]):
         return f"images that the fine-tuned teacher must see: {', '.join(rest)}"
-    needed = ["teacher", *(["textures"] if cell.method in ("destseg", "pfadseg") else [])]
+    needed = ["teacher", *(["textures"] if cell.method in TEXTURED else [])]
     return ", ".join(name for name in needed if name not in here)
 
 
@@ -239,7 +243,7 @@ def main() -> None:
     add("--grid", default="paper", help="which grid of workflow/grid.toml")
     add("--device", default="cpu", help="cpu, cuda or cuda:N")
     add("--precision", default="fp32", help="fp32, tf32 or bf16")
-    add("--memory", type=float, default=80, help=f"GB that runs share; one takes {MEMORY}")
+    add("--memory", type=float, default=80, help=f"GB that runs share; one takes {MEMORY}, or {LARGE}")
     add("--threads", type=int, default=4, help="of each run")
     add(
         "--expect", type=float, default=0, help="seconds that a run takes, while none of its method has ended"

@@ -10,8 +10,9 @@ from types import ModuleType
 
 import pytest
 
+from stlib.methods import METHODS
 from stlib.paths import ROOT
-from study.plan.grid import Cell
+from study.plan.grid import Cell, read_grid
 
 STPM, TUNED = Cell("stpm", "pill", 0), Cell("et_stpm", "pill", 0)
 SEGMENTING = [Cell("pfadseg", category, 0) for category in ("pill", "bottle", "grid", "wood")]
@@ -131,6 +132,15 @@ def test_named_runs_come_in_the_order_of_their_names(drain: ModuleType):
         drain.named(cells, ["stpm/*", "pfadseg/pil-s0"])
 
 
+def test_every_cell_of_the_grid_can_be_chosen(drain: ModuleType, tmp_path: Path):
+    """Methods that came later broke the choice: one had no memory, one was started without its textures."""
+    assert set(drain.TEXTURED) == {name for name, method in METHODS.items() if method.needs_textures}
+    call = scheduler(tmp_path)
+    for cell in read_grid().cells():
+        call.running[cell] = None
+        call.fits(cell)
+
+
 def test_nothing_starts_that_is_known_not_to_end_in_time(scripts: None, tmp_path: Path):
     call = scheduler(tmp_path, expect=100)
     now, call.deadline = 1000.0, 1150.0
@@ -145,7 +155,7 @@ def test_nothing_starts_that_is_known_not_to_end_in_time(scripts: None, tmp_path
     assert not call.ends_in_time(STPM, now + 150)
 
 
-@pytest.mark.parametrize(("memory", "both"), [(80, [3, 8]), (10, [1, 1])])
+@pytest.mark.parametrize(("memory", "both"), [(80, [2, 8]), (10, [1, 1])])
 def test_as_many_at_once_as_memory_allows(scripts: None, tmp_path: Path, memory: int, both: list[int]):
     found = []
     for cells in (SEGMENTING * 3, [Cell("stpm", "pill", seed) for seed in range(12)]):

@@ -115,7 +115,7 @@ class DeSTSeg:
             student, segmentation = DenoisingStudent(self.config), SegmentationNet(self.config)
         self.student, self.segmentation = self.execution.place(student), self.execution.place(segmentation)
         images = train.to(self.execution.device)
-        return Training(self.network, self.config, self.execution, self.synthesis, images, seed)
+        return Training(self, images, seed)
 
     def use(self, snapshot: str) -> None:
         """Put those weights of the segmentation net to work; the student has one set. Raises KeyError."""
@@ -140,7 +140,7 @@ class DeSTSeg:
 
 
 class Training(Resumable):
-    """Both stages as one sequence of steps on the networks given, in place.
+    """Both stages as one sequence of steps on the method's networks, in place.
 
     Step `i` is a function of the state and of (seed, i) alone.
     """
@@ -150,17 +150,10 @@ class Training(Resumable):
         "step", "curves", "running", "learning_curve",
     )  # fmt: skip
 
-    def __init__(  # noqa: PLR0917
-        self,
-        network: Network,
-        config: Config,
-        execution: Execution,
-        synthesis: AnomalySynthesis,
-        images: Tensor,
-        seed: int,
-    ) -> None:
-        self.teacher, self.student, self.segmentation = network.teacher, network.student, network.segmentation
-        self.config, self.execution, self.synthesis = config, execution, synthesis
+    def __init__(self, method: DeSTSeg, images: Tensor, seed: int) -> None:
+        self.teacher, self.student, self.segmentation = method.teacher, method.student, method.segmentation
+        config, execution = method.config, method.execution
+        self.config, self.execution, self.synthesis = config, execution, method.synthesis
         self.images, self.seed = images, seed
         self.total = config.student_steps + config.segmentation_steps
         self.student_optimiser = self._sgd((self.student, config.student_rate))
@@ -173,13 +166,12 @@ class Training(Resumable):
         self.learning_curve: dict[int, dict[Metric, float]] = {}
         self.running: dict[str, list[Tensor]] = {}
         self.resume()
-        self.running = {
-            name: [v.to(execution.device) for v in values] for name, values in self.running.items()
-        }
+        for values in self.running.values():
+            values[:] = [value.to(execution.device) for value in values]
         self.imitate, self.locate = execution.trainable(self.student), execution.trainable(self.segmentation)
         self.denoising, self.segmenting = execution.replayed(), execution.replayed()
         self.taught: list[Tensor] | None = None
-        if self.step < config.student_steps and not synthesis.turns:  # then they never change
+        if self.step < config.student_steps and not self.synthesis.turns:  # then they never change
             self.taught = features(self.teacher, images, config.batch_size)
 
     def _sgd(self, *groups: tuple[nn.Module, float]) -> torch.optim.SGD:
@@ -208,8 +200,7 @@ class Training(Resumable):
 
     def _picks(self) -> Tensor:
         """Which images the step sees, from a generator seeded by (seed, pass)."""
-        per_pass = len(self.images) // self.config.batch_size
-        turn, place = divmod(self.step, per_pass)
+        turn, place = divmod(self.step, len(self.images) // self.config.batch_size)
         order = torch.randperm(len(self.images), generator=generator(self.seed, 2 * turn))
         return send(order[place * self.config.batch_size :][: self.config.batch_size], self.images.device)
 

@@ -10,7 +10,6 @@ from scipy.stats import wilcoxon
 from stlib.protocol import CATEGORIES, METRICS, TEXTURES, Metric, Profile
 from stlib.records.reported import METHOD_NAMES, reported
 from stlib.records.schema import Summary
-from study.analysis.comparison import METHODS
 from study.analysis.inference import holm
 from study.analysis.paired import PairedDifference, RunGroup, adjusted, pairs, row_of
 
@@ -58,9 +57,6 @@ CLAIMS = (
     Claim("pfadseg", "stpm", "pfadseg", "iap"),
 )
 """PFADSeg's baseline is row 1 of its ablation: DeSTSeg's networks under PFADSeg's schedule."""
-
-CLAIM_ROWS = (*METHODS, *sorted({f"{claim.second}-{claim.baseline}" for claim in CLAIMS if claim.baseline}))
-"""Behind claims and methods, for `load_summaries`: every method as published, and the baselines."""
 
 
 def claimed(metric: Metric) -> dict[str, float]:

@@ -3,7 +3,7 @@
 Imports no torch, like `study.analysis.comparison`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,24 +22,6 @@ def histories(records: Iterable[Record], method: str, categories: Iterable[str])
     runs = comparable(select(records, method))
     found = {name: [r.history for r in runs if r.category == name and r.history] for name in categories}
     return {name: trainings for name, trainings in found.items() if trainings}
-
-
-def trainings_of(
-    records: Iterable[Record], groups: Mapping[str, RunGroup], seed: int = 0
-) -> tuple[dict[str, list[History]], list[str]]:
-    """The trainings of one seed, by category, a line per group in the order of the names that come second.
-
-    Groups without a run are left out, and then the categories on which not all of the others were run.
-    """
-    everything = [r for r in records if r.seed == seed]
-    found = {name: _trainings(group.of(everything)) for name, group in groups.items()}
-    found = {name: runs for name, runs in found.items() if any(runs.values())}
-    shared = [name for name in CATEGORIES if found and all(runs.get(name) for runs in found.values())]
-    return {name: [runs[name] for runs in found.values()] for name in shared}, list(found)
-
-
-def _trainings(runs: Iterable[Summary]) -> dict[str, History]:
-    return {r.category: r.history for r in runs if isinstance(r.history, History)}
 
 
 def good_and_defective(record: Record) -> tuple[NDArray[np.floating], NDArray[np.floating]]:

@@ -3,8 +3,7 @@ import re
 from typer.testing import CliRunner
 
 from stlib.cli import app
-from study.analysis.paired import RunGroup
-from study.analysis.runs import families, made, rerun_command, runtimes, state_of_study, trainings_of
+from study.analysis.runs import families, made, rerun_command, runtimes, state_of_study
 from study.columns import MADE
 from study.tables import say
 
@@ -57,20 +56,3 @@ def test_state_counts_comparable_seeds_only(make_record):
     assert state["toothbrush"] == "not comparable"
     assert state["grid"] == "failed"
     assert state["pill"] == state["wood"] == "not run"
-
-
-def test_trainings_stand_side_by_side_where_all_kinds_were_run(make_record):
-    runs = [make_record(c, variant=v) for c in ("grid", "bottle") for v in ("", "epochs=200")]
-    runs += [make_record("grid", method="et_stpm"), make_record("bottle", 1)]
-    long = RunGroup("stpm", "epochs=200")
-    groups = {
-        "short": RunGroup("stpm"),
-        "long": long,
-        "tuned": RunGroup("et_stpm"),
-        "never": RunGroup("destseg"),
-    }
-    shown, legend = trainings_of(runs, groups)
-    assert (list(shown), legend) == (["grid"], ["short", "long", "tuned"])
-    assert shown["grid"] == [runs[0].history, runs[1].history, runs[4].history]
-    assert list(trainings_of(runs[:4], groups)[0]) == ["grid", "bottle"]
-    assert trainings_of([], groups) == ({}, [])

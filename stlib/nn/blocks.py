@@ -72,7 +72,7 @@ def _weights(sides: Sides, cells: Sides, device: torch.device, dtype: torch.dtyp
     return make(sides, cells, device, dtype)
 
 
-@cache  # made anew, it would stop a GPU for a copy at every call: a step of PFADSeg took a second
+@cache  # made anew, it would stop a GPU for a copy at every call
 def _made(sides: Sides, cells: Sides, device: torch.device, dtype: torch.dtype) -> Tensor:
     """(cells, positions): how much each position of a map of `sides` counts in the average of each cell."""
     with torch.inference_mode(False):  # made in inference mode, a training could not use it

@@ -66,7 +66,7 @@ serve: build/book.stamp ## serve the built site on this computer
 pdf: build/book.pdf ## the book as one PDF file (needs Chromium)
 
 test: $(ENV) ## unit tests, docstring examples and the notebooks as tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=logical
 	@rm -rf build/runs/demo/*/*.ckpt build/runs/teachers/demo # of earlier code, perhaps
 	$(BIN)/python -m pytest --nbval-lax notebooks
 

@@ -1,4 +1,4 @@
-"""A hundred epochs, as STPM's paper says, or two hundred, as its authors' command does? Imports no torch."""
+"""STPM for 100 epochs, as its paper says, or for 200, as its authors' command does. Imports no torch."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,10 +8,10 @@ import pandas as pd
 from stlib.protocol import Metric
 from stlib.records.reported import reported
 from stlib.records.schema import Summary
-from study.analysis.paired import RunGroup, pairs, row_of
+from study.analysis.paired import PairedDifference, RunGroup, compare, match_runs, pairs, row_of
 
-PAPER, LONG = RunGroup("stpm"), RunGroup("stpm", "epochs=200")
-"""STPM as its paper trains it, and as long as its authors' README says."""
+PAPER, LONG, TUNED = RunGroup("stpm"), RunGroup("stpm", "epochs=200"), RunGroup("et_stpm")
+"""STPM as its paper trains it, as long as its authors' README says, and with a tuned teacher."""
 
 PRINTED: Mapping[Metric, str] = {"image_auroc": "stpm", "pixel_auroc": "stpm", "pixel_ap": "pfadseg"}
 """Metric -> the work whose numbers are held against both: the authors' README, else PFADSeg's quotation."""
@@ -39,3 +39,19 @@ def schedules(records: Iterable[Summary]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, dtype=object)
     frame.attrs = {"labels": list(dict.fromkeys(label for row in rows for label in row["labels"]))}
     return frame
+
+
+def tuned_or_longer(records: Iterable[Summary], metric: Metric) -> dict[str, list[PairedDifference]]:
+    """What a tuned teacher brings over STPM, and what it still brings when STPM trains twice as long.
+
+    Both on the categories and seeds that all three have, so that the two differences compare.
+    """
+    everything = list(records)
+    paper, long, tuned = (group.of(everything) for group in (PAPER, LONG, TUNED))
+    places = {(a.category, a.seed) for a, _ in match_runs(paper, long, metric)}
+    common = [run for run in tuned if (run.category, run.seed) in places]
+    found = {
+        "ET-STPM after 100 epochs minus STPM after 100": compare(match_runs(paper, common, metric), metric),
+        "ET-STPM after 100 epochs minus STPM after 200": compare(match_runs(long, common, metric), metric),
+    }
+    return {name: group for name, group in found.items() if group}

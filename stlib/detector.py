@@ -130,7 +130,7 @@ class Detector:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     stlib.Detector.untrained("stpm", "demo").save(f"{folder}/brick.safetensors")
         ...     stlib.Detector.load(f"{folder}/brick.safetensors").image_size
-        128
+        96
         """
         state = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()

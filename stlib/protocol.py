@@ -9,6 +9,8 @@ from typing import Literal, get_args
 
 IMAGE_SIZE = 256
 """Side of the square network input in pixels; the whole image is resized, nothing is cropped."""
+DEMO_IMAGE_SIZE = 96
+"""The same for the demo."""
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

@@ -30,7 +30,7 @@ TRAIN_COLUMNS, TEST_COLUMNS = (0, 264), (280, 512)
 """Columns of the 512x512 photographs; the gap keeps resampling from reading the other part."""
 MARKER = "demo.json"
 """Written last into the root: generator version, seed and content hash."""
-GENERATOR = 2
+GENERATOR = 3
 """Raised whenever the pixels of a seed change."""
 
 Array = NDArray[np.float32]
@@ -195,7 +195,7 @@ def _scratch(image: Array, centre: tuple[int, int], rng: Rng) -> tuple[Array, Ar
 def _stain(image: Array, centre: tuple[int, int], rng: Rng) -> tuple[Array, Array]:
     """A large soft-edged patch that takes light away, in colour images some channels more than others."""
     tint = rng.uniform(0.6, 1.0, image.shape[-1]) if image.shape[-1] > 1 else 1
-    strength = min(rng.uniform(2.5, 6) * _roughness(image), 0.8)
+    strength = min(rng.uniform(3.5, 7) * _roughness(image), 0.8)
     return image * (1 - strength * tint), _blob(centre, rng.uniform(10, 24), 5.0, rng)
 
 
@@ -217,11 +217,12 @@ def _chip(image: Array, centre: tuple[int, int], rng: Rng) -> tuple[Array, Array
 
 
 def _smear(image: Array, centre: tuple[int, int], rng: Rng) -> tuple[Array, Array]:
-    """A rubbed area: the surface is blurred along one direction, its mean brightness stays."""
+    """A rubbed area: the surface is blurred along one direction, and duller or brighter for it."""
     direction, reach = rng.uniform(0, np.pi), int(rng.integers(4, 9))
     shifts = [(k * np.sin(direction), k * np.cos(direction), 0) for k in range(-reach, reach + 1)]
     painted = np.mean([ndimage.shift(image, shift, order=1, mode="nearest") for shift in shifts], axis=0)
-    return painted, _blob(centre, rng.uniform(10, 22), 3.0, rng)
+    change: float = rng.uniform(0.6, 1.8) * rng.choice((-1, 1)) * _roughness(image)
+    return painted + change, _blob(centre, rng.uniform(10, 22), 3.0, rng)
 
 
 DEFECTS: dict[str, Defect] = {

@@ -33,7 +33,7 @@ from stlib.methods.rd4ad import RD4AD, Network, Student, flat_cosine_loss
 from stlib.methods.training import Execution, Recipe, descend, generator
 from stlib.nn.amplification import Residual, gate_loss
 from stlib.nn.backbone import CHANNELS, Pyramid, ResNet18Pyramid, features, normalise
-from stlib.protocol import Profile
+from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 from stlib.records.schema import History
 
 CLEAN = 0.2
@@ -65,7 +65,7 @@ class Config(rd4ad.Config):
 PROFILES: dict[Profile, Config] = {
     "paper": Config(),
     "short": Config(epochs=12, teacher_epochs=10),
-    "demo": Config(image_size=128, epochs=12, teacher_epochs=10, batch_size=8),
+    "demo": Config(image_size=DEMO_IMAGE_SIZE, epochs=12, teacher_epochs=10, batch_size=8),
 }
 
 

@@ -23,7 +23,7 @@ from stlib.nn.blocks import Design
 from stlib.nn.denoising import DenoisingStudent, Network, SegmentationNet, similarity_features
 from stlib.nn.losses import denoising_loss, focal_loss, l1_loss
 from stlib.nn.maps import Maps, fuse, in_batches, max_score, resize, top_score
-from stlib.protocol import Metric, Profile
+from stlib.protocol import DEMO_IMAGE_SIZE, Metric, Profile
 from stlib.records.schema import History
 
 LOG_EVERY = 50
@@ -58,8 +58,8 @@ class Config(Design, Recipe):
 SHORT = {"batch_size": 8, "student_steps": 200, "segmentation_steps": 100}
 """For a CPU: some 40 minutes on one core, 55 with all modules (results/records/short)."""
 DEMO = {
-    "image_size": 96, "batch_size": 4, "student_steps": 300, "segmentation_steps": 500, "top": 10,
-    "width": 0.25, "student_rate": 0.3, "residual_rate": 0.1, "head_rate": 0.05,
+    "image_size": DEMO_IMAGE_SIZE, "batch_size": 8, "student_steps": 200, "segmentation_steps": 250,
+    "width": 0.25, "student_rate": 0.3, "residual_rate": 0.1, "head_rate": 0.05, "top": 10,
 }  # fmt: skip
 """Small images, batches and networks, and gentle rates: a minute or two on a CPU (results/records/demo)."""
 

@@ -21,7 +21,7 @@ from stlib.methods.training_free import MemoryNetwork, MemoryRecipe, entry
 from stlib.nn.backbone import CHANNELS, prepare
 from stlib.nn.maps import Maps, fuse, max_score
 from stlib.nn.memory import smooth
-from stlib.protocol import Profile
+from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 
 
 class Config(MemoryRecipe):
@@ -33,7 +33,7 @@ class Config(MemoryRecipe):
     """Added to the diagonal of every covariance."""
 
 
-PROFILES: dict[Profile, Config] = {"paper": Config(), "demo": Config(image_size=128)}
+PROFILES: dict[Profile, Config] = {"paper": Config(), "demo": Config(image_size=DEMO_IMAGE_SIZE)}
 
 
 class Network(MemoryNetwork):

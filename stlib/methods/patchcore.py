@@ -23,7 +23,7 @@ from stlib.methods.training_free import MemoryNetwork, MemoryRecipe, entry
 from stlib.nn.backbone import CHANNELS, prepare
 from stlib.nn.maps import Maps, fuse, resize
 from stlib.nn.memory import average_patches, nearest_distances, smooth, squared_distances, vectors
-from stlib.protocol import Profile
+from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 
 STARTS = 10
 """Random patches whose mean distance starts the coreset."""
@@ -40,7 +40,7 @@ class Config(MemoryRecipe):
     """Dimensions in which the coreset is chosen."""
 
 
-PROFILES: dict[Profile, Config] = {"paper": Config(), "demo": Config(image_size=128)}
+PROFILES: dict[Profile, Config] = {"paper": Config(), "demo": Config(image_size=DEMO_IMAGE_SIZE)}
 
 VARIANTS: dict[str, dict[str, object]] = {"coreset=1%": {"coreset": 0.01}}
 """The smaller bank of the paper's tables."""

@@ -25,7 +25,7 @@ from stlib.methods.training import Execution, Recipe, Resumable, descend, genera
 from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, features, prepare
 from stlib.nn.maps import Maps, in_batches, max_score, stack_levels, top_score
 from stlib.nn.memory import smooth
-from stlib.protocol import Profile
+from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 from stlib.records.schema import History
 
 Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
@@ -46,7 +46,7 @@ class Config(Recipe):
 PROFILES: dict[Profile, Config] = {
     "paper": Config(),
     "short": Config(epochs=20),
-    "demo": Config(image_size=128, epochs=20, batch_size=8),
+    "demo": Config(image_size=DEMO_IMAGE_SIZE, epochs=20, batch_size=8),
 }
 
 

@@ -19,7 +19,7 @@ from stlib.methods.training_free import MemoryNetwork, MemoryRecipe, entry
 from stlib.nn.backbone import CHANNELS, prepare
 from stlib.nn.maps import Maps, resize, stack_levels
 from stlib.nn.memory import nearest_distances, smooth, vectors
-from stlib.protocol import Profile
+from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 
 
 class Config(MemoryRecipe):
@@ -30,7 +30,10 @@ class Config(MemoryRecipe):
     """Good images that a test image is compared with; fewer where there are not as many."""
 
 
-PROFILES: dict[Profile, Config] = {"paper": Config(), "demo": Config(image_size=128, neighbours=10)}
+PROFILES: dict[Profile, Config] = {
+    "paper": Config(),
+    "demo": Config(image_size=DEMO_IMAGE_SIZE, neighbours=10),
+}
 
 VARIANTS: dict[str, dict[str, object]] = {"neighbours=5": {"neighbours": 5}}
 """What the common re-implementation takes."""

@@ -17,7 +17,7 @@ from stlib.methods.training import Execution, Recipe, Resumable, descend, genera
 from stlib.nn.backbone import ResNet18Pyramid, features, prepare
 from stlib.nn.losses import feature_distances, feature_pyramid_loss, l2_normalize
 from stlib.nn.maps import Maps, fuse, in_batches, max_score, stack_levels, top_score
-from stlib.protocol import Profile
+from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 from stlib.records.schema import History
 
 Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
@@ -46,7 +46,7 @@ PROFILES: dict[Profile, Config] = {
     "paper": Config(),
     "short": Config(epochs=20),
     # the paper's 0.4 swings too much over so few epochs: another processor would give other numbers
-    "demo": Config(image_size=128, epochs=20, batch_size=4, learning_rate=0.2),
+    "demo": Config(image_size=DEMO_IMAGE_SIZE, epochs=20, batch_size=4, learning_rate=0.2),
 }
 
 VARIANTS: dict[str, dict[str, object]] = {"epochs=200": {"epochs": 200}}

@@ -71,7 +71,7 @@ def fit(
     >>> brick = stlib.load_category(stlib.make_demo(), "brick", image_size=64)
     >>> stlib.fit("stpm", brick, profile="demo")
     Traceback (most recent call last):
-    ValueError: brick was loaded at 64 pixels, and profile 'demo' of stpm takes 128: ...
+    ValueError: brick was loaded at 64 pixels, and profile 'demo' of stpm takes 96: ...
     """
     here = paths.places(profile)
     spec = RunSpec(

@@ -55,10 +55,10 @@ def test_images_of_another_size_or_type_are_refused(tmp_path: Path):
     detector = made("stpm")
     for wrong in (
         torch.zeros(1, 3, 64, 64).byte(),
-        torch.zeros(1, 3, 128, 128),
-        torch.zeros(3, 128, 128).byte(),
+        torch.zeros(1, 3, 96, 96),
+        torch.zeros(3, 96, 96).byte(),
     ):
-        with pytest.raises(ValueError, match=r"this detector takes \(M, 3, 128, 128\) uint8"):
+        with pytest.raises(ValueError, match=r"this detector takes \(M, 3, 96, 96\) uint8"):
             detector.maps(wrong)
 
 

@@ -62,7 +62,7 @@ def test_a_defect_changes_the_image_where_its_mask_says(category, defect):
     spoiled, mask = dataset._spoil(sample, DEFECTS[defect], rng)
     change = np.abs(spoiled - sample.image).mean(axis=-1)
     assert change[mask > 0].mean() > 20 * change[mask == 0].mean()
-    assert change[mask > 0].mean() > 0.005
+    assert change[mask > 0].mean() > 0.03  # eight of 256 grey levels: people can see it
     assert not change[sample.body == 0].any()
 
 

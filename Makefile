@@ -66,9 +66,8 @@ serve: build/book.stamp ## serve the built site on this computer
 pdf: build/book.pdf ## the book as one PDF file (needs Chromium)
 
 test: $(ENV) ## unit tests, docstring examples and the notebooks as tests
-	$(BIN)/python -m pytest --numprocesses=logical
 	@rm -rf build/runs/demo/*/*.ckpt build/runs/teachers/demo # of earlier code, perhaps
-	$(BIN)/python -m pytest --nbval-lax notebooks
+	$(BIN)/python -m pytest --numprocesses=logical --nbval-lax
 
 browser: build/book.stamp chromium ## the built site in Chromium: links, errors, accessibility, phone, tables, search
 	$(BIN)/python -m pytest --confcutdir=tests/browser tests/browser

@@ -12,6 +12,8 @@ import pytest
 import torch
 from hypothesis import settings
 from PIL import Image
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from stlib.data.mvtec import Category, load_category
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher
@@ -25,6 +27,21 @@ MakeCategory = Callable[..., Path]
 # The same examples in every run, and no clock: a busy machine must not fail a law.
 settings.register_profile("stlib", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("stlib")
+
+
+class OneKernel(LoadScopeScheduling):
+    """Of several test processes one runs all notebooks: kernels that start at once may take the same port.
+
+    The mark `xdist_group` would say it, but xdist 3.8 does not reach pytest 9.2 with it.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "kernels" if "ipynb" in nodeid or "nbval" in nodeid else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneKernel:
+    """How `make test` shares the tests out."""
+    return OneKernel(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -195,8 +195,7 @@ def run_page(monkeypatch):
         shown = []
         monkeypatch.setattr("IPython.display.display", lambda *parts: shown.extend(parts))
         if records is not None:
-            for loader in ("index.load_summaries", "store.load_records", "store.iter_records"):
-                monkeypatch.setattr(f"stlib.records.{loader}", lambda *_args, **_kwargs: list(records))
+            monkeypatch.setattr("stlib.records.store.load_records", lambda *_args, **_kwargs: list(records))
             monkeypatch.setattr("stlib.records.teacher.load_teacher_records", list)
         names = {}
         page = (ROOT / "book" / f"{name}.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from scipy.stats import wilcoxon
 
 from stlib.protocol import CATEGORIES, METRICS, TEXTURES, Metric, Profile
 from stlib.records.reported import METHOD_NAMES, reported
-from stlib.records.schema import Summary
+from stlib.records.schema import Record
 from study.analysis.inference import holm
 from study.analysis.paired import PairedDifference, RunGroup, adjusted, pairs, row_of
 
@@ -79,7 +79,7 @@ class ClaimResult:
 
 
 def claim_results(
-    records: Iterable[Summary],
+    records: Iterable[Record],
     claims: Iterable[Claim] = CLAIMS,
     found: Callable[[Claim], list[PairedDifference]] | None = None,
 ) -> list[ClaimResult]:

@@ -184,6 +184,16 @@ def make_record():
     return make
 
 
+@pytest.fixture(scope="session")
+def same_result():
+    """`same_result(a, b)`: whether two records are equal in everything but their runtime."""
+
+    def same(a: Record, b: Record) -> bool:
+        return a.model_dump(exclude={"runtime"}) == b.model_dump(exclude={"runtime"})
+
+    return same
+
+
 @pytest.fixture
 def run_page(monkeypatch):
     """`run_page(name, records=None)` executes the cells of a page of the book and returns what they show.

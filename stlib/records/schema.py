@@ -253,10 +253,6 @@ class Record(Block):
             told.append("teacher fine-tuned without abnormal images, the paper's with some")
         return told
 
-    def same_result(self, other: "Record") -> bool:
-        """Equality of everything but the runtime block."""
-        return self.model_dump(exclude={"runtime"}) == other.model_dump(exclude={"runtime"})
-
 
 def record_path(
     method: str, category: str, seed: int, profile: Profile, variant: str = "", *, own: str = ""

@@ -154,7 +154,7 @@ def _in_order(names: Mapping[str, object]) -> list[str]:
     return [*(name for name in CATEGORIES if name in names), *sorted(set(names) - set(CATEGORIES))]
 
 
-def overview(chosen: Group, metrics: Sequence[Metric] = GAINED) -> pd.DataFrame:
+def overview(chosen: Group) -> pd.DataFrame:
     """A row per claimed gain, and below them one per choice; a column per metric holds an `Effect`.
 
     Of a choice it is the mean effect, () where it was not run, None where it cannot move the metric. Runs
@@ -162,8 +162,8 @@ def overview(chosen: Group, metrics: Sequence[Metric] = GAINED) -> pd.DataFrame:
     """
     if not chosen.runs:
         return pd.DataFrame()
-    claims = {metric: {} if chosen.labels else claimed(metric) for metric in metrics}
-    found = {metric: effects(chosen, metric) for metric in metrics}
+    claims = {metric: {} if chosen.labels else claimed(metric) for metric in GAINED}
+    found = {metric: effects(chosen, metric) for metric in GAINED}
     rows = {
         f"claimed: {sides}": [Effect("", c[sides]) if sides in c else None for c in claims.values()]
         for sides in dict.fromkeys(name for some in claims.values() for name in some)
@@ -171,7 +171,7 @@ def overview(chosen: Group, metrics: Sequence[Metric] = GAINED) -> pd.DataFrame:
         name: [(some[name][-1] if some[name] else ()) if name in some else None for some in found.values()]
         for name in choices(found.values())
     }
-    columns = [METRICS[metric] for metric in metrics]
+    columns = [METRICS[metric] for metric in GAINED]
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=object)
     return frame.rename_axis("Choice").reset_index()
 

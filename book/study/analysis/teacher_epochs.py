@@ -28,11 +28,11 @@ def against_untuned(records: Sequence[Record], other: RunGroup, metric: Metric) 
     return compare(match_runs(untuned(records, other.profile), other.of(records), metric), metric)
 
 
-def one_teacher(records: Iterable[Record], profile: Profile = "paper") -> list[Record]:
+def one_teacher(records: Iterable[Record]) -> list[Record]:
     """The runs whose teacher is that of seed 0, whatever their own seed: chance in the student alone."""
     everything = list(records)
-    first = [r for r in epochs_group(2, "", profile).of(everything) if r.seed == 0]
-    return [*first, *epochs_group(2, "teacher=0", profile).of(everything)]
+    first = [r for r in epochs_group(2).of(everything) if r.seed == 0]
+    return [*first, *epochs_group(2, "teacher=0").of(everything)]
 
 
 def tested_epochs(records: Sequence[Record], tuned: Sequence[Record], metric: Metric) -> pd.DataFrame:
@@ -116,17 +116,17 @@ def changes(
     return {name: against_untuned(everything, other, metric) for name, other in wanted.items()}
 
 
-def _of_data(records: Iterable[Record], rest: str, profile: Profile) -> list[Record]:
+def _of_data(records: Iterable[Record], rest: str) -> list[Record]:
     """The runs on one kind of data; where a seed has no teacher of its own, its run with that of seed 0."""
     everything = list(records)
     shared, own = (
-        select(everything, "et_stpm", profile=profile, variant=variant)
+        select(everything, "et_stpm", variant=variant)
         for variant in (",".join(filter(None, (rest, "teacher=0"))), rest)
     )
     return list({(r.category, r.seed): r for r in (*shared, *own)}.values())
 
 
-def leakage(records: Iterable[Record], metric: Metric, profile: Profile = "paper") -> pd.DataFrame:
+def leakage(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
     """Variant A, B and C at two epochs on all test images and on those that B never saw.
 
     Columns: category, seed, variant, all, untouched. A gain of B over A that is larger on all test images
@@ -135,21 +135,17 @@ def leakage(records: Iterable[Record], metric: Metric, profile: Profile = "paper
     rows = []
     everything = list(records)
     for name, rest in (("A", ""), ("B", "data=B"), ("C", "data=C")):
-        for r in _of_data(everything, rest, profile):
+        for r in _of_data(everything, rest):
             half = r.sensitivity.get("test=untouched", {})
             if metric in r.metrics and metric in half:
                 rows.append((r.category, r.seed, name, r.metrics[metric], half[metric]))
     return pd.DataFrame(rows, columns=["category", "seed", "variant", "all", "untouched"])
 
 
-def leaks(
-    records: Sequence[Record], metric: Metric, profile: Profile = "paper"
-) -> dict[str, list[PairedDifference]]:
+def leaks(records: Sequence[Record], metric: Metric) -> dict[str, list[PairedDifference]]:
     """B and C against A, paired, on all test images: what a teacher gains that has seen some of them."""
-    clean = _of_data(records, "", profile)
+    clean = _of_data(records, "")
     return {
-        f"{letter} minus A": compare(
-            match_runs(clean, _of_data(records, f"data={letter}", profile), metric), metric
-        )
+        f"{letter} minus A": compare(match_runs(clean, _of_data(records, f"data={letter}"), metric), metric)
         for letter in "BC"
     }

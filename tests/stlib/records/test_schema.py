@@ -328,15 +328,6 @@ def test_a_damaged_teacher_record_is_named(tmp_path: Path, make_record):
         load_teacher_records(tmp_path)
 
 
-def test_the_same_result_may_come_from_another_machine_at_another_speed(make_record):
-    record = make_record()
-    elsewhere = record.runtime.model_copy(update={"device": "another", "train_seconds": 1.0})
-    assert record.same_result(make_record(runtime=elsewhere))
-    assert record != make_record(runtime=elsewhere)
-    assert not record.same_result(make_record(value=0.9700001))
-    assert not record.same_result(make_record(teacher="random"))
-
-
 def test_a_folder_that_cannot_be_written_is_an_error_and_leaves_nothing(tmp_path: Path, make_record):
     (tmp_path / "paper").write_text("a file where the folder should be")
     with pytest.raises(OSError):

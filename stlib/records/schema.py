@@ -30,20 +30,14 @@ Floats = Annotated[Sequence[float], AfterValidator(lambda values: array("d", val
 Name = Annotated[str, Field(pattern=r"^[^./\\<>&\"'\x00-\x1f][^/\\<>&\"'\x00-\x1f]*$")]
 """Part of a path, and of a page: no separator, no markup."""
 
+
 # JSON has no NaN: it would be written as null, and the file could not be read again.
-_RULES = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class Block(BaseModel):
+class Block(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What records are made of: immutable, nothing unknown in it, no NaN."""
 
-    model_config = ConfigDict(**_RULES, frozen=True)
 
-
-class TuningInfo(BaseModel):
+class TuningInfo(BaseModel, frozen=True, extra="forbid"):
     """How a fine-tuned teacher (ET-STPM) was made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """Of its record, `results/teachers/<profile>/<name>.json`."""
@@ -57,10 +51,8 @@ class TuningInfo(BaseModel):
     """Hash of the pyramid before fine-tuning."""
 
 
-class TeacherInfo(BaseModel):
+class TeacherInfo(BaseModel, frozen=True, extra="forbid"):
     """What the teacher's weights are; goes into every record."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     """'torchvision IMAGENET1K_V1', 'demo', 'random' or the file's name."""
@@ -74,10 +66,8 @@ class TeacherInfo(BaseModel):
     """None for a teacher that is used as it comes."""
 
 
-class TextureInfo(BaseModel):
+class TextureInfo(BaseModel, frozen=True, extra="forbid"):
     """Where the foreign textures of synthetic anomalies come from; goes into the records that used them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Literal["DTD", "demo"]
     fingerprint: str
@@ -85,10 +75,8 @@ class TextureInfo(BaseModel):
     images: int
 
 
-class History(BaseModel):
+class History(BaseModel, frozen=True, extra="forbid"):
     """What was trained and tested, and what it left to look at; goes into every record."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int
     """Optimiser steps taken."""
@@ -118,7 +106,8 @@ class Dataset(Block):
     """Differences from the official dataset, in words."""
 
 
-@dataclass(config=_RULES, frozen=True, slots=True)  # a model would take ten times the memory
+# A model would take ten times the memory.
+@dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False), frozen=True, slots=True)
 class ImageScore:
     """The score of one test image."""
 

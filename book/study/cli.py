@@ -14,8 +14,7 @@ from stlib.files import write_atomic
 from stlib.protocol import CATEGORIES
 from stlib.records.schema import Record
 from stlib.records.store import load_records
-from study.plan.estimate import estimate as estimate_costs
-from study.plan.estimate import total
+from study.plan.estimate import estimate as estimate_costs, total
 from study.plan.queue import missing, queue_text, wanted
 from study.readme import with_results
 

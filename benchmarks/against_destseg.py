@@ -181,7 +181,7 @@ def maps(official: Official, ours: Ours, metric: ModuleType) -> Rows:
         "image scores, mean of 100": {"difference": gap(top, found.image)},
         "the student's own maps": {"difference": gap(own, distances.pixel)},
         "IAP": both(theirs[0], ranking.iap()),
-        "IAP@90": both(theirs[1], ranking.iap_at()),
+        "IAP@90": both(theirs[1], ranking.iap90()),
     }
 
 

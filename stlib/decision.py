@@ -8,17 +8,15 @@ scores are, its rate has a Beta distribution (Wilks, 1941). It says nothing abou
 import math
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from scipy import stats
 
 QUANTILE = 0.95
 """Share of good images that should pass."""
 
 
-class Threshold(BaseModel):
+class Threshold(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """An image is anomalous when its score is above `value`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     value: float
     quantile: float

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -22,10 +22,8 @@ _KEY = "stlib"
 """Under which a file's metadata holds the description."""
 
 
-class DetectorInfo(BaseModel):
+class DetectorInfo(BaseModel, frozen=True, extra="ignore"):
     """What a saved detector is; its record in `results/records` says how good it is."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     method: str
     variant: str

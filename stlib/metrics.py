@@ -6,7 +6,6 @@ CVPR 2023, section 4.1, as its code computes them. Regions and instances are 8-c
 """
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -145,13 +144,13 @@ class PixelRanking:
         """Instance average precision: mean of the interpolated precisions; NaN without instances."""
         return self.instance_precisions()[1].mean().item() if len(self.sizes) else math.nan
 
-    def iap_at(self, recall: float = 0.9) -> float:
-        """Interpolated precision at the smallest instance recall >= `recall`; NaN without instances."""
+    def iap90(self) -> float:
+        """Interpolated precision at the smallest instance recall >= 0.9; NaN without instances."""
         if not len(self.sizes):
             return math.nan
         recalls, precisions = self.instance_precisions()
         # A recall such as 1 - 1/10 must count as 0.9 in spite of rounding.
-        return precisions[int((recalls >= recall - 1e-9).sum()) - 1].item()
+        return precisions[int((recalls >= 0.9 - 1e-9).sum()) - 1].item()
 
     def curves(self, points: int = 200) -> dict[str, list[float]]:
         """ROC and precision-recall curves thinned to about `points` thresholds, for plotting."""
@@ -209,7 +208,7 @@ def pixel_metrics(ranking: PixelRanking) -> dict[Metric, float]:
         "pixel_f1": ranking.best_f1()[0],
         "aupro": ranking.aupro(),
         "iap": ranking.iap(),
-        "iap90": ranking.iap_at(0.9),
+        "iap90": ranking.iap90(),
     }
 
 
@@ -225,8 +224,3 @@ def image_metrics(scores: Tensor, labels: Tensor) -> dict[Metric, float]:
     both = ranking.positives > 0 and ranking.negatives > 0
     # Without normal images AP would be a meaningless 1.0.
     return {"image_auroc": ranking.auroc(), "image_ap": ranking.average_precision() if both else math.nan}
-
-
-def undefined(metrics: Mapping[Metric, float]) -> list[Metric]:
-    """Names of the metrics that have no value."""
-    return [name for name, value in metrics.items() if math.isnan(value)]

@@ -201,6 +201,16 @@ def make_record():
     return make
 
 
+@pytest.fixture(scope="session")
+def same_result():
+    """`same_result(a, b)`: whether two records are equal in everything but their runtime."""
+
+    def same(a: Record, b: Record) -> bool:
+        return a.model_dump(exclude={"runtime"}) == b.model_dump(exclude={"runtime"})
+
+    return same
+
+
 @pytest.fixture
 def run_page(monkeypatch):
     """`run_page(name, records=None)` executes the cells of a page of the book and returns what they show.
@@ -212,8 +222,7 @@ def run_page(monkeypatch):
         shown = []
         monkeypatch.setattr("IPython.display.display", lambda *parts: shown.extend(parts))
         if records is not None:
-            for loader in ("index.load_summaries", "store.load_records", "store.iter_records"):
-                monkeypatch.setattr(f"stlib.records.{loader}", lambda *_args, **_kwargs: list(records))
+            monkeypatch.setattr("stlib.records.store.load_records", lambda *_args, **_kwargs: list(records))
             monkeypatch.setattr("stlib.records.teacher.load_teacher_records", list)
         names = {}
         page = (ROOT / "book" / f"{name}.md").read_text(encoding="utf-8")

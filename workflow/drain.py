@@ -186,7 +186,7 @@ def drain(options: argparse.Namespace, work: Path, deadline: float, lock: int) -
     os.environ |= {"STLIB_COMMIT": commit, "STLIB_DIRTY": "0"}
     use(tree, work)
     from stlib.paths import places
-    from stlib.records.index import load_summaries
+    from stlib.records.store import load_records
     from study.plan.grid import read_grid, state
     from study.plan.queue import missing
 
@@ -199,7 +199,7 @@ def drain(options: argparse.Namespace, work: Path, deadline: float, lock: int) -
     if grid.profile == "demo":
         sources = dict.fromkeys(sources, "demo")
     here = [name for name, source in sources.items() if source]
-    lacking = missing(load_summaries(places(grid.profile).records), at_hand, options.grid)
+    lacking = missing(load_records(places(grid.profile).records), at_hand, options.grid)
     wanted = named(grid.cells(), options.only) if options.only else lacking
     cells = [c for c in wanted if c in lacking and state(c, work / "records") != "finished"]
     for cell in [cell for cell in wanted if cell not in cells]:

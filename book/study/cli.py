@@ -12,10 +12,9 @@ from stlib import paths
 from stlib.cli.status import refusal
 from stlib.files import write_atomic
 from stlib.protocol import CATEGORIES
-from stlib.records.index import load_summaries
-from stlib.records.schema import Summary
-from study.plan.estimate import estimate as estimate_costs
-from study.plan.estimate import total
+from stlib.records.schema import Record
+from stlib.records.store import load_records
+from study.plan.estimate import estimate as estimate_costs, total
 from study.plan.queue import missing, queue_text, wanted
 from study.readme import with_results
 
@@ -35,7 +34,7 @@ def queue(
     """Write the list of runs that the book still needs, or say what they will cost."""
     at_hand = [name for name in CATEGORIES if (data_root / name).is_dir()]
     try:
-        recorded = load_summaries(records)
+        recorded = load_records(records)
         if estimate:
             _print_estimate(recorded, grid)
             return
@@ -46,7 +45,7 @@ def queue(
     typer.echo(output)
 
 
-def _print_estimate(records: Sequence[Summary], grid: str) -> None:
+def _print_estimate(records: Sequence[Record], grid: str) -> None:
     cells = missing(records, grid=grid)
     costs = estimate_costs(cells, records)
     table = Table("method", "runs", "on", "seconds a run", "hours", "from")
@@ -70,7 +69,7 @@ def readme(
 ) -> None:
     """Renew the table of results in README.md."""
     try:
-        text = with_results(file.read_text(), load_summaries(records))
+        text = with_results(file.read_text(), load_records(records))
     except (OSError, ValueError) as error:
         raise refusal(error) from error
     write_atomic(file, text.encode())

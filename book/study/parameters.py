@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from tqdm import TqdmWarning
 
 from stlib.data.mvtec import scan
@@ -31,10 +31,8 @@ class ParameterError(ValueError):
     """A parameter of the notebook that cannot be used; the message names it, its value and the remedy."""
 
 
-class _Common(BaseModel):
+class _Common(BaseModel, frozen=True, extra="forbid", strict=True):
     """The names that every notebook's `parameters` cell has; their meaning stands there."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     category: str
     seed: int

@@ -6,7 +6,7 @@ from markupsafe import escape
 
 from stlib.protocol import CATEGORIES, METRICS, Metric
 from stlib.records.reported import METHOD_NAMES
-from stlib.records.schema import Summary
+from stlib.records.schema import Record
 from study.analysis.answers import answers
 from study.analysis.comparison import METHODS, ComparisonRow, comparison, rows_of, select
 from study.analysis.runs import made
@@ -19,7 +19,7 @@ END = "<!-- results: end -->"
 COLUMNS: tuple[Metric, ...] = ("image_auroc", "pixel_auroc")
 
 
-def with_results(readme: str, records: Sequence[Summary]) -> str:
+def with_results(readme: str, records: Sequence[Record]) -> str:
     """`readme` with everything between its two markers replaced by the current results.
 
     Raises ValueError when a marker is missing.
@@ -33,7 +33,7 @@ def with_results(readme: str, records: Sequence[Summary]) -> str:
     return "\n\n".join([head + BEGIN, *sections, END + tail])
 
 
-def _section(records: Sequence[Summary], method: str) -> str:
+def _section(records: Sequence[Record], method: str) -> str:
     """One method: a line per category that has a run, the mean, how its runs were made; '' without one."""
     columns = [rows_of(comparison(records, method, metric)) for metric in COLUMNS]
     lines = list(zip(*columns, strict=True))

@@ -50,8 +50,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
     from stlib.data.mvtec import scan
     from stlib.methods.training import save_on_sigterm
     from stlib.records.store import read_record, write_record
-    from stlib.run.experiment import RunSpec
-    from stlib.run.experiment import run as run_experiment
+    from stlib.run.experiment import RunSpec, run as run_experiment
     from stlib.run.fit import progress_bar
     from stlib.run.fitted import RunFailed
 

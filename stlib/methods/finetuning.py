@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torchvision.models import ResNet
 
@@ -21,10 +21,8 @@ from stlib.nn.classifier import feature_cosine, freeze_backbone, pyramid_of, unf
 from stlib.protocol import IMAGE_SIZE, LAYERS
 
 
-class Tuning(BaseModel):
+class Tuning(BaseModel, frozen=True, extra="forbid"):
     """The recipe of the fine-tuning; everything that the tuned weights depend on besides the images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Literal["A", "B", "C"] = "A"
     """A: train/good, no leakage. B: and half of the anomalous test images. C: and all of them."""

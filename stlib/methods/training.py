@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, PositiveInt
 from torch import Tensor, nn
 
 from stlib.files import write_atomic
@@ -44,10 +44,8 @@ LONGEST = 600.0
 """Seconds between two checkpoints that SHARE may ask for: one slow save must not put hours at risk."""
 
 
-class Recipe(BaseModel):
+class Recipe(BaseModel, frozen=True, extra="forbid"):
     """A frozen recipe: a misspelt field is an error, not a default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     image_size: PositiveInt = IMAGE_SIZE
     """Side of the network input in pixels."""

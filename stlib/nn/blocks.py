@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import BaseModel, Field, PositiveFloat
 from torch import Tensor, nn
 
 Recalibration = Literal["none", "pcar", "maps", "channels", "control"]
@@ -18,10 +18,8 @@ Recalibration = Literal["none", "pcar", "maps", "channels", "control"]
 of its equations 6 to 8, a softmax over the branches' maps or over all their channels; or the plain sum."""
 
 
-class Design(BaseModel):
+class Design(BaseModel, frozen=True, extra="forbid"):
     """Which of PFADSeg's modules are in the networks; the defaults are DeSTSeg. Recipes extend it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     zero_init: bool = True
     """Start the last BatchNorm of the student's encoder blocks at 0, as timm does for DeSTSeg."""

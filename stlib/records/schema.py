@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -24,29 +24,20 @@ from stlib.protocol import CATEGORIES, DTD_IMAGES, METRICS, PRECISIONS, Metric, 
 SCHEMA_VERSION: Final = 1
 """Raised whenever a field changes its meaning; older files are then refused, not guessed at."""
 
-Run = TypeVar("Run", bound="Summary")
-"""A record or its summary, whichever was passed in."""
-
 Floats = Annotated[Sequence[float], AfterValidator(lambda values: array("d", values)), PlainSerializer(list)]
 """Numbers side by side in memory: a quarter of a list's size, and NumPy reads them without a copy."""
 
 Name = Annotated[str, Field(pattern=r"^[^./\\<>&\"'\x00-\x1f][^/\\<>&\"'\x00-\x1f]*$")]
 """Part of a path, and of a page: no separator, no markup."""
 
+
 # JSON has no NaN: it would be written as null, and the file could not be read again.
-_RULES = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class Block(BaseModel):
+class Block(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What records are made of: immutable, nothing unknown in it, no NaN."""
 
-    model_config = ConfigDict(**_RULES, frozen=True)
 
-
-class TuningInfo(BaseModel):
+class TuningInfo(BaseModel, frozen=True, extra="forbid"):
     """How a fine-tuned teacher (ET-STPM) was made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """Of its record, `results/teachers/<profile>/<name>.json`."""
@@ -60,10 +51,8 @@ class TuningInfo(BaseModel):
     """Hash of the pyramid before fine-tuning."""
 
 
-class TeacherInfo(BaseModel):
+class TeacherInfo(BaseModel, frozen=True, extra="forbid"):
     """What the teacher's weights are; goes into every record."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     """'torchvision IMAGENET1K_V1', 'demo', 'random' or the file's name."""
@@ -77,10 +66,8 @@ class TeacherInfo(BaseModel):
     """None for a teacher that is used as it comes."""
 
 
-class TextureInfo(BaseModel):
+class TextureInfo(BaseModel, frozen=True, extra="forbid"):
     """Where the foreign textures of synthetic anomalies come from; goes into the records that used them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Literal["DTD", "demo"]
     fingerprint: str
@@ -88,10 +75,8 @@ class TextureInfo(BaseModel):
     images: int
 
 
-class Training(BaseModel):
-    """What was trained and tested."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+class History(BaseModel, frozen=True, extra="forbid"):
+    """What was trained and tested, and what it left to look at; goes into every record."""
 
     steps: int
     """Optimiser steps taken."""
@@ -102,13 +87,6 @@ class Training(BaseModel):
     learning_curve: dict[int, dict[Metric, float]] = {}
     """Metrics on the test set after so many steps of the last stage (DeSTSeg, PFADSeg), only to be looked at:
     nothing is selected by them. At 0 the map is the student's distances alone."""
-
-
-class History(Training):
-    """What a training left to look at; goes into every record."""
-
-    model_config = ConfigDict(extra="forbid")
-
     curves: dict[str, list[float]]
     """Named series, one value per epoch or per logging interval."""
 
@@ -128,7 +106,8 @@ class Dataset(Block):
     """Differences from the official dataset, in words."""
 
 
-@dataclass(config=_RULES, frozen=True, slots=True)  # a model would take ten times the memory
+# A model would take ten times the memory.
+@dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False), frozen=True, slots=True)
 class ImageScore:
     """The score of one test image."""
 
@@ -162,14 +141,8 @@ class Runtime(Block):
         return "CPU" if self.device.startswith("CPU") else "GPU"
 
 
-class Summary(Block):
-    """One run of one method on one category, without its series: all that the tables need.
-
-    Faster to read than the whole, which is mostly series. What is not named here is ignored, and refused by
-    `Record`.
-    """
-
-    model_config = ConfigDict(extra="ignore")
+class Record(Block):
+    """One run of one method on one category, as it is committed."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     method: Name
@@ -187,7 +160,7 @@ class Summary(Block):
     teacher: TeacherInfo
     textures: TextureInfo | None = None
     """Of synthetic anomalies, for the methods that learn from them."""
-    history: Training | None = None
+    history: History | None = None
     metrics: dict[Metric, float] = {}
     """Fractions in [0, 1]. A metric that is not here is in `undefined`."""
     undefined: dict[Metric, str] = {}
@@ -197,6 +170,11 @@ class Summary(Block):
     bootstrap: dict[Metric, Floats] = {}
     """Replicates over resampled test images, paired between methods on one test set."""
     runtime: Runtime
+    image_scores: list[ImageScore] = []
+    pixel_curves: dict[str, list[float]] = {}
+    """'fpr', 'recall' and 'precision' of the pixel ROC and PR curves, thinned."""
+    threshold: Threshold | None = None
+    """From good images that the training held out; no metric depends on it."""
 
     @field_validator("metrics")
     @classmethod
@@ -219,6 +197,8 @@ class Summary(Block):
         unaccounted = [name for name in METRICS if (name in self.metrics) == (name in self.undefined)]
         if unaccounted:
             raise ValueError(f"each metric needs a value or a reason: {', '.join(unaccounted)}")
+        if bool(self.dataset.test_good + self.dataset.test_defect) != bool(self.image_scores):
+            raise ValueError("a finished run has image scores if it has test images")
         return self
 
     @property
@@ -261,30 +241,6 @@ class Summary(Block):
         if tuned and tuned.epochs and tuned.data == "A" and self.dataset.name == "MVTec AD":
             told.append("teacher fine-tuned without abnormal images, the paper's with some")
         return told
-
-
-class Record(Summary):
-    """A run as it is committed: the summary and its series."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    history: History | None = None
-    image_scores: list[ImageScore] = []
-    pixel_curves: dict[str, list[float]] = {}
-    """'fpr', 'recall' and 'precision' of the pixel ROC and PR curves, thinned."""
-    threshold: Threshold | None = None
-    """From good images that the training held out; no metric depends on it."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        tested = self.dataset.test_good + self.dataset.test_defect
-        if self.status == "finished" and bool(tested) != bool(self.image_scores):
-            raise ValueError("a finished run has image scores if it has test images")
-        return self
-
-    def same_result(self, other: "Record") -> bool:
-        """Equality of everything but the runtime block."""
-        return self.model_dump(exclude={"runtime"}) == other.model_dump(exclude={"runtime"})
 
 
 def record_path(

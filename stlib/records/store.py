@@ -1,9 +1,7 @@
 """Records on disk: one JSON file each, written whole, found again by what they describe. Imports no torch."""
 
-import gc
 import re
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from stlib.files import write_atomic
 from stlib.paths import BUILD, RECORDS
 from stlib.protocol import PROFILES
-from stlib.records.schema import SCHEMA_VERSION, Record, Run, Summary
+from stlib.records.schema import SCHEMA_VERSION, Record
 
 
 class RecordError(ValueError):
@@ -45,7 +43,7 @@ def require_ours(folder: Path) -> None:
         raise RecordError(f"{folder} holds {strange[0]}, which no run left: name another folder")
 
 
-def require_free(run: Summary, folder: Path) -> None:
+def require_free(run: Record, folder: Path) -> None:
     """Raise RecordError unless the record of `run` may be written under `folder`, as `require_ours` says.
 
     It may not replace a finished record of other data, teacher, textures, settings or precision, but for the
@@ -65,7 +63,7 @@ def require_free(run: Summary, folder: Path) -> None:
         )
 
 
-def _differences(*runs: Summary) -> list[str]:
+def _differences(*runs: Record) -> list[str]:
     """What two runs were made from that is not the same, in words."""
     mine, theirs = (
         {
@@ -80,10 +78,10 @@ def _differences(*runs: Summary) -> list[str]:
     return [name for name in mine if mine[name] != theirs[name]]
 
 
-def _finished(path: Path) -> Summary | None:
+def _finished(path: Path) -> Record | None:
     """The finished record that is there; a damaged one is none."""
     try:
-        found = read_summary(path)
+        found = read_record(path)
     except (FileNotFoundError, RecordError):
         return None
     return found if found.status == "finished" else None
@@ -98,17 +96,8 @@ def as_json(record: BaseModel) -> bytes:
 
 def read_record(path: Path) -> Record:
     """The validated record in `path`. Raises RecordError for anything else, naming file and fields."""
-    return _read(path, Record)
-
-
-def read_summary(path: Path) -> Summary:
-    """The validated summary of the record in `path`; raises what `read_record` does."""
-    return _read(path, Summary)
-
-
-def _read(path: Path, kind: type[Run]) -> Run:
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return Record.model_validate_json(path.read_bytes())
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in item['loc']) or 'record'}: {item['msg']}"
@@ -121,46 +110,17 @@ def _read(path: Path, kind: type[Run]) -> Run:
         raise RecordError(f"{path} is not a readable file ({error.strerror}): take it away") from error
 
 
-def record_files(folder: Path, rows: Collection[str] = ("*",)) -> list[Path]:
-    """The files under `folder` in path order; `rows` are patterns of `<method>[-<variant>]`."""
-    return [path for path in sorted(folder.rglob("*.json")) if of_rows(path, rows)]
-
-
-def of_rows(path: Path, rows: Collection[str]) -> bool:
-    """Whether the record in `path` is of one of the rows."""
-    return any(fnmatchcase(path.parent.name, row) for row in rows)
-
-
-def require_place(run: Summary, path: Path, folder: Path) -> None:
-    """Raise RecordError unless `path`, where `run` was found, is where it belongs under `folder`."""
-    if path.relative_to(folder) != run.path:
-        raise RecordError(f"{path} describes {run.path}: a record's place follows from its content")
-
-
-def iter_records(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> Iterator[Record]:
-    """`load_records`, one by one."""
-    for path in record_files(folder, rows):
-        record = read_record(path)
-        require_place(record, path, folder)
-        yield record
-
-
 def load_records(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> list[Record]:
     """The records under `folder` in path order; `rows` are patterns of `<method>[-<variant>]`.
 
     Rows that are not asked for are not read. Raises RecordError at the first invalid or misplaced record.
     """
-    with uncollected():
-        return list(iter_records(folder, rows))
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """The garbage collector waits: of many records it would go through all earlier ones again and again."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
+    found = []
+    for path in sorted(folder.rglob("*.json")):
+        if not any(fnmatchcase(path.parent.name, row) for row in rows):
+            continue
+        record = read_record(path)
+        if path.relative_to(folder) != record.path:
+            raise RecordError(f"{path} describes {record.path}: a record's place follows from its content")
+        found.append(record)
+    return found

@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as serialise
+from safetensors.torch import load_file, save as serialise
 
 from stlib.data.images import read_images
 from stlib.data.mvtec import Layout, fingerprint, scan

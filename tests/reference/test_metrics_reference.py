@@ -116,7 +116,7 @@ def test_aupro_equals_the_loop_over_thresholds(kind: str, seed: int):
 def test_iap_equals_the_loop_over_instances(kind: str, seed: int):
     scores, masks = case(kind, seed)
     ranking = fast(scores, masks)
-    assert (ranking.iap(), ranking.iap_at(0.9)) == pytest.approx(slow_iap(scores, masks), abs=1e-12)
+    assert (ranking.iap(), ranking.iap90()) == pytest.approx(slow_iap(scores, masks), abs=1e-12)
 
 
 @CASES

@@ -11,9 +11,13 @@ from stlib.metrics import (
     image_metrics,
     label_regions,
     pixel_metrics,
-    undefined,
 )
-from stlib.protocol import METRICS
+from stlib.protocol import METRICS, Metric
+
+
+def undefined(metrics: dict[Metric, float]) -> list[Metric]:
+    """Names of the metrics that have no value."""
+    return [name for name, value in metrics.items() if math.isnan(value)]
 
 
 def row(scores: list[float], mask: list[int]) -> PixelRanking:
@@ -29,7 +33,7 @@ def test_iap_of_two_instances_by_hand():
     ranking = row([0.9, 0.4, 0.8, 0.6, 0.3, 0.1], [1, 1, 0, 1, 0, 0])
     assert ranking.instance_thresholds().tolist() == pytest.approx([0.4, 0.6])
     assert ranking.iap() == pytest.approx(3 / 4)
-    assert ranking.iap_at(0.9) == pytest.approx(3 / 4)
+    assert ranking.iap90() == pytest.approx(3 / 4)
 
 
 def test_iap_of_three_instances_by_hand():
@@ -43,8 +47,7 @@ def test_iap_of_three_instances_by_hand():
     assert recall.tolist() == pytest.approx([1, 2 / 3, 1 / 3])
     assert precision.tolist() == pytest.approx([6 / 9, 5 / 7, 3 / 4])
     assert ranking.iap() == pytest.approx((6 / 9 + 5 / 7 + 3 / 4) / 3)
-    assert ranking.iap_at(0.9) == pytest.approx(6 / 9)
-    assert ranking.iap_at(0.5) == pytest.approx(5 / 7)
+    assert ranking.iap90() == pytest.approx(6 / 9)
 
 
 def test_recall_of_nine_in_ten_instances_counts_as_90_percent():
@@ -56,8 +59,7 @@ def test_recall_of_nine_in_ten_instances_counts_as_90_percent():
         mask += [1, 0]
     scores[0] = 1.5
     ranking = row(scores, mask)
-    assert ranking.iap_at(0.9) == 1.0
-    assert ranking.iap_at(0.95) == pytest.approx(10 / 11)
+    assert ranking.iap90() == 1.0
 
 
 def test_exactly_half_of_an_instance_does_not_find_it():

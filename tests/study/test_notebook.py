@@ -60,11 +60,11 @@ def test_samples_are_a_normal_image_and_one_of_each_kind(category):
     assert [bool(axis.collections) for axis in figure.axes] == [False, True, True]  # outlined defects
 
 
-def test_a_run_is_recorded_before_it_is_shown(plan):
+def test_a_run_is_recorded_before_it_is_shown(plan, same_result):
     (result,) = notebook.run_each([plan])
     assert plan.recorded
     path = plan.records / result.record.path
-    assert read_record(path).same_result(result.record)
+    assert same_result(read_record(path), result.record)
     assert str(path) in notebook.origin(result.record, path)
     assert f"{result.record.metrics['aupro']:.3f}" in notebook.metrics(result.record)
     assert len(notebook.gallery(result.detector.category, result.maps).axes) == 3 * 4 + 1

@@ -9,7 +9,7 @@ import pandas as pd
 
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, Metric, Profile
 from stlib.records.reported import reported
-from stlib.records.schema import Summary
+from stlib.records.schema import Record
 from study.analysis.comparison import comparable, select
 from study.analysis.paired import PairedDifference, RunGroup, pairs
 
@@ -52,7 +52,7 @@ class Mean:
 
 
 def rows(
-    records: Iterable[Summary],
+    records: Iterable[Record],
     profile: Profile,
     parameters: Mapping[str, int],
     categories: Sequence[str] = tuple(CATEGORIES),
@@ -84,14 +84,14 @@ def rows(
     return frame
 
 
-def _mean(runs: Sequence[Summary], metric: Metric) -> float | None:
+def _mean(runs: Sequence[Record], metric: Metric) -> float | None:
     """Mean over categories of the means over seeds."""
     scores = pd.DataFrame([(r.category, r.metrics.get(metric)) for r in runs], columns=["category", "score"])
     mean = scores.groupby("category")["score"].mean().mean()
     return None if pd.isna(mean) else float(mean)
 
 
-def steps(records: Iterable[Summary], metric: Metric, profile: Profile) -> dict[str, list[PairedDifference]]:
+def steps(records: Iterable[Record], metric: Metric, profile: Profile) -> dict[str, list[PairedDifference]]:
     """What each module gains over the row without it, on the same categories and seeds."""
     everything = list(records)
     found = {}
@@ -108,9 +108,7 @@ def printed_steps(metric: Metric) -> dict[str, float | None]:
     return {name: b.number - a.number if a and b else None for name, (a, b) in found.items()}
 
 
-def choices(
-    records: Iterable[Summary], metric: Metric, profile: Profile
-) -> dict[str, list[PairedDifference]]:
+def choices(records: Iterable[Record], metric: Metric, profile: Profile) -> dict[str, list[PairedDifference]]:
     """A row with one open choice changed, minus that row as this study builds it: all modules, or `none`."""
     everything = list(records)
     rows = {row: RunGroup("pfadseg", row, profile) for row in ("", "none")}

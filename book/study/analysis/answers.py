@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stlib.protocol import Metric
-from stlib.records.schema import Summary
+from stlib.records.schema import Record
 from study.analysis.claims import CLAIMS, Claim, ClaimResult, claim_results, printed_wins
 from study.analysis.comparison import level
 from study.analysis.paired import PairedDifference, compare, match_runs, pairs
@@ -65,7 +65,7 @@ class Answer:
     """In how many categories the paper's own table shows a gain or a loss."""
 
 
-def answers(records: Sequence[Summary]) -> list[Answer]:
+def answers(records: Sequence[Record]) -> list[Answer]:
     """Every headline claim, in the order of the papers."""
     both: tuple[Metric, ...] = ("image_auroc", "pixel_auroc")
     tuned = {metric: more_seeds(records, metric) for metric in both}
@@ -92,14 +92,14 @@ def first(found: Iterable[Answer], most: int = 8) -> list[Answer]:
     return [answer for answer in everything if answer in kept]
 
 
-def more_seeds(records: Sequence[Summary], metric: Metric) -> list[Summary]:
+def more_seeds(records: Sequence[Record], metric: Metric) -> list[Record]:
     """ET-STPM's runs with a teacher for every seed, or with one for all, whichever gives more pairs."""
     own, shared = epochs_group(2).of(records), one_teacher(records)
     first_side = untuned(records, "paper")
     return max(own, shared, key=lambda runs: len(match_runs(first_side, runs, metric)))
 
 
-def _level(records: Sequence[Summary], method: str, metric: Metric) -> Answer:
+def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
     found = level(records, method, metric)
     mean = found.mean
     status = of_score(mean.verdict, provisional=mean.provisional)
@@ -121,7 +121,7 @@ def _level(records: Sequence[Summary], method: str, metric: Metric) -> Answer:
     )
 
 
-def _gain(item: ClaimResult, records: Sequence[Summary], tuned: dict[Metric, list[Summary]]) -> Answer:
+def _gain(item: ClaimResult, records: Sequence[Record], tuned: dict[Metric, list[Record]]) -> Answer:
     claim = item.claim
     if not item.pairs:
         return Answer(

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from stlib.paths import BENCHMARKS
 
 
-class Benchmark(BaseModel):
+class Benchmark(BaseModel, frozen=True, extra="forbid"):
     """One run of a script in `benchmarks/`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     benchmark: str
     made: datetime

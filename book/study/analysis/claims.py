@@ -9,7 +9,7 @@ from scipy.stats import wilcoxon
 
 from stlib.protocol import CATEGORIES, METRICS, TEXTURES, Metric, Profile
 from stlib.records.reported import METHOD_NAMES, reported
-from stlib.records.schema import Summary
+from stlib.records.schema import Record
 from study.analysis.inference import holm
 from study.analysis.paired import PairedDifference, RunGroup, adjusted, pairs, row_of
 
@@ -79,7 +79,7 @@ class ClaimResult:
 
 
 def claim_results(
-    records: Iterable[Summary],
+    records: Iterable[Record],
     claims: Iterable[Claim] = CLAIMS,
     found: Callable[[Claim], list[PairedDifference]] | None = None,
 ) -> list[ClaimResult]:
@@ -182,22 +182,3 @@ def frame(results: Iterable[ClaimResult]) -> pd.DataFrame:
     of_pair = [field.name for field in fields(PairedDifference)] + ["decision", "as_claimed"]
     columns = ["name", "reported_all", "reported_here", *of_pair, "categories", "pairs"]
     return pd.DataFrame(rows, columns=columns, dtype=object)
-
-
-def by_category(
-    results: Iterable[ClaimResult],
-) -> tuple[dict[str, list[PairedDifference]], dict[str, float | None]]:
-    """Measured and printed differences by category and their mean, as `figures.forest` draws them.
-
-    Where none was run the printed gain stands alone.
-    """
-    measured: dict[str, list[PairedDifference]] = {}
-    printed: dict[str, float | None] = {}
-    for item in results:
-        if not item.pairs:
-            measured[item.claim.name], printed[item.claim.name] = [], item.reported_all
-        # with one category the mean repeats it
-        for pair in item.pairs if len(item.pairs) > 2 else item.pairs[:1]:
-            name = f"{pair.category}, {METRICS[item.claim.metric]}"
-            measured[name], printed[name] = [pair], pair.claim
-    return measured, printed

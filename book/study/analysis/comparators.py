@@ -13,7 +13,7 @@ import pandas as pd
 from stlib.paths import REPORTED
 from stlib.protocol import CATEGORIES, Metric
 from stlib.records.reported import METHOD_NAMES, reported
-from stlib.records.schema import Summary
+from stlib.records.schema import Record
 from study.analysis.comparison import COMPARATORS, comparable, select
 from study.analysis.paired import PairedDifference, RunGroup, pairs
 from study.analysis.paper_tables import REIMPLEMENTATIONS
@@ -58,7 +58,7 @@ def title(group: RunGroup) -> str:
     return ", ".join(filter(None, (METHOD_NAMES[group.method], group.variant)))
 
 
-def systems(records: Iterable[Summary], metric: Metric) -> pd.DataFrame:
+def systems(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
     """A row per category with a run, a column per system; a cell is a `Score`, or None without one.
 
     Labelled runs count where there are no others.
@@ -72,7 +72,7 @@ def systems(records: Iterable[Summary], metric: Metric) -> pd.DataFrame:
     return frame.astype(object).where(frame.notna(), None)
 
 
-def _score(runs: Iterable[Summary], category: str, metric: Metric) -> Score | None:
+def _score(runs: Iterable[Record], category: str, metric: Metric) -> Score | None:
     own = [r for r in runs if r.category == category]
     shown = comparable(own) or own
     values = [r.metrics[metric] for r in shown]
@@ -92,7 +92,7 @@ def ranked(table: pd.DataFrame, words: str) -> Ranking | None:
     return ranking(words, whole) if whole.shape[0] > 1 and whole.shape[1] > 2 else None
 
 
-def against_stpm(records: Sequence[Summary], metric: Metric) -> dict[str, list[PairedDifference]]:
+def against_stpm(records: Sequence[Record], metric: Metric) -> dict[str, list[PairedDifference]]:
     """Each comparator minus STPM, by its name: same images and seeds, complete categories."""
     whole = [r for r in records if not r.dataset.gaps]
     others = [group for group in SYSTEMS if group.method in COMPARATORS]
@@ -100,7 +100,7 @@ def against_stpm(records: Sequence[Summary], metric: Metric) -> dict[str, list[P
     return {name: group for name, group in found.items() if group}
 
 
-def three_ways(records: Iterable[Summary], method: str, metric: Metric) -> pd.DataFrame:
+def three_ways(records: Iterable[Record], method: str, metric: Metric) -> pd.DataFrame:
     """A comparator as printed in the seed papers, as others printed it, and as measured here.
 
     A row per category of MVTec AD: `category`, `printed` (a `Reported` or None), a column per other work, and

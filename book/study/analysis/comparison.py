@@ -12,7 +12,7 @@ import pandas as pd
 
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric, Profile
 from stlib.records.reported import PAPERS, Reported, reported
-from stlib.records.schema import Run, Summary
+from stlib.records.schema import Record
 from study.analysis.inference import equivalent, prediction
 
 Verdict = Literal[
@@ -93,19 +93,19 @@ def verdict(values: Sequence[float], reported: float | None, metric: Metric) -> 
 
 
 def select(
-    records: Iterable[Run], method: str, *, profile: Profile = "paper", variant: str = ""
-) -> list[Run]:
+    records: Iterable[Record], method: str, *, profile: Profile = "paper", variant: str = ""
+) -> list[Record]:
     """All runs of one method, variant and profile, failed ones included."""
     return [r for r in records if (r.method, r.profile, r.variant) == (method, profile, variant)]
 
 
-def comparable(records: Iterable[Run]) -> list[Run]:
+def comparable(records: Iterable[Record]) -> list[Record]:
     """The finished runs that may enter a mean or a verdict: those without labels."""
     return [r for r in records if r.status == "finished" and not r.labels()]
 
 
 def comparison(
-    records: Iterable[Summary],
+    records: Iterable[Record],
     method: str,
     metric: Metric,
     *,
@@ -136,7 +136,7 @@ def _gap(method: str, metric: Metric, category: str, printed: Reported | None) -
 
 
 def _category_row(
-    runs: list[Summary], method: str, metric: Metric, category: str, printed: Reported | None
+    runs: list[Record], method: str, metric: Metric, category: str, printed: Reported | None
 ) -> ComparisonRow:
     reported_number = printed.number if printed else None
     clean = [r for r in comparable(runs) if metric in r.metrics]
@@ -168,7 +168,7 @@ def _category_row(
 
 
 def _mean_row(
-    rows: Sequence[ComparisonRow], groups: dict[str, list[Summary]], metric: Metric, gap: float | None
+    rows: Sequence[ComparisonRow], groups: dict[str, list[Record]], metric: Metric, gap: float | None
 ) -> ComparisonRow:
     """The mean over the comparable categories, beside the reported mean of the same categories."""
     measured = [row for row in rows if row.verdict not in ("not run", "not comparable")]
@@ -204,7 +204,7 @@ def _mean_row(
     )
 
 
-def _means_of_seeds(runs: Sequence[Sequence[Summary]], metric: Metric) -> list[float]:
+def _means_of_seeds(runs: Sequence[Sequence[Record]], metric: Metric) -> list[float]:
     """Of every seed the mean over categories; empty unless all categories share two seeds or more."""
     by_seed = [{r.seed: r.metrics[metric] for r in group} for group in runs]
     if len(by_seed[0]) < 2 or any(scores.keys() != by_seed[0].keys() for scores in by_seed):
@@ -228,7 +228,7 @@ def _is_provisional(rule: Verdict, seeds: int) -> bool:
     return rule.startswith(("agrees", "lower", "higher")) and seeds < SEEDS_FOR_A_VERDICT
 
 
-def _note(runs: list[Summary], shown: list[Summary], metric: Metric) -> str:
+def _note(runs: list[Record], shown: list[Record], metric: Metric) -> str:
     """What a reader must know of a row: labels, remarks, why a value is absent, runs that are not in it."""
     notes = [note for r in shown for note in r.labels() + r.remarks()]
     notes += [r.undefined[metric] for r in shown if metric in r.undefined]
@@ -267,7 +267,7 @@ class Level:
     """Runs without a label."""
 
 
-def level(records: Iterable[Summary], method: str, metric: Metric) -> Level:
+def level(records: Iterable[Record], method: str, metric: Metric) -> Level:
     """Of the runs at the paper's schedule."""
     runs = [r for r in select(records, method) if r.status == "finished"]
     *rows, mean = rows_of(comparison(runs, method, metric))
@@ -275,7 +275,7 @@ def level(records: Iterable[Summary], method: str, metric: Metric) -> Level:
     return Level(method, metric, reported(method, metric), mean, judged, len(runs), len(comparable(runs)))
 
 
-def means(records: Sequence[Summary], method: str, metrics: Iterable[Metric]) -> pd.DataFrame:
+def means(records: Sequence[Record], method: str, metrics: Iterable[Metric]) -> pd.DataFrame:
     """The mean rows of several comparisons, with their `metric`; empty where no run can be judged."""
     rows = [comparison(records, method, m).iloc[-1].to_dict() | {"metric": m} for m in metrics]
     return pd.DataFrame(rows if any(row["verdict"] != "not run" for row in rows) else [])

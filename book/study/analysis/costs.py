@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from stlib.records.schema import Summary
+from stlib.records.schema import Record
 from study.plan.estimate import held_seconds, seconds
 
 
@@ -20,7 +20,7 @@ class Spent:
     """Share of a run that is evaluation, in the median: maps, metrics, bootstrap, every other reading."""
 
 
-def spent(records: Iterable[Summary]) -> Spent:
+def spent(records: Iterable[Record]) -> Spent:
     """Core hours and GPU hours in the records."""
     runs = [r for r in records if r.profile != "demo"]
     cpu, gpu = (

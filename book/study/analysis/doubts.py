@@ -8,17 +8,17 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, Metric
-from stlib.records.schema import Record, Run, Summary
+from stlib.records.schema import Record
 from study.analysis.comparison import METHODS, comparable, comparison, rows_of, select
 from study.analysis.runs import good_and_defective
 
 
-def on_mvtec(records: Iterable[Run]) -> list[Run]:
+def on_mvtec(records: Iterable[Record]) -> list[Record]:
     """The finished runs on MVTec AD, whatever their labels."""
     return [r for r in records if r.status == "finished" and r.dataset.name == "MVTec AD"]
 
 
-def coverage(records: Sequence[Summary]) -> pd.DataFrame:
+def coverage(records: Sequence[Record]) -> pd.DataFrame:
     """A row per method: its `judged` categories, those `run` at all, those with `enough` seeds.
 
     `runs`: without a label and deviation. `labelled`: with a label; `labels`: which ones.
@@ -42,7 +42,7 @@ def coverage(records: Sequence[Summary]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def teachers(records: Sequence[Summary]) -> dict[str, object]:
+def teachers(records: Sequence[Record]) -> dict[str, object]:
     """How many runs had which `sources` of weights, which `layers` a file lacks and in how many runs.
 
     `partial`: runs with such a file; `tuned`: those of them that fine-tuned it; `hashes`: of the tensors that
@@ -62,7 +62,7 @@ def teachers(records: Sequence[Summary]) -> dict[str, object]:
     }
 
 
-def seed_spread(records: Sequence[Summary], metrics: Sequence[Metric]) -> pd.DataFrame:
+def seed_spread(records: Sequence[Record], metrics: Sequence[Metric]) -> pd.DataFrame:
     """Standard deviation over the seeds of a `method` on a `category`, where two or more can be compared.
 
     A column per metric, and the number of `seeds`.
@@ -79,7 +79,7 @@ def seed_spread(records: Sequence[Summary], metrics: Sequence[Metric]) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def verdicts(records: Sequence[Summary]) -> pd.DataFrame:
+def verdicts(records: Sequence[Record]) -> pd.DataFrame:
     """Every category's `verdict`: `method`, `metric`, `provisional`, and the `share` of the tolerance."""
     rows = [
         (method, metric, row.verdict, row.provisional, abs(row.difference) / row.tolerance)
@@ -95,7 +95,7 @@ def verdicts(records: Sequence[Summary]) -> pd.DataFrame:
 def counted_again(records: Iterable[Record]) -> list[float]:
     """Per run, how far its image AUROC lies from that of its image scores by SciPy's ranks."""
     differences = []
-    for record in (r for one in records for r in on_mvtec([one])):  # one by one: they are many and large
+    for record in on_mvtec(records):
         good, defective = good_and_defective(record)
         if "image_auroc" in record.metrics:
             ranks = rankdata(np.concatenate([defective, good]))[: len(defective)]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from stlib.protocol import Metric
-from stlib.records.schema import Summary
+from stlib.records.schema import Record
 from study.analysis.comparison import comparison, rows_of
 from study.analysis.paired import Couple, match_runs
 from study.analysis.teacher_epochs import one_teacher, tested_epochs, untuned
@@ -18,7 +18,7 @@ Replicates = NDArray[np.float64]
 METRICS: tuple[Metric, ...] = ("image_auroc", "pixel_auroc")
 
 
-def scores(records: Sequence[Summary]) -> pd.DataFrame:
+def scores(records: Sequence[Record]) -> pd.DataFrame:
     """STPM's judged categories: fields of `ComparisonRow`, `metric`, and the former interval.
 
     `old_low`, `old_high`: percentiles of the replicates over test images, averaged over seeds; `old_inside`
@@ -37,7 +37,7 @@ def scores(records: Sequence[Summary]) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)
 
 
-def differences(records: Sequence[Summary]) -> pd.DataFrame:
+def differences(records: Sequence[Record]) -> pd.DataFrame:
     """ET-STPM minus STPM, the teacher of seed 0: columns of `tested_epochs`, `metric`, the former answer."""
     parts = []
     for metric in METRICS:

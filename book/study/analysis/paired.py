@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, Metric, Profile
-from stlib.records.schema import Summary
+from stlib.records.schema import Record
 from study.analysis.comparison import select
 from study.analysis.inference import ALPHA, Part, holm, interval, p_value, satterthwaite
 
@@ -34,12 +34,12 @@ class RunGroup:
     variant: str = ""
     profile: Profile = "paper"
 
-    def of(self, records: Iterable[Summary]) -> list[Summary]:
+    def of(self, records: Iterable[Record]) -> list[Record]:
         """Its runs, failed ones included."""
         return select(records, self.method, profile=self.profile, variant=self.variant)
 
 
-Couple = tuple[Summary, Summary]
+Couple = tuple[Record, Record]
 """Two runs that differ in one thing."""
 
 
@@ -84,7 +84,7 @@ class PairedDifference:
 
 
 def pairs(
-    records: Iterable[Summary], first: RunGroup, second: RunGroup, metric: Metric
+    records: Iterable[Record], first: RunGroup, second: RunGroup, metric: Metric
 ) -> list[PairedDifference]:
     """`compare` for the runs of two groups that `match_runs` brings together."""
     everything = list(records)
@@ -92,8 +92,8 @@ def pairs(
 
 
 def match_runs(
-    first: Iterable[Summary],
-    second: Iterable[Summary],
+    first: Iterable[Record],
+    second: Iterable[Record],
     metric: Metric | None = None,
     *,
     other_seed: bool = False,
@@ -160,12 +160,12 @@ def row_of(pair: PairedDifference) -> dict[str, object]:
     return vars(pair) | {"decision": pair.decision, "as_claimed": pair.as_claimed}
 
 
-def _alike(a: Summary, b: Summary) -> bool:
+def _alike(a: Record, b: Record) -> bool:
     textures = {run.textures.fingerprint for run in (a, b) if run.textures}
     return a.dataset.fingerprint == b.dataset.fingerprint and len(textures) < 2 and _rounded_alike(a, b)
 
 
-def _rounded_alike(a: Summary, b: Summary) -> bool:
+def _rounded_alike(a: Record, b: Record) -> bool:
     """False for bf16 on a CPU and on a GPU, in the methods where that is other arithmetic."""
     two_meanings = a.precision == b.precision == "bf16" and a.runtime.processor != b.runtime.processor
     return not (two_meanings and {a.method, b.method} & ROUNDED_BY_DEVICE)
@@ -206,7 +206,7 @@ def _pair(group: Sequence[Couple], metric: Metric) -> PairedDifference:
     )
 
 
-def _unlike(a: Summary, b: Summary) -> Iterator[str]:
+def _unlike(a: Record, b: Record) -> Iterator[str]:
     """Conditions that two runs do not share, beside their methods."""
     if a.precision != b.precision:
         yield "the sides trained in different precisions"

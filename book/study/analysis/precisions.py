@@ -7,7 +7,7 @@ from typing import Literal
 import pandas as pd
 
 from stlib.protocol import METRICS, SEEDS_FOR_A_VERDICT, Metric, Profile
-from stlib.records.schema import Summary
+from stlib.records.schema import Record
 from study.analysis.paired import Couple, PairedDifference, RunGroup, compare, match_runs, row_of
 
 
@@ -34,7 +34,7 @@ class Rounding:
         return "no" if pair.low > self.spread or pair.high < -self.spread else "inconclusive"
 
 
-def couples(records: Sequence[Summary], method: str, profile: Profile) -> list[Couple]:
+def couples(records: Sequence[Record], method: str, profile: Profile) -> list[Couple]:
     """All pairs of finished runs as published, the first trained in bf16, the second in fp32."""
     own, bf16, fp32 = (
         RunGroup(method, variant, profile).of(records) for variant in ("", "precision=bf16", "precision=fp32")

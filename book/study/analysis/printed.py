@@ -13,7 +13,7 @@ import pandas as pd
 
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, SEEDS_FOR_A_VERDICT, Metric
 from stlib.records.reported import PAPERS, Reported
-from stlib.records.schema import Summary
+from stlib.records.schema import Record
 from study.analysis.comparison import comparable, select, verdict
 from study.analysis.paper_tables import AVERAGES
 from study.analysis.status import Status, of_score
@@ -93,7 +93,7 @@ class PrintedTable:
         return sorted({cell.measured.mark for cell in self.cells.values() if cell.measured.mark})
 
 
-def printed_tables(frame: pd.DataFrame, records: Iterable[Summary]) -> list[PrintedTable]:
+def printed_tables(frame: pd.DataFrame, records: Iterable[Record]) -> list[PrintedTable]:
     """Every table of `load_reported()` that the papers' texts print, with the runs at the papers' schedules.
 
     A printed average has a reproduced score only where all of its categories were run without a label.
@@ -108,7 +108,7 @@ def printed_tables(frame: pd.DataFrame, records: Iterable[Summary]) -> list[Prin
     return [_table(paper, name, group, runs) for (paper, name), group in groups.items()]
 
 
-def _table(paper: str, name: str, printed: Sequence[Reported], runs: Sequence[Summary]) -> PrintedTable:
+def _table(paper: str, name: str, printed: Sequence[Reported], runs: Sequence[Record]) -> PrintedTable:
     cells = {}
     for row in printed:
         place = (row.variant or row.category, row.method, cast(Metric, row.metric))
@@ -127,7 +127,7 @@ def _table(paper: str, name: str, printed: Sequence[Reported], runs: Sequence[Su
     return PrintedTable(paper, name, printed[0].source, names, columns, cells)
 
 
-def _measure(runs: Sequence[Summary], metric: Metric, categories: Sequence[str]) -> Measured:
+def _measure(runs: Sequence[Record], metric: Metric, categories: Sequence[str]) -> Measured:
     """Nothing unless every category was run; a mean of several takes no labelled run."""
     groups = [[r for r in runs if r.category == name and metric in r.metrics] for name in categories]
     clean = [comparable(group) for group in groups]

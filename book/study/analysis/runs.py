@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stlib.protocol import CATEGORIES, METRICS
 from stlib.records.reported import METHOD_NAMES, reported
-from stlib.records.schema import History, Record, Summary
+from stlib.records.schema import History, Record
 from study.analysis.comparison import METHODS, comparable, select
 from study.analysis.paired import RunGroup
 
@@ -42,7 +42,7 @@ class Made:
     devices: list[str]
 
 
-def made(records: Iterable[Summary]) -> Made:
+def made(records: Iterable[Record]) -> Made:
     """Of the finished runs."""
     runs = [r for r in records if r.status == "finished"]
     return Made(
@@ -54,16 +54,16 @@ def made(records: Iterable[Summary]) -> Made:
     )
 
 
-def families(records: Iterable[Summary]) -> list[dict[str, object]]:
+def families(records: Iterable[Record]) -> list[dict[str, object]]:
     """The runs that differ in nothing but their seed, a row each: what they share, and their `records`."""
-    found: dict[tuple[str, ...], list[Summary]] = {}
+    found: dict[tuple[str, ...], list[Record]] = {}
     for r in records:
         found.setdefault((r.method, r.variant, r.category, r.profile), []).append(r)
     names = ("method", "variant", "category", "profile")
     return [dict(zip(names, key, strict=True)) | {"records": group} for key, group in found.items()]
 
 
-def rerun_command(record: Summary) -> str:
+def rerun_command(record: Record) -> str:
     """The shell command that makes this record again; a weight file is named, its folder is the reader's."""
     known = {"torchvision IMAGENET1K_V1": "torchvision", "demo": "demo", "random": "random"}
     teacher = known.get(record.teacher.source, f"path/to/{record.teacher.source}")
@@ -76,7 +76,7 @@ def rerun_command(record: Summary) -> str:
     )
 
 
-def means(records: Iterable[Summary], groups: Sequence[RunGroup], category: str) -> pd.DataFrame:
+def means(records: Iterable[Record], groups: Sequence[RunGroup], category: str) -> pd.DataFrame:
     """What each group of runs scores on one category, labelled runs included: a row per group, in order.
 
     Columns: `method`, `variant`, a mean over seeds per metric, the `seeds` and the `labels` of the runs, and
@@ -98,7 +98,7 @@ def means(records: Iterable[Summary], groups: Sequence[RunGroup], category: str)
     return pd.DataFrame(rows)
 
 
-def runtimes(records: Iterable[Summary]) -> pd.DataFrame:
+def runtimes(records: Iterable[Record]) -> pd.DataFrame:
     """Medians of the finished runs per `method`, `variant`, `profile`, `device`, `threads` and `precision`.
 
     Columns besides: `runs`, `training` and `evaluation` (seconds), and `memory` (MiB), the largest. Reads
@@ -130,7 +130,7 @@ def runtimes(records: Iterable[Summary]) -> pd.DataFrame:
 
 
 def state_of_study(
-    records: Iterable[Summary],
+    records: Iterable[Record],
     methods: Sequence[str] = METHODS,
     categories: Iterable[str] = tuple(CATEGORIES),
 ) -> pd.DataFrame:

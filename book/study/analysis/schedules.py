@@ -7,7 +7,7 @@ import pandas as pd
 
 from stlib.protocol import Metric
 from stlib.records.reported import reported
-from stlib.records.schema import Summary
+from stlib.records.schema import Record
 from study.analysis.paired import PairedDifference, RunGroup, compare, match_runs, pairs, row_of
 
 PAPER, LONG, TUNED = RunGroup("stpm"), RunGroup("stpm", "epochs=200"), RunGroup("et_stpm")
@@ -17,7 +17,7 @@ PRINTED: Mapping[Metric, str] = {"image_auroc": "stpm", "pixel_auroc": "stpm", "
 """Metric -> the work whose numbers are held against both: the authors' README, else PFADSeg's quotation."""
 
 
-def schedules(records: Iterable[Summary]) -> pd.DataFrame:
+def schedules(records: Iterable[Record]) -> pd.DataFrame:
     """Both schedules on equal seeds beside the printed number: a row per metric and category.
 
     Columns: `metric`; those of `paired.row_of`, `first` after 100 epochs and `second` after 200; `printed`
@@ -41,7 +41,7 @@ def schedules(records: Iterable[Summary]) -> pd.DataFrame:
     return frame
 
 
-def tuned_or_longer(records: Iterable[Summary], metric: Metric) -> dict[str, list[PairedDifference]]:
+def tuned_or_longer(records: Iterable[Record], metric: Metric) -> dict[str, list[PairedDifference]]:
     """What a tuned teacher brings over STPM, and what it still brings when STPM trains twice as long.
 
     Both on the categories and seeds that all three have, so that the two differences compare.

@@ -14,7 +14,7 @@ from statistics import fmean
 import pandas as pd
 
 from stlib.protocol import CATEGORIES, METRICS, Metric, Profile
-from stlib.records.schema import Summary
+from stlib.records.schema import Record
 from study.analysis.claims import claimed
 from study.analysis.comparison import comparable
 from study.analysis.paired import PairedDifference, compare, match_runs
@@ -61,8 +61,8 @@ class Group:
     """Runs that may enter one mean: the method as published, and the variants that change one choice."""
 
     method: str
-    runs: Sequence[Summary]
-    variants: Sequence[Summary]
+    runs: Sequence[Record]
+    variants: Sequence[Record]
 
     @property
     def categories(self) -> list[str]:
@@ -81,7 +81,7 @@ class Group:
 
 
 def group(
-    records: Iterable[Summary], method: str, *, profile: Profile = "paper", labelled: bool = False
+    records: Iterable[Record], method: str, *, profile: Profile = "paper", labelled: bool = False
 ) -> Group:
     """The finished runs of a method under one profile, either those without labels or those with."""
     finished = [r for r in records if (r.method, r.profile, r.status) == (method, profile, "finished")]
@@ -113,7 +113,7 @@ def effects(chosen: Group, metric: Metric) -> Effects:
     }
 
 
-def _reevaluated(runs: Sequence[Summary], key: str, metric: Metric) -> list[Effect]:
+def _reevaluated(runs: Sequence[Record], key: str, metric: Metric) -> list[Effect]:
     """Means over seeds by category, and the mean over categories with their range."""
     changes: dict[str, list[float]] = {}
     for run in runs:
@@ -127,7 +127,7 @@ def _reevaluated(runs: Sequence[Summary], key: str, metric: Metric) -> list[Effe
     return [*found, Effect(f"mean of {len(found)}", fmean(values), *bounds)]
 
 
-def other_seeds(runs: Sequence[Summary], metric: Metric) -> dict[str, list[PairedDifference]]:
+def other_seeds(runs: Sequence[Record], metric: Metric) -> dict[str, list[PairedDifference]]:
     """Every other seed minus the first, by the words for it: what chance in the training does alone."""
     seeds = sorted({run.seed for run in runs if run.bootstrap.get(metric)}) or [0]
     groups = {seed: [run for run in runs if run.seed == seed] for seed in seeds}
@@ -154,7 +154,7 @@ def _in_order(names: Mapping[str, object]) -> list[str]:
     return [*(name for name in CATEGORIES if name in names), *sorted(set(names) - set(CATEGORIES))]
 
 
-def overview(chosen: Group, metrics: Sequence[Metric] = GAINED) -> pd.DataFrame:
+def overview(chosen: Group) -> pd.DataFrame:
     """A row per claimed gain, and below them one per choice; a column per metric holds an `Effect`.
 
     Of a choice it is the mean effect, () where it was not run, None where it cannot move the metric. Runs
@@ -162,8 +162,8 @@ def overview(chosen: Group, metrics: Sequence[Metric] = GAINED) -> pd.DataFrame:
     """
     if not chosen.runs:
         return pd.DataFrame()
-    claims = {metric: {} if chosen.labels else claimed(metric) for metric in metrics}
-    found = {metric: effects(chosen, metric) for metric in metrics}
+    claims = {metric: {} if chosen.labels else claimed(metric) for metric in GAINED}
+    found = {metric: effects(chosen, metric) for metric in GAINED}
     rows = {
         f"claimed: {sides}": [Effect("", c[sides]) if sides in c else None for c in claims.values()]
         for sides in dict.fromkeys(name for some in claims.values() for name in some)
@@ -171,7 +171,7 @@ def overview(chosen: Group, metrics: Sequence[Metric] = GAINED) -> pd.DataFrame:
         name: [(some[name][-1] if some[name] else ()) if name in some else None for some in found.values()]
         for name in choices(found.values())
     }
-    columns = [METRICS[metric] for metric in metrics]
+    columns = [METRICS[metric] for metric in GAINED]
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=object)
     return frame.rename_axis("Choice").reset_index()
 
@@ -223,7 +223,7 @@ def against_claims(chosen: Group, metrics: Sequence[Metric] = GAINED) -> list[Ag
     return found
 
 
-def readings(records: Iterable[Summary], metric: Metric) -> pd.DataFrame:
+def readings(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
     """Every finished run on a line of its own: as tested, and the same networks' maps read in other ways."""
     rows = {
         f"{r.variant or 'as published'}, {r.category}, seed {r.seed}": {

@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 import pandas as pd
 
 from stlib.protocol import TUNING_EPOCHS, Metric, Profile
-from stlib.records.schema import Summary
+from stlib.records.schema import Record
 from study.analysis.claims import CLAIMS, with_claim
 from study.analysis.comparison import select
 from study.analysis.paired import PairedDifference, RunGroup, compare, match_runs, row_of
@@ -18,24 +18,24 @@ def epochs_group(epochs: int, rest: str = "", profile: Profile = "paper") -> Run
     return RunGroup("et_stpm", tuned_variant(epochs, rest), profile)
 
 
-def untuned(records: Sequence[Summary], profile: Profile) -> list[Summary]:
+def untuned(records: Sequence[Record], profile: Profile) -> list[Record]:
     """The runs without fine-tuning: ET-STPM's with 0 epochs, and their equals, STPM's, which count before."""
     return [*epochs_group(0, "", profile).of(records), *RunGroup("stpm", "", profile).of(records)]
 
 
-def against_untuned(records: Sequence[Summary], other: RunGroup, metric: Metric) -> list[PairedDifference]:
+def against_untuned(records: Sequence[Record], other: RunGroup, metric: Metric) -> list[PairedDifference]:
     """The runs of `other` against those without fine-tuning, as `paired.pairs`."""
     return compare(match_runs(untuned(records, other.profile), other.of(records), metric), metric)
 
 
-def one_teacher(records: Iterable[Summary], profile: Profile = "paper") -> list[Summary]:
+def one_teacher(records: Iterable[Record]) -> list[Record]:
     """The runs whose teacher is that of seed 0, whatever their own seed: chance in the student alone."""
     everything = list(records)
-    first = [r for r in epochs_group(2, "", profile).of(everything) if r.seed == 0]
-    return [*first, *epochs_group(2, "teacher=0", profile).of(everything)]
+    first = [r for r in epochs_group(2).of(everything) if r.seed == 0]
+    return [*first, *epochs_group(2, "teacher=0").of(everything)]
 
 
-def tested_epochs(records: Sequence[Summary], tuned: Sequence[Summary], metric: Metric) -> pd.DataFrame:
+def tested_epochs(records: Sequence[Record], tuned: Sequence[Record], metric: Metric) -> pd.DataFrame:
     """ET-STPM minus STPM at the chosen epoch and at the last: a row per category, the mean last.
 
     Columns: those of `paired.row_of`, with the printed difference as `claim`; `last`, the mean difference at
@@ -58,7 +58,7 @@ def tested_epochs(records: Sequence[Summary], tuned: Sequence[Summary], metric: 
     return pd.DataFrame(rows, dtype=object)
 
 
-def sources_of_chance(records: Sequence[Summary], metric: Metric) -> pd.DataFrame:
+def sources_of_chance(records: Sequence[Record], metric: Metric) -> pd.DataFrame:
     """Standard deviation over seeds of ET-STPM minus STPM, by `category`.
 
     `one`: all seeds share the teacher of seed 0, so it is chance in the students; `own`: each has a teacher
@@ -78,7 +78,7 @@ def sources_of_chance(records: Sequence[Summary], metric: Metric) -> pd.DataFram
 
 
 def against_epochs(
-    records: Iterable[Summary], metric: Metric, *, rest: str = "", profile: Profile = "paper"
+    records: Iterable[Record], metric: Metric, *, rest: str = "", profile: Profile = "paper"
 ) -> pd.DataFrame:
     """The change against STPM by category, seed and epochs: a row each.
 
@@ -101,7 +101,7 @@ def against_epochs(
 
 
 def changes(
-    records: Iterable[Summary], metric: Metric, profile: Profile = "paper"
+    records: Iterable[Record], metric: Metric, profile: Profile = "paper"
 ) -> dict[str, list[PairedDifference]]:
     """Every number of epochs, leaking data, learning rate and loss against STPM, on the same seeds."""
     everything = list(records)
@@ -116,17 +116,17 @@ def changes(
     return {name: against_untuned(everything, other, metric) for name, other in wanted.items()}
 
 
-def _of_data(records: Iterable[Summary], rest: str, profile: Profile) -> list[Summary]:
+def _of_data(records: Iterable[Record], rest: str) -> list[Record]:
     """The runs on one kind of data; where a seed has no teacher of its own, its run with that of seed 0."""
     everything = list(records)
     shared, own = (
-        select(everything, "et_stpm", profile=profile, variant=variant)
+        select(everything, "et_stpm", variant=variant)
         for variant in (",".join(filter(None, (rest, "teacher=0"))), rest)
     )
     return list({(r.category, r.seed): r for r in (*shared, *own)}.values())
 
 
-def leakage(records: Iterable[Summary], metric: Metric, profile: Profile = "paper") -> pd.DataFrame:
+def leakage(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
     """Variant A, B and C at two epochs on all test images and on those that B never saw.
 
     Columns: category, seed, variant, all, untouched. A gain of B over A that is larger on all test images
@@ -135,21 +135,17 @@ def leakage(records: Iterable[Summary], metric: Metric, profile: Profile = "pape
     rows = []
     everything = list(records)
     for name, rest in (("A", ""), ("B", "data=B"), ("C", "data=C")):
-        for r in _of_data(everything, rest, profile):
+        for r in _of_data(everything, rest):
             half = r.sensitivity.get("test=untouched", {})
             if metric in r.metrics and metric in half:
                 rows.append((r.category, r.seed, name, r.metrics[metric], half[metric]))
     return pd.DataFrame(rows, columns=["category", "seed", "variant", "all", "untouched"])
 
 
-def leaks(
-    records: Sequence[Summary], metric: Metric, profile: Profile = "paper"
-) -> dict[str, list[PairedDifference]]:
+def leaks(records: Sequence[Record], metric: Metric) -> dict[str, list[PairedDifference]]:
     """B and C against A, paired, on all test images: what a teacher gains that has seen some of them."""
-    clean = _of_data(records, "", profile)
+    clean = _of_data(records, "")
     return {
-        f"{letter} minus A": compare(
-            match_runs(clean, _of_data(records, f"data={letter}", profile), metric), metric
-        )
+        f"{letter} minus A": compare(match_runs(clean, _of_data(records, f"data={letter}"), metric), metric)
         for letter in "BC"
     }

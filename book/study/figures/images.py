@@ -101,16 +101,7 @@ def path_of(record: Record, runs: Path) -> Path:
 def write(kept: KeptMaps, path: Path) -> None:
     """Whole or not at all. Raises OSError."""
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        method=np.array(kept.method),
-        fingerprint=np.array(kept.fingerprint),
-        names=np.array(kept.names),
-        images=kept.images,
-        masks=kept.masks,
-        rates=kept.rates,
-        layers=kept.layers,
-    )
+    np.savez_compressed(buffer, **vars(kept))
     write_atomic(path, buffer.getvalue())
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from stlib.protocol import LAYERS, METRICS, Metric
-from stlib.records.schema import History, Training
+from stlib.records.schema import History
 from stlib.records.teacher import TeacherRecord
 from study.figures.style import BLUE, NARROW, RED, Values, canvas
 
@@ -70,7 +70,7 @@ def _curves(axis: Axes, histories: Sequence[History], name: str) -> None:
     axis.add_collection(dashed, autolim=False)
 
 
-def learning_curves(runs: Mapping[str, Training], metrics: Sequence[Metric]) -> Figure:
+def learning_curves(runs: Mapping[str, History], metrics: Sequence[Metric]) -> Figure:
     """A panel per metric: the test set's score after so many steps of the last stage, a line per named run.
 
     Raises ValueError without a run that has such a curve.

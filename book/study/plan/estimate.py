@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from stlib.protocol import CATEGORIES
-from stlib.records.schema import Processor, Summary
+from stlib.records.schema import Processor, Record
 from study.plan.grid import Cell
 
 
@@ -24,17 +24,17 @@ class Cost:
     """Which records the numbers come from."""
 
 
-def seconds(record: Summary) -> float:
+def seconds(record: Record) -> float:
     """Of a whole run, training and evaluation."""
     return record.runtime.train_seconds + record.runtime.evaluate_seconds
 
 
-def held_seconds(record: Summary) -> float:
+def held_seconds(record: Record) -> float:
     """Seconds that a run held one GPU, or one core for each of its threads."""
     return seconds(record) * (record.runtime.threads if record.runtime.processor == "CPU" else 1)
 
 
-def estimate(missing: Iterable[Cell], records: Iterable[Summary]) -> list[Cost]:
+def estimate(missing: Iterable[Cell], records: Iterable[Record]) -> list[Cost]:
     """Two lines per method, GPU and CPU, from finished records of that method under the same profile.
 
     Where a recipe counts epochs, a run takes the median time per training image, times the images of its
@@ -57,7 +57,7 @@ def total(costs: Iterable[Cost], kind: Processor) -> tuple[float, int]:
     return sum(cost.hours or 0.0 for cost in lines), sum(cost.runs for cost in lines if cost.hours is None)
 
 
-def _cost(cells: Sequence[Cell], kind: Processor, records: Sequence[Summary]) -> Cost:
+def _cost(cells: Sequence[Cell], kind: Processor, records: Sequence[Record]) -> Cost:
     method, runs = cells[0].method, len(cells)
     timed = [r for r in records if r.runtime.processor == kind]
     if not timed:
@@ -68,9 +68,7 @@ def _cost(cells: Sequence[Cell], kind: Processor, records: Sequence[Summary]) ->
     return Cost(method, kind, runs, fmean(wall), sum(held) / 3600, source)
 
 
-def _expected(
-    cells: Sequence[Cell], timed: Sequence[Summary], cost: Callable[[Summary], float]
-) -> list[float]:
+def _expected(cells: Sequence[Cell], timed: Sequence[Record], cost: Callable[[Record], float]) -> list[float]:
     """Seconds that every missing run will take, going by `cost` of the `timed` ones."""
     typical = median(map(cost, timed))
     if not all("epochs" in r.config for r in timed):

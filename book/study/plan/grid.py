@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from stlib.paths import RECORDS, ROOT
 from stlib.protocol import PRECISIONS, Profile
@@ -51,8 +51,8 @@ class Cell:
         return f"stlib run {self.method} {self.category} --seed {self.seed} --profile {self.profile}{variant}"
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Table(BaseModel, frozen=True, extra="forbid"):
+    """A table of a grid's file: a misspelt field is an error."""
 
 
 class Block(_Table):

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-from stlib.records.schema import Summary
+from stlib.records.schema import Record
 from study.plan.grid import Cell, read_grid
 
 HEADER = """\
@@ -22,14 +22,14 @@ def wanted(grid: str = "paper") -> list[Cell]:
     return read_grid(grid).cells()
 
 
-def missing(records: Iterable[Summary], at_hand: Collection[str] = (), grid: str = "paper") -> list[Cell]:
+def missing(records: Iterable[Record], at_hand: Collection[str] = (), grid: str = "paper") -> list[Cell]:
     """Wanted cells without a finished record, best first. `at_hand`: categories that can be run now."""
     done = {record.path for record in records if record.status == "finished"}
     cells = [cell for cell in wanted(grid) if cell.path not in done]
     return sorted(cells, key=lambda cell: cell.category not in at_hand)
 
 
-def queue_text(records: Iterable[Summary], at_hand: Collection[str] = (), grid: str = "paper") -> str:
+def queue_text(records: Iterable[Record], at_hand: Collection[str] = (), grid: str = "paper") -> str:
     """`results/QUEUE.md`: a table of commands for the images at hand, and a count for the others."""
     cells = missing(records, at_hand, grid)
     total = len(wanted(grid))

@@ -10,7 +10,7 @@ from stlib.methods.training import Execution
 from stlib.nn.blocks import ASPP, PCAR, RCM, ResidualBlock
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet
 from stlib.protocol import PRECISIONS
-from stlib.records.index import load_summaries
+from stlib.records.store import load_records
 from stlib.records.teacher import load_teacher_records
 from stlib.run import teacher_cache
 
@@ -60,7 +60,7 @@ def test_a_precision_is_a_variant_that_leaves_the_recipe_alone():
 
 
 def test_committed_records_and_teachers_are_of_todays_recipes_and_names():
-    records = load_summaries()
+    records = load_records()
     assert len(records) > 60
     for record in records:
         recipe = get_method(record.method).recipe(record.profile, record.variant, record.seed)

@@ -198,13 +198,13 @@ def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
 
 
 @pytest.mark.usefixtures("tiny")
-def test_the_same_run_gives_the_same_result(result: RunResult, tmp_path: Path):
+def test_the_same_run_gives_the_same_result(result: RunResult, tmp_path: Path, same_result):
     again = run(spec(result.detector.category.layout.folder.parent, seed=3), runs=tmp_path)
-    assert again.record.same_result(result.record)
+    assert same_result(again.record, result.record)
 
 
 def test_a_killed_run_continues_and_ends_alike(
-    result: RunResult, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: RunResult, tiny, tmp_path: Path, same_result, monkeypatch: pytest.MonkeyPatch
 ):
     def begun_long_ago(path: Path, identity: str) -> Checkpoint:
         checkpoint = Checkpoint(path, identity, seconds=0)
@@ -228,7 +228,7 @@ def test_a_killed_run_continues_and_ends_alike(
     epochs: list[int] = []
     resumed = run(here, progress=lambda done, *_: epochs.append(done), runs=tmp_path).record
     assert epochs == [2]
-    assert resumed.same_result(result.record)
+    assert same_result(resumed, result.record)
     assert resumed.runtime.train_seconds > 1000
     assert resumed.runtime.evaluate_seconds < 1000
 

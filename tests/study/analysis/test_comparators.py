@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from stlib.protocol import CATEGORIES
-from stlib.records.index import load_summaries
+from stlib.records.store import load_records
 from study.analysis import comparators
 from study.analysis.comparators import COMPARATORS, CONDITIONS, REIMPLEMENTATIONS, ROWS
 from study.analysis.comparison import comparison
@@ -97,6 +97,6 @@ def test_every_system_has_its_conditions_with_a_source():
 
 
 def test_the_committed_runs_of_a_comparator_are_in_the_table():
-    records = load_summaries(rows=ROWS)
+    records = load_records(rows=ROWS)
     table = comparators.systems(records, "pixel_auroc")
     assert {"STPM", "PatchCore", "PaDiM", "SPADE"} <= set(table.columns)

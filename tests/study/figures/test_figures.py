@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 
 from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, TOLERANCES
-from stlib.records.schema import Training
+from stlib.records.schema import History
 from study import figures
 from study.analysis import runs
 from study.analysis.comparison import comparison
@@ -138,7 +138,8 @@ def test_an_empty_study_can_be_drawn():
 
 
 def test_every_figure_of_a_page_says_what_it_plots_to_those_who_cannot_see_it():
-    drawing = re.compile(rf"^(?:display\()?figures\.({'|'.join(figures.__all__)})\(", re.MULTILINE)
+    names = "|".join(name for name, found in vars(figures).items() if callable(found))
+    drawing = re.compile(rf"^(?:display\()?figures\.({names})\(", re.MULTILINE)
     seen = 0
     for path in (ROOT / "book").glob("*.md"):
         for head, code in re.findall(
@@ -152,8 +153,8 @@ def test_every_figure_of_a_page_says_what_it_plots_to_those_who_cannot_see_it():
 
 def test_a_learning_curve_has_a_point_per_watched_step_and_a_line_per_run():
     curve = {0: {"pixel_ap": 0.2}, 250: {"pixel_ap": 0.5}, 500: {}}
-    trained = Training(steps=1, images_seen=1, selected={}, learning_curve=curve)
-    unwatched = Training(steps=1, images_seen=1, selected={})
+    trained = History(steps=1, images_seen=1, selected={}, curves={}, learning_curve=curve)
+    unwatched = History(steps=1, images_seen=1, selected={}, curves={})
     figure = drawn(figures.learning_curves({"one": trained, "none": unwatched}, ["pixel_ap"]))
     (line,) = figure.axes[0].lines
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([0, 250], [0.2, 0.5])

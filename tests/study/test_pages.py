@@ -40,6 +40,12 @@ def test_a_page_stands_on_any_records(run_page, make_record, page, given):
     assert not any("<script>" in str(part) for part in shown)  # whoever sends a record writes no page
 
 
+def test_committed_teachers_are_told_with_their_optimisers(run_page):
+    text = text_of(run_page("teacher"))
+    assert "Data A, Adam, " in text
+    assert "Data A, SGD, " in text
+
+
 def test_the_audit_reads_every_result_from_the_data(run_page):
     text = text_of(run_page("audit"))
     for told in ("SPADE, pixel AUROC", "printed as 0.965", "level with AFF+PCAR", "+0.023"):

@@ -177,11 +177,13 @@ def test_both_schedules_stand_beside_the_printed_number(make_record):
 def test_a_tuned_teacher_and_a_longer_training_are_compared_on_the_same_runs(make_record):
     paper = [make_record(name, value=0.90) for name in ("bottle", "grid")]
     tuned = [make_record(name, value=0.94, method="et_stpm") for name in ("bottle", "grid")]
-    assert schedules.tuned_or_longer(paper + tuned, "pixel_auroc") == {}
+    assert schedules.tuned_or_longer(paper + tuned).empty
     long = make_record("grid", value=0.93, variant="epochs=200")
-    over_paper, over_long = schedules.tuned_or_longer([*paper, *tuned, long], "pixel_auroc").values()
-    assert [(p.category, round(p.difference, 3)) for p in over_paper[:1]] == [("grid", 0.04)]
-    assert [(p.category, round(p.difference, 3)) for p in over_long[:1]] == [("grid", 0.01)]
+    found = schedules.tuned_or_longer([*paper, *tuned, long]).set_index(["metric", "category"])
+    row = found.loc["pixel_auroc", "grid"]
+    assert (row["short"], row["first"], row["second"]) == (0.90, 0.93, 0.94)
+    assert (row["gain"], row["difference"]) == pytest.approx((0.04, 0.01))
+    assert "bottle" not in found.index.get_level_values("category")
 
 
 def test_leakage_needs_both_parts_of_the_test_set(make_record):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -21,13 +22,19 @@ def write_record(record: Record, folder: Path = RECORDS) -> Path:
     """Write `record` to its place under `folder`, whole or not at all. Raises OSError.
 
     A failed run never takes the place of a finished one: the earlier record then stays. A finished one
-    raises RecordError where `require_free` does.
+    raises RecordError where `require_free` does. A file there that is no record, or one of newer code, is
+    kept as `<name>.json.corrupt`.
     """
     path = folder / record.path
     if record.status == "finished":
         require_free(record, folder)
     elif _finished(path):
         return path
+    with suppress(FileNotFoundError):
+        try:
+            read_record(path)
+        except RecordError:
+            path.replace(path.with_name(f"{path.name}.corrupt"))
     write_atomic(path, as_json(record))
     return path
 

@@ -1,6 +1,6 @@
 """STPM for 100 epochs, as its paper says, or for 200, as its authors' command does. Imports no torch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -36,9 +36,7 @@ def schedules(records: Iterable[Record]) -> pd.DataFrame:
                 nearer = None if short == long else 100 if short < long else 200
                 row |= {"printed": printed.number, "source": printed.source, "nearer": nearer}
             rows.append(row)
-    frame = pd.DataFrame(rows, dtype=object)
-    frame.attrs = {"labels": list(dict.fromkeys(label for row in rows for label in row["labels"]))}
-    return frame
+    return _with_labels(rows)
 
 
 def tuned_or_longer(records: Iterable[Record]) -> pd.DataFrame:
@@ -58,6 +56,10 @@ def tuned_or_longer(records: Iterable[Record]) -> pd.DataFrame:
         for short, pair in zip(over_short, compare(match_runs(long, common, metric), metric), strict=True):
             row = {"metric": metric, "short": short.first, "gain": short.difference}
             rows.append(row | row_of(pair))
+    return _with_labels(rows)
+
+
+def _with_labels(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, dtype=object)
     frame.attrs = {"labels": list(dict.fromkeys(label for row in rows for label in row["labels"]))}
     return frame

@@ -11,7 +11,7 @@ from stlib.protocol import ABLATION_ROWS, CATEGORIES, Metric, Profile
 from stlib.records.reported import reported
 from stlib.records.schema import Record
 from study.analysis.comparison import comparable, select
-from study.analysis.paired import PairedDifference, RunGroup, pairs
+from study.analysis.paired import PairedDifference, RunGroup, match_runs, pairs
 
 CHOICES: dict[str, str] = {
     "gamma=1": "RCM's LayerScale starts at 1 instead of 1e-6",
@@ -41,6 +41,10 @@ STEPS = (
     ("none", "RCM+AFF+PCAR"),
 )
 """Pairs of rows that differ by a module (the last two by more): what does it gain?"""
+
+
+LATE = 2000
+"""Step of the segmentation net's training from which on a score should have come to rest."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,44 @@ def steps(records: Iterable[Record], metric: Metric, profile: Profile) -> dict[s
         first, second = (RunGroup("pfadseg", ABLATION_ROWS[name], profile) for name in (before, after))
         found[f"{before} → {after}"] = pairs(everything, first, second, metric)
     return found
+
+
+def along_training(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
+    """All modules (`whole`) against none (`none`) while the segmentation net learns, on equal seeds.
+
+    A row per category, seed and step that both were watched at; `difference` is whole minus none. Steps are
+    counted from the start of the segmentation net; the last is the tested one, and nothing is chosen.
+    """
+    everything = comparable(records)
+    rows = [RunGroup("pfadseg", variant).of(everything) for variant in ("none", "")]
+    lines = []
+    for couple in match_runs(*rows, metric):
+        none, whole = (run.history.learning_curve if run.history else {} for run in couple)
+        for step in sorted(none.keys() & whole.keys()):
+            scores = {"none": none[step][metric], "whole": whole[step][metric]}
+            place = {"category": couple[0].category, "seed": couple[0].seed, "step": step}
+            lines.append(place | scores | {"difference": scores["whole"] - scores["none"]})
+    return pd.DataFrame(lines, columns=["category", "seed", "step", "none", "whole", "difference"])
+
+
+def late_changes(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
+    """How far the score still moved near the end of a training under constant rates, a row per watched run.
+
+    Columns: `category`, `method`, `variant`, `seed`; `change`, from the look before the last to the tested
+    step, `apart` steps later; `spread`, largest minus smallest from step `LATE` on.
+    """
+    lines = []
+    for run in comparable(records):
+        curve = {
+            step: seen[metric] for step, seen in (run.history.learning_curve if run.history else {}).items()
+        }
+        *_, before, last = sorted(curve) if len(curve) > 1 else (0, 0)
+        if last > LATE:
+            late = [score for step, score in curve.items() if step >= LATE]
+            place = {name: getattr(run, name) for name in ("category", "method", "variant", "seed")}
+            change = {"change": curve[last] - curve[before], "apart": last - before}
+            lines.append(place | change | {"spread": max(late) - min(late)})
+    return pd.DataFrame(lines)
 
 
 def printed_steps(metric: Metric) -> dict[str, float | None]:

@@ -70,22 +70,39 @@ def _curves(axis: Axes, histories: Sequence[History], name: str) -> None:
     axis.add_collection(dashed, autolim=False)
 
 
-def learning_curves(runs: Mapping[str, History], metrics: Sequence[Metric]) -> Figure:
-    """A panel per metric: the test set's score after so many steps of the last stage, a line per named run.
+def learning_curves(runs: Mapping[str, Mapping[str, History]], metrics: Sequence[Metric]) -> Figure:
+    """A row of panels per group, a panel per metric, a line per named run of the group.
 
-    Raises ValueError without a run that has such a curve.
+    The test set's score after so many steps of the last stage. Raises ValueError without a run that has
+    such a curve.
     """
-    watched = {name: training.learning_curve for name, training in runs.items() if training.learning_curve}
+    watched = {
+        group: {
+            name: training.learning_curve for name, training in members.items() if training.learning_curve
+        }
+        for group, members in runs.items()
+    }
+    watched = {group: curves for group, curves in watched.items() if curves}
     if not watched:
         raise ValueError("no learning curve to draw: pass at least one run that has one")
-    figure, axes = canvas(1, len(metrics), 3.2, share="x", width=NARROW)
-    for axis, metric in zip(axes[0], metrics, strict=True):
-        for (name, curve), style in zip(watched.items(), cycle(STYLES), strict=False):
-            points = {step: scores[metric] for step, scores in sorted(curve.items()) if metric in scores}
-            axis.plot(list(points), list(points.values()), style, marker="o", label=name)
-        axis.set(title=METRICS[metric], xlabel="steps of the segmentation net")
-    marks = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*marks, loc="outside lower center", fontsize=9)
+    figure, axes = canvas(len(watched), len(metrics), 0.9 + 1.9 * len(watched), width=NARROW)
+    names = list(dict.fromkeys(name for curves in watched.values() for name in curves))
+    styles = dict(zip(names, cycle(STYLES), strict=False))
+    lines = {}
+    for row, (group, curves) in zip(axes, watched.items(), strict=True):
+        for axis, metric in zip(row, metrics, strict=True):
+            for name, curve in curves.items():
+                points = {step: scores[metric] for step, scores in sorted(curve.items()) if metric in scores}
+                colour = f"C{names.index(name)}"
+                (lines[name],) = axis.plot(
+                    list(points), list(points.values()), styles[name], marker="o", color=colour
+                )
+            axis.set(title=f"{group}: {METRICS[metric]}")
+    for axis in axes[-1]:
+        axis.set(xlabel="steps of the segmentation net")
+    figure.legend(
+        [lines[name] for name in names], names, loc="outside lower center", ncols=len(names), fontsize=9
+    )
     return figure
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from stlib.methods import METHODS, et_stpm, pfadseg, sizes
 from stlib.protocol import ABLATION_ROWS, TUNING_EPOCHS
-from stlib.records.schema import TuningInfo
+from stlib.records.schema import History, TuningInfo
 from study import figures
 from study.analysis import ablation, claims, schedules, teacher_epochs
 
@@ -236,6 +236,35 @@ def test_the_ablation_holds_printed_and_reproduced(make_record):
     assert (rows.loc["control", "iap"], rows.loc["control", "runs"]) == (ablation.Mean(None, None), [])
     assert ablation.printed_steps("pixel_ap")["none → RCM"] == pytest.approx(-0.019)
     assert ablation.printed_steps("pixel_ap")["none → control"] is None  # our own row
+
+
+def test_rows_are_compared_at_the_steps_that_both_were_watched_at(make_record):
+    def watched(variant, scores, **changes):
+        curve = {step: {"pixel_ap": score} for step, score in scores.items()}
+        past = History(steps=4, images_seen=4, selected={}, curves={}, learning_curve=curve)
+        return make_record(method="pfadseg", variant=variant, history=past, **changes)
+
+    runs = [
+        watched("none", {0: 0.2, 2: 0.5, 3: 0.9, 4: 0.6}),
+        watched("", {0: 0.1, 2: 0.4, 4: 0.7}),
+        watched("", {0: 0.3}, seed=1),  # its row 1 was not run
+        watched("none", {0: 0.3}, profile="short"),
+    ]
+    seen = ablation.along_training(runs, "pixel_ap")
+    assert seen["step"].tolist() == [0, 2, 4]
+    assert seen["difference"].tolist() == pytest.approx([-0.1, -0.1, 0.1])
+    assert set(seen["seed"]) == {0}
+    assert ablation.along_training([], "pixel_ap").empty
+
+
+def test_a_late_change_is_the_last_thousand_steps(make_record):
+    scores = {0: 0.2, 1000: 0.9, 2000: 0.6, 3000: 0.7, 4000: 0.55}
+    curve = {step: {"iap": score} for step, score in scores.items()}
+    past = History(steps=7000, images_seen=4, selected={}, curves={}, learning_curve=curve)
+    short = past.model_copy(update={"learning_curve": {0: {"iap": 0.1}, 300: {"iap": 0.2}}})
+    runs = [make_record(method="destseg", history=history) for history in (past, short)]
+    changes = ablation.late_changes([*runs, make_record()], "iap")
+    assert changes[["change", "apart", "spread"]].values.tolist() == [pytest.approx([-0.15, 1000, 0.15])]
 
 
 def test_a_teachers_course_is_drawn(teacher):

@@ -155,8 +155,17 @@ def test_a_learning_curve_has_a_point_per_watched_step_and_a_line_per_run():
     curve = {0: {"pixel_ap": 0.2}, 250: {"pixel_ap": 0.5}, 500: {}}
     trained = History(steps=1, images_seen=1, selected={}, curves={}, learning_curve=curve)
     unwatched = History(steps=1, images_seen=1, selected={}, curves={})
-    figure = drawn(figures.learning_curves({"one": trained, "none": unwatched}, ["pixel_ap"]))
-    (line,) = figure.axes[0].lines
+    groups = {
+        "pill": {"row 1": unwatched, "row 7": trained},
+        "grid": {"row 1": unwatched},
+        "tile": {"row 1": trained},
+    }
+    figure = drawn(figures.learning_curves(groups, ["pixel_ap"]))
+    pill, tile = figure.axes
+    assert ("pill" in pill.get_title(), "tile" in tile.get_title()) == (True, True)
+    (line,), (other,) = pill.lines, tile.lines
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([0, 250], [0.2, 0.5])
+    assert line.get_color() != other.get_color(), "a name is one colour in all panels, two names are two"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["row 7", "row 1"]
     with pytest.raises(ValueError, match="no learning curve"):
-        figures.learning_curves({"none": unwatched}, ["pixel_ap"])
+        figures.learning_curves({"pill": {"none": unwatched}}, ["pixel_ap"])

@@ -1,0 +1,87 @@
+"""Is the score of the last step a draw, and do runs of one seed draw together? Small networks, many looks.
+
+python benchmarks/last_steps.py --data MVTEC_AD --textures DTD --teacher WEIGHTS [--save]
+
+PFADSeg and its row 1 with a quarter of their width, STEPS of BATCH images of SIDE pixels at the rates of the
+recipe. From half of the segmentation net's training on, the pixel AP of every second test image is taken
+every EVERY steps. A run is written to build/last_steps.jsonl when it has ended, and is not made again.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from side_by_side import options, report
+from torch import Tensor, nn
+
+from stlib.data.mvtec import Category, load_category
+from stlib.data.synthesis import AnomalySynthesis
+from stlib.data.textures import load_textures
+from stlib.methods import destseg, get_method
+from stlib.methods.training import Execution, reuse_memory
+from stlib.metrics import PixelRanking, label_regions
+from stlib.nn.backbone import load_teacher
+from stlib.paths import DATA, ROOT
+
+SIDE, BATCH, STEPS, EVERY = 128, 8, (300, 400), 10
+"""Fixed before the first run."""
+RUNS = [(row, category, 0) for row in ("none", "") for category in ("pill", "transistor", "grid")] + [
+    ("none", category, 1) for category in ("pill", "transistor", "grid")
+]
+"""Row of the ablation, category, seed: pairs that differ in one of the three, and pairs that differ in two."""
+FINISHED = ROOT / "build" / "last_steps.jsonl"
+
+
+def train(row: str, category: Category, teacher: nn.Module, textures: Tensor, seed: int) -> list[float]:
+    """Pixel AP at every look."""
+    student_steps, segmentation_steps = STEPS
+    short = {"image_size": SIDE, "batch_size": BATCH, "width": 0.25}
+    short |= {"student_steps": student_steps, "segmentation_steps": segmentation_steps}
+    config = get_method("pfadseg").recipe("paper", row).model_copy(update=short)
+    assert isinstance(config, destseg.Config)
+    synthesis = AnomalySynthesis(textures, category.name)
+    method = destseg.DeSTSeg(config, teacher, Execution(torch.device("cpu"), "fp32"), synthesis)
+    training = method.begin(category.train, seed)
+    seen, regions = category.test[::2], label_regions(category.masks[::2])
+    looks = range(student_steps + segmentation_steps // 2, training.total + 1, EVERY)
+    found = []
+    for training.step in range(training.total):
+        (training._denoise if training.step < student_steps else training._segment)(training._picks())
+        if training.step + 1 in looks:
+            found.append(PixelRanking(method.maps(seen).pixel, regions).average_precision())
+    return found
+
+
+def main(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(arguments.threads)
+    reuse_memory()
+    settings = {"side": SIDE, "batch": BATCH, "steps": list(STEPS), "every": EVERY, "precision": "fp32"}
+    teacher, info = load_teacher(str(arguments.teacher))
+    textures, _ = load_textures(arguments.textures, SIDE)
+    FINISHED.parent.mkdir(exist_ok=True)
+    for row, name, seed in RUNS:
+        made = [json.loads(line) for line in FINISHED.read_text().splitlines()] if FINISHED.is_file() else []
+        key = {"row": row, "category": name, "seed": seed}
+        if not any((key | settings).items() <= run.items() for run in made):
+            category = load_category(arguments.data, name, image_size=SIDE)
+            begin = time.process_time()
+            run = key | {"pixel_ap": train(row, category, teacher, textures, seed)}
+            run["cpu_seconds"] = round(time.process_time() - begin, 1)
+            with FINISHED.open("a") as file:
+                file.write(json.dumps(settings | run) + "\n")
+            print(run, flush=True)
+            made.append(settings | run)
+        own = [
+            {k: run[k] for k in run if k not in settings} for run in made if settings.items() <= run.items()
+        ]
+        report("last_steps", arguments, settings | {"teacher": info.pyramid_sha256, "runs": own})
+
+
+if __name__ == "__main__":
+    parser = options(__doc__ or "", turns=1)
+    parser.add_argument("--data", type=Path, default=DATA / "mvtec_ad", help="dataset root")
+    parser.add_argument("--textures", type=Path, default=DATA / "dtd", help="folder of DTD")
+    parser.add_argument("--teacher", default="torchvision", help="torchvision or a weight file")
+    main(parser.parse_args())

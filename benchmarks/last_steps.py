@@ -30,7 +30,7 @@ SIDE, BATCH, STEPS, EVERY = 128, 8, (300, 400), 10
 RUNS = [(row, category, 0) for row in ("none", "") for category in ("pill", "transistor", "grid")] + [
     ("none", category, 1) for category in ("pill", "transistor", "grid")
 ]
-"""Row of the ablation, category, seed: pairs that differ in one of the three, and pairs that differ in two."""
+"""Row of the ablation, category, seed: pairs of them differ in one of the three, or in two."""
 FINISHED = ROOT / "build" / "last_steps.jsonl"
 
 
@@ -45,9 +45,10 @@ def train(row: str, category: Category, teacher: nn.Module, textures: Tensor, se
     method = destseg.DeSTSeg(config, teacher, Execution(torch.device("cpu"), "fp32"), synthesis)
     training = method.begin(category.train, seed)
     seen, regions = category.test[::2], label_regions(category.masks[::2])
-    looks = range(student_steps + segmentation_steps // 2, training.total + 1, EVERY)
+    total = student_steps + segmentation_steps
+    looks = range(student_steps + segmentation_steps // 2, total + 1, EVERY)
     found = []
-    for training.step in range(training.total):
+    for training.step in range(total):
         (training._denoise if training.step < student_steps else training._segment)(training._picks())
         if training.step + 1 in looks:
             found.append(PixelRanking(method.maps(seen).pixel, regions).average_precision())

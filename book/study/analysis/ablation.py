@@ -112,9 +112,9 @@ def along_training(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
     counted from the start of the segmentation net; the last is the tested one, and nothing is chosen.
     """
     everything = comparable(records)
-    rows = [RunGroup("pfadseg", variant).of(everything) for variant in ("none", "")]
+    none_at_all, all_modules = (RunGroup("pfadseg", variant).of(everything) for variant in ("none", ""))
     lines = []
-    for couple in match_runs(*rows, metric):
+    for couple in match_runs(none_at_all, all_modules, metric):
         none, whole = (run.history.learning_curve if run.history else {} for run in couple)
         for step in sorted(none.keys() & whole.keys()):
             scores = {"none": none[step][metric], "whole": whole[step][metric]}

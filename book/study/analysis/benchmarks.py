@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
@@ -99,6 +101,41 @@ def readings(found: Benchmark | None) -> pd.DataFrame:
     return grouped.agg(
         runs=("seed", "size"), loss=("loss", "mean"), pixel_ap=("pixel_ap", "mean"), **distances
     ).reset_index()
+
+
+def last_steps(found: Benchmark | None) -> pd.DataFrame:
+    """How much the tested step is worth in pixel AP, from benchmarks/last_steps.py.
+
+    A row per run: `row`, `category`, `seed`; `low`, `high` and `last` over the looks, and `change`, the mean
+    distance of a look from the one before.
+    """
+    runs: Any = found.results["runs"] if found else []
+    return pd.DataFrame(
+        {name: run[name] for name in ("row", "category", "seed")}
+        | {"low": min(seen), "high": max(seen), "last": seen[-1], "change": float(abs(np.diff(seen)).mean())}
+        for run in runs
+        for seen in [run["pixel_ap"]]
+    )
+
+
+def moved_together(found: Benchmark | None) -> pd.DataFrame:
+    """Whether runs that differ in one thing rise and fall at the same looks, from benchmarks/last_steps.py.
+
+    A row per `differs` ('row', 'category' or 'seed'): how many `pairs` of runs, and the `correlation` of
+    their changes from look to look, its mean over the pairs with the extremes `low` and `high`.
+    """
+    runs: Any = found.results["runs"] if found else []
+    names = ("row", "category", "seed")
+    pairs = []
+    for first, second in combinations(runs, 2):
+        differs = [name for name in names if first[name] != second[name]]
+        if len(differs) == 1:
+            changes = [np.diff(run["pixel_ap"]) for run in (first, second)]
+            pairs.append({"differs": differs[0], "correlation": float(np.corrcoef(changes)[0, 1])})
+    if not pairs:
+        return pd.DataFrame()
+    grouped = pd.DataFrame(pairs).groupby("differs")["correlation"]
+    return grouped.agg(pairs="size", correlation="mean", low="min", high="max").reset_index()
 
 
 def invariance(found: Benchmark | None) -> list[dict[str, Any]]:

@@ -66,6 +66,26 @@ def test_readings_are_held_against_the_first_on_the_same_category_and_seed(tmp_p
     assert benchmarks.readings(None).empty
 
 
+def test_runs_that_differ_in_one_thing_move_together_or_not(tmp_path: Path):
+    def run(row: str, category: str, seed: int, *seen: float) -> dict[str, object]:
+        return {"row": row, "category": category, "seed": seed, "pixel_ap": seen, "cpu_seconds": 1}
+
+    runs = [
+        run("none", "pill", 0, 0.5, 0.6, 0.4),
+        run("", "pill", 0, 0.3, 0.4, 0.2),  # as the first, on a lower level
+        run("none", "grid", 0, 0.5, 0.4, 0.6),  # the other way about
+        run("", "grid", 1, 0.1, 0.1, 0.2),  # differs from the first in three things, from the others in two
+    ]
+    found = written(tmp_path, "last_steps", {"runs": runs})
+    together = benchmarks.moved_together(found).set_index("differs")
+    assert together["correlation"].to_dict() == pytest.approx({"category": -1, "row": 1})
+    assert together["pairs"].to_dict() == {"category": 1, "row": 1}
+    first = benchmarks.last_steps(found).iloc[0]
+    assert first[["low", "high", "last", "change"]].tolist() == pytest.approx([0.4, 0.6, 0.4, 0.15])
+    assert benchmarks.last_steps(None).empty
+    assert benchmarks.moved_together(None).empty
+
+
 def test_candidates_keep_their_order_and_the_machine_its_packages(tmp_path: Path):
     found = written(tmp_path, "stpm", {"training": {"ours": timing(2, 1), "peer": timing(7, 3.5)}})
     assert [(r["name"], r["ratio"]) for r in benchmarks.rows(found, "training")] == [

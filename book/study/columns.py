@@ -13,24 +13,25 @@ MADE = (
 """`runs.made` in words."""
 
 ANSWERS = """
-{% macro told(a, before) %}
-{% set words = {"supported": "holds", "contradicted": "does not hold", "open": "is open"}[a.status] %}
+{% set one = {"supported": "holds", "contradicted": "does not hold", "open": "is open"} %}
+{% set several = {"supported": "hold", "contradicted": "do not hold", "open": "are open"} %}
+{% macro sentence(told) %}
+{% set a, many = told[0], told|length > 1 %}
 {% if a.kind == "level" %}
-its {{ a.metric|named }} {{ words }}
-{%- if a.here is not none %} ({{ a.difference|signed }} of ±{{ a.tolerance|score }}){% endif %}
+its {{ "scores " ~ several[a.status] if many else a.metric|named ~ " " ~ one[a.status] }}:
+{% for a in told %}
+{{ a.metric|named ~ " " if many }}
+{%- if a.here is none %}not comparable{% else %}{{ a.difference|signed }} of ±{{ a.tolerance|score }}
+{%- endif %}{{ "," if not loop.last }}
+{% endfor %}
 {% elif a.kind == "gain" %}
-{% if before is not defined or before.rival != a.rival %}
-its gain over {{ a.rival|named }}{{ " (row 1 of its ablation)" if a.baseline }} {{ words }}
-{% elif before.status != a.status %}
-{{ words }}
-{% endif %}
-in {{ a.metric|named }} ({{ a.here|signed }} measured,
-{% if a.printed is none %}
-{{ a.printed_all|signed }} printed over 15 categories
-{%- else %}
-{{ a.printed|signed }} printed{{ ", a loss" if a.printed < 0 }}
-{%- endif %}
-{%- if a.last is not none %}; {{ a.last|signed }} at the last epoch{% endif %})
+its gain over {{ a.rival|named }}{{ " (row 1 of its ablation)" if a.baseline }} {{ one[a.status] }}:
+{% for a in told %}
+{% set elsewhere = a.printed is none %}
+{{ a.metric|named }} {{ a.here|signed }} (printed {{ (a.printed_all if elsewhere else a.printed)|signed }}
+{{- " over 15 categories" if elsewhere }}
+{%- if a.last is not none %}; last epoch {{ a.last|signed }}{% endif %}){{ "," if not loop.last }}
+{% endfor %}
 {% else %}
 in its own table its {{ a.metric|named }} is above {{ a.rival|named }}'s in {{ a.higher }} categories and
 below in {{ a.lower }}
@@ -39,10 +40,18 @@ below in {{ a.lower }}
 {% for method in methods %}
 {% set own = answers|selectattr("method", "eq", method)|selectattr("status")|list %}
 {% set run = own|rejectattr("kind", "eq", "rows")|list %}
-- **{{ method|named }}**: {% if not run %}not run at its paper's schedule{{ "; " if own }}{% endif %}
-{% for a in own %}{{ told(a, loop.previtem)|trim|replace("\n", " ") }}
-{{- (", " if loop.nextitem.kind == a.kind == "gain" else "; ") if not loop.last }}{% endfor %}.
-{%- for a in run[-1:] %} {{ a.categories }} of 15 categories, {{ a.seeds }} seed{{ "s" if a.seeds != 1 }}
+{% set groups = [] %}
+{% for a in own %}
+{% set last = groups[-1][0] if groups else a %}
+{% set alike = groups and (last.kind, last.rival, last.status) == (a.kind, a.rival, a.status) %}
+{% set _ = groups[-1].append(a) if alike else groups.append([a]) %}
+{% endfor %}
+- **{{ method|named }}**: {% if not run %}not run at its paper's schedule. {% endif %}
+{% for told in groups %}
+{% set text = sentence(told)|trim|replace("\n", " ") %}
+{{- text if run and loop.first else text[0]|upper ~ text[1:] }}.{{ " " }}
+{%- endfor %}
+{%- for a in run[-1:] %}{{ a.categories }} of 15 categories, {{ a.seeds }} seed{{ "s" if a.seeds != 1 }}
 {%- if a.labels %}, not the paper's setting{% endif %}.{% endfor %}
 
 {% endfor %}

@@ -27,7 +27,7 @@ def test_a_changed_record_changes_the_table(make_record: Callable[..., Record]):
     assert one.endswith("after\n")
     assert "old" not in one
     assert "| bottle |" in one
-    assert "**STPM**: its image AUROC is open" in one
+    assert "**STPM**: its scores are open: image AUROC " in one
     assert "14 of 15 categories: not run" in one
     assert with_results(one, [make_record("bottle", 0)]) == one
     assert with_results(one, []) != one
@@ -40,7 +40,7 @@ def test_whoever_sends_a_record_writes_no_markup(make_record: Callable[..., Reco
     assert "<script>" not in text
 
 
-def test_gains_over_one_rival_share_a_sentence():
+def test_gains_over_one_rival_with_one_status_share_a_sentence():
     def gain(metric: Metric, status: Status, *, printed: float | None, rival: str = "destseg") -> Answer:
         return Answer(
             "gain", "pfadseg", metric, status, rival=rival, baseline="none" if rival == "destseg" else "",
@@ -55,10 +55,10 @@ def test_gains_over_one_rival_share_a_sentence():
     ]
     minus = "\u2212"
     assert str(say(ANSWERS, answers=found, methods=["pfadseg"])).replace(minus, "-") == (
-        "- **PFADSeg**: its gain over DeSTSeg (row 1 of its ablation) is open in image AUROC (-0.071 "
-        "measured, +0.005 printed over 15 categories), in pixel AP (-0.071 measured, -0.033 printed, a "
-        "loss), does not hold in IAP (-0.071 measured, +0.100 printed), "
-        "its gain over STPM is open in IAP (-0.071 measured, +0.100 printed). 1 of 15 categories, 1 seed."
+        "- **PFADSeg**: its gain over DeSTSeg (row 1 of its ablation) is open: image AUROC -0.071 (printed "
+        "+0.005 over 15 categories), pixel AP -0.071 (printed -0.033). Its gain over DeSTSeg (row 1 of its "
+        "ablation) does not hold: IAP -0.071 (printed +0.100). Its gain over STPM is open: IAP -0.071 "
+        "(printed +0.100). 1 of 15 categories, 1 seed."
     )
 
 

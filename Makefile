@@ -21,6 +21,9 @@ TARGET  ?= all
 CONFIG  ?= # further settings of workflow/config.yaml, e.g. precision=bf16 methods=stpm
 ARGS    ?= # further options of Snakemake, e.g. --dry-run
 
+# Notebooks of the demo that run side by side; each trains on one core and takes 2 GB of memory.
+JOBS ?= 2
+
 # What the demo runs: notebooks/run.ipynb on METHOD-CATEGORY, and the other notebooks.
 RUNS    := stpm-brick
 STUDIES := ablation teacher_epochs compare
@@ -40,7 +43,7 @@ export CHROMIUM
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.NOTPARALLEL: # kernels that start side by side now and then take the same port
+MAKEFLAGS += --jobs=$(JOBS)
 .PHONY: help env demo lab book serve pdf test browser chromium check plan reproduce format lock linkcheck clean
 
 help: ## show this list
@@ -130,28 +133,37 @@ endif
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Checkpoints and teachers of earlier code. Those of a run that was stopped stay: it continues there.
+build/tmp/fresh: $(DEMO_READS) | $(ENV)
+	@mkdir -p build/notebooks build/tmp
+	@rm -rf build/runs/demo/*/*.ckpt build/runs/teachers/demo
+	@touch $@
+
 # The record, written by the notebook's last cell, is the proof of success: papermill's exit code alone is not.
 # A run that failed or was killed leaves its unfinished notebook in build/tmp, never in build/notebooks.
-# Its checkpoint goes too: the code may have changed since.
 build/notebooks/%.ipynb: METHOD = $(word 1,$(subst -, ,$*))
 build/notebooks/%.ipynb: CATEGORY = $(word 2,$(subst -, ,$*))
 build/notebooks/%.ipynb: RECORD = build/records/demo/$(METHOD)/$(CATEGORY)-s0.json
-$(RUNS:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: notebooks/run.ipynb $(DEMO_READS) | $(ENV)
+$(RUNS:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: notebooks/run.ipynb build/tmp/fresh
 	@echo "== notebook $(METHOD) on $(CATEGORY)"
-	@mkdir -p build/notebooks build/tmp
-	@rm -f $(RECORD) build/tmp/$*.ipynb build/runs/$(RECORD:build/records/%.json=%.ckpt)
+	@rm -f $(RECORD) build/tmp/$*.ipynb
 	$(BIN)/papermill notebooks/run.ipynb build/tmp/$*.ipynb --request-save-on-cell-execute \
 		-p method $(METHOD) -p category $(CATEGORY) -p seed 0 -p profile demo
 	@test -s $(RECORD) || { echo "error: no record $(RECORD); see build/tmp/$*.ipynb" >&2; exit 1; }
 	@mv build/tmp/$*.ipynb $@
 
-# As they stand; every run in them leaves its own record. Checkpoints and teachers go first, as above.
-$(STUDIES:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: notebooks/%.ipynb $(DEMO_READS) | $(ENV)
+# As they stand; every run in them leaves its own record.
+$(STUDIES:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: notebooks/%.ipynb build/tmp/fresh
 	@echo "== notebook $*"
-	@mkdir -p build/notebooks build/tmp
-	@rm -rf build/tmp/$*.ipynb build/runs/demo/*/*.ckpt build/runs/teachers/demo $(OF_EARLIER_CODE)
+	@rm -rf build/tmp/$*.ipynb $(OF_EARLIER_CODE)
+	@$(WAIT)
 	$(BIN)/papermill $< build/tmp/$*.ipynb --request-save-on-cell-execute $(GIVEN)
 	@mv build/tmp/$*.ipynb $@
+
+# The long way is teacher_epochs, then compare; beside it ablation, then a run. Kernels that start at the same moment
+# now and then take the same port.
+build/notebooks/ablation.ipynb: private WAIT = sleep 5
+$(RUNS:%=build/notebooks/%.ipynb): | build/notebooks/ablation.ipynb
 
 # It reads ET-STPM's record, which teacher_epochs has just made, and makes the others anew.
 build/notebooks/compare.ipynb: private GIVEN = -p records build/records -p run_missing True

@@ -36,7 +36,7 @@ class Block(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What records are made of: immutable, nothing unknown in it, no NaN."""
 
 
-class TuningInfo(BaseModel, frozen=True, extra="forbid"):
+class TuningInfo(Block):
     """How a fine-tuned teacher (ET-STPM) was made."""
 
     name: str
@@ -51,7 +51,7 @@ class TuningInfo(BaseModel, frozen=True, extra="forbid"):
     """Hash of the pyramid before fine-tuning."""
 
 
-class TeacherInfo(BaseModel, frozen=True, extra="forbid"):
+class TeacherInfo(Block):
     """What the teacher's weights are; goes into every record."""
 
     source: str
@@ -66,7 +66,7 @@ class TeacherInfo(BaseModel, frozen=True, extra="forbid"):
     """None for a teacher that is used as it comes."""
 
 
-class TextureInfo(BaseModel, frozen=True, extra="forbid"):
+class TextureInfo(Block):
     """Where the foreign textures of synthetic anomalies come from; goes into the records that used them."""
 
     source: Literal["DTD", "demo"]
@@ -75,7 +75,7 @@ class TextureInfo(BaseModel, frozen=True, extra="forbid"):
     images: int
 
 
-class History(BaseModel, frozen=True, extra="forbid"):
+class History(Block):
     """What was trained and tested, and what it left to look at; goes into every record."""
 
     steps: int

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from stlib.protocol import CATEGORIES, METRICS
-from stlib.records.schema import Record, TextureInfo, TuningInfo, record_path
+from stlib.records.schema import History, Record, TextureInfo, TuningInfo, record_path
 from stlib.records.store import RecordError, load_records, read_record, write_record
 from stlib.records.teacher import TeacherRecord, load_teacher_records, write_teacher_record
 
@@ -155,6 +155,14 @@ def test_numbers_that_json_cannot_hold_are_refused(make_record, value: float):
         make_record(bootstrap={"iap": [0.5, value]})
     with pytest.raises(ValidationError):
         make_record(metrics={"iap": value})
+    history = make_record().history.model_dump()
+    for change in (
+        {"curves": {"train_loss": [3.5, value]}},
+        {"selected": {"epoch": 2, "val_score": value}},
+        {"learning_curve": {250: {"iap": value}}},
+    ):
+        with pytest.raises(ValidationError, match="finite"):
+            History.model_validate(history | change)
 
 
 def test_failed_runs(tmp_path: Path, make_record):

@@ -89,6 +89,12 @@ COMPACT = (
 )
 """A `ComparisonRow` in one cell of `comparison.side_by_side`; blank without a run."""
 
+SYSTEM = (
+    "{% if cell is not none %}{{ cell.reproduced|score }}{{ cell.sd|plus_minus }}"
+    "{{ '\u2020' if cell.verdict == 'not comparable' }}{% endif %}"
+)
+"""A `ComparisonRow` in one cell of `comparators.systems`."""
+
 LABELS = "{% if labels %}. Labels of the runs: {{ labels|join('; ') }}{% endif %}"
 """The end of a caption of `PAIRED`."""
 
@@ -180,15 +186,16 @@ def scores(metrics: Iterable[Metric]) -> dict[str, str]:
 
 
 PRINTED = (
-    "{% if cell is not none %}{% set m = cell.measured %}"
-    "{% set sign = {'setting': '\u2020', 'backbone': '\u2021'}.get(m.mark, '') %}"
-    '<span class="reported">{{ cell.shown }}</span>{% if m.values %}'
-    '<a class="reproduced {{ \'marked\' if m.mark }}" href="{{ RECORDS_URL }}{{ m.records[0] }}" download '
-    "title=\"{{ m.seeds }} seed{{ 's' if m.seeds > 1 }}\">{{ m.mean|score }}{{ sign }}</a>"
-    "<span class=\"difference {{ 'marked' if m.mark else 'status-' ~ cell.status }}\">"
-    "{{ cell.difference|signed }}{{ sign }}</span>{% endif %}{% endif %}"
+    "{% if cell is not none %}"
+    "{% set sign = {'not comparable': '\u2020', 'different backbone': '\u2021'}.get(cell.verdict, '') %}"
+    "{% set status = of_score(cell.verdict, provisional=cell.provisional) %}"
+    '<span class="reported">{{ cell.reported }}</span>{% if cell.seeds %}'
+    '<a class="reproduced {{ \'marked\' if sign }}" href="{{ RECORDS_URL }}{{ cell.records[0] }}" download '
+    "title=\"{{ cell.seeds }} seed{{ 's' if cell.seeds > 1 }}\">{{ cell.reproduced|score }}{{ sign }}</a>"
+    "<span class=\"difference {{ 'marked' if sign else 'status-' ~ status }}\">"
+    "{{ cell.distance|signed }}{{ sign }}</span>{% endif %}{% endif %}"
 )
-"""A `printed.Cell`: as printed, reproduced, and the difference; a switch shows what the reader asks for."""
+"""A cell of a `printed.PrintedTable`: as printed, reproduced, the difference; the reader's switch picks."""
 
 SCHEDULES = {
     "Category, metric": "{{ category }}, {{ metric|named }}",

@@ -8,7 +8,7 @@ from stlib.protocol import CATEGORIES, METRICS, Metric
 from stlib.records.reported import METHOD_NAMES
 from stlib.records.schema import Record
 from study.analysis.answers import answers
-from study.analysis.comparison import METHODS, ComparisonRow, comparison, rows_of, select
+from study.analysis.comparison import METHODS, ComparisonRow, comparison, select
 from study.analysis.runs import made
 from study.analysis.status import of_score
 from study.columns import ANSWERS, MADE
@@ -35,7 +35,7 @@ def with_results(readme: str, records: Sequence[Record]) -> str:
 
 def _section(records: Sequence[Record], method: str) -> str:
     """One method: a line per category that has a run, the mean, how its runs were made; '' without one."""
-    columns = [rows_of(comparison(records, method, metric)) for metric in COLUMNS]
+    columns = [comparison(records, method, metric) for metric in COLUMNS]
     lines = list(zip(*columns, strict=True))
     shown = [cells for cells in lines if any(cell.verdict != "not run" for cell in cells)]
     if not shown:

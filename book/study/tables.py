@@ -218,7 +218,7 @@ ENVIRONMENT = Environment(
 )
 for _format in (score, signed, number, named, badge, note, below, plus_minus, span, of_statement):
     ENVIRONMENT.filters[_format.__name__] = _format
-for _function in (interval, judged, told_seeds, of_gain):
+for _function in (interval, judged, told_seeds, of_gain, of_score):
     ENVIRONMENT.globals[_function.__name__] = _function
 ENVIRONMENT.globals["RECORDS_URL"] = RECORDS_URL
 ENVIRONMENT.tests["missing"] = _missing

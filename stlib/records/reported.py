@@ -81,6 +81,11 @@ class Reported(BaseModel, frozen=True, extra="forbid"):
         return Decimal(self.value).scaleb(-2 if self.unit == "percent" else 0)
 
     @property
+    def shown(self) -> str:
+        """As printed, as a fraction: '0.988' for 98.8 percent."""
+        return f"{self.exact:f}"
+
+    @property
     def number(self) -> float:
         """The value as a fraction, 0..1."""
         return float(self.exact)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stlib.protocol import Metric
+from stlib.records.reported import reported
 from stlib.records.schema import Record
 from study.analysis.claims import CLAIMS, Claim, ClaimResult, claim_results, printed_wins
-from study.analysis.comparison import level
+from study.analysis.comparison import comparison, select
 from study.analysis.paired import PairedDifference, compare, match_runs, pairs
 from study.analysis.status import Status, of_gain, of_score
 from study.analysis.teacher_epochs import epochs_group, one_teacher, tested_epochs, untuned
@@ -100,23 +101,24 @@ def more_seeds(records: Sequence[Record], metric: Metric) -> list[Record]:
 
 
 def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
-    found = level(records, method, metric)
-    mean = found.mean
+    runs = [r for r in select(records, method) if r.status == "finished"]
+    *rows, mean = comparison(runs, method, metric)
+    printed = reported(method, metric)
     status = of_score(mean.verdict, provisional=mean.provisional)
     return Answer(
         "level",
         method,
         metric,
-        status or ("open" if found.finished else ""),
-        mean.verdict if status else "not comparable" if found.finished else "",
-        printed_all=found.printed.number if found.printed else None,
+        status or ("open" if runs else ""),
+        mean.verdict if status else "not comparable" if runs else "",
+        printed_all=printed.number if printed else None,
         printed=mean.reported_number,
         here=mean.reproduced,
         low=mean.low,
         high=mean.high,
         difference=mean.difference,
         tolerance=mean.tolerance,
-        categories=len(found.judged),
+        categories=sum(row.difference is not None for row in rows),
         seeds=mean.seeds,
     )
 

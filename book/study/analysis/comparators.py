@@ -5,8 +5,6 @@ the printed number and the one measured here answer different questions, and no 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from statistics import fmean, stdev
 
 import pandas as pd
 
@@ -14,7 +12,7 @@ from stlib.paths import REPORTED
 from stlib.protocol import CATEGORIES, Metric
 from stlib.records.reported import METHOD_NAMES, reported
 from stlib.records.schema import Record
-from study.analysis.comparison import COMPARATORS, comparable, select
+from study.analysis.comparison import COMPARATORS, ComparisonRow, measured, printed_row, select
 from study.analysis.paired import PairedDifference, RunGroup, pairs
 from study.analysis.paper_tables import REIMPLEMENTATIONS
 from study.analysis.ranks import Ranking, ranking
@@ -38,17 +36,6 @@ ROWS = tuple("-".join(filter(None, (group.method, group.variant))) for group in 
 """Their folders of records."""
 
 
-@dataclass(frozen=True)
-class Score:
-    """What one system reaches on one category."""
-
-    mean: float
-    sd: float | None
-    """Over seeds (n - 1); None for one."""
-    seeds: int
-    labels: tuple[str, ...]
-
-
 def title(group: RunGroup) -> str:
     """The name shown to readers.
 
@@ -59,27 +46,22 @@ def title(group: RunGroup) -> str:
 
 
 def systems(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
-    """A row per category with a run, a column per system; a cell is a `Score`, or None without one.
+    """A row per category with a run, a column per system; a cell is a `ComparisonRow`, or None.
 
     Labelled runs count where there are no others.
     """
     finished = [r for r in records if r.status == "finished" and metric in r.metrics]
     table = {
-        title(group): {name: _score(group.of(finished), name, metric) for name in CATEGORIES}
+        title(group): {name: _measured(group.of(finished), name, metric) for name in CATEGORIES}
         for group in SYSTEMS
     }
     frame = pd.DataFrame(table, dtype=object).dropna(axis=1, how="all").dropna(axis=0, how="all")
     return frame.astype(object).where(frame.notna(), None)
 
 
-def _score(runs: Iterable[Record], category: str, metric: Metric) -> Score | None:
+def _measured(runs: Iterable[Record], category: str, metric: Metric) -> ComparisonRow | None:
     own = [r for r in runs if r.category == category]
-    shown = comparable(own) or own
-    values = [r.metrics[metric] for r in shown]
-    if not values:
-        return None
-    labels = tuple(dict.fromkeys(label for r in shown for label in r.labels()))
-    return Score(fmean(values), stdev(values) if len(values) > 1 else None, len(values), labels)
+    return measured(printed_row(own[0].method, metric, category, None), [own]) if own else None
 
 
 def ranked(table: pd.DataFrame, words: str) -> Ranking | None:
@@ -87,7 +69,7 @@ def ranked(table: pd.DataFrame, words: str) -> Ranking | None:
 
     Labelled runs are left out. None for fewer than three systems, or two categories.
     """
-    clean = table.map(lambda cell: cell.mean if isinstance(cell, Score) and not cell.labels else None)
+    clean = table.map(lambda row: row.reproduced if row and row.verdict != "not comparable" else None)
     whole = clean.dropna(axis=1, thresh=2).dropna(axis=0).astype(float)
     return ranking(words, whole) if whole.shape[0] > 1 and whole.shape[1] > 2 else None
 
@@ -104,7 +86,7 @@ def three_ways(records: Iterable[Record], method: str, metric: Metric) -> pd.Dat
     """A comparator as printed in the seed papers, as others printed it, and as measured here.
 
     A row per category of MVTec AD: `category`, `printed` (a `Reported` or None), a column per other work, and
-    `here` (a `Score` or None).
+    `here` (a `ComparisonRow` or None).
     """
     others = pd.read_csv(REIMPLEMENTATIONS)
     others = others[(others["method"] == method) & (others["metric"] == metric)]
@@ -112,7 +94,7 @@ def three_ways(records: Iterable[Record], method: str, metric: Metric) -> pd.Dat
     runs = [r for r in select(records, method) if r.status == "finished" and metric in r.metrics]
     frame = works.reindex(list(CATEGORIES))
     frame.insert(0, "printed", pd.Series({c: reported(method, metric, c) for c in CATEGORIES}, dtype=object))
-    frame["here"] = pd.Series({c: _score(runs, c, metric) for c in CATEGORIES}, dtype=object)
+    frame["here"] = pd.Series({c: _measured(runs, c, metric) for c in CATEGORIES}, dtype=object)
     return frame.rename_axis("category").reset_index()
 
 

@@ -3,14 +3,23 @@
 Imports no torch, so that the book builds quickly.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
-from stlib.protocol import ABLATION_ROWS, CATEGORIES, SEEDS_FOR_A_VERDICT, TOLERANCES, Metric, Profile
+from stlib.protocol import (
+    ABLATION_ROWS,
+    CATEGORIES,
+    METRICS,
+    SEEDS_FOR_A_VERDICT,
+    TOLERANCES,
+    Metric,
+    Profile,
+)
 from stlib.records.reported import PAPERS, Reported, reported
 from stlib.records.schema import Record
 from study.analysis.inference import equivalent, prediction
@@ -38,11 +47,14 @@ RIVALS = {"stpm": "et_stpm", "et_stpm": "stpm", "destseg": "pfadseg", "pfadseg":
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One line of a comparison. All scores are fractions in [0, 1]; None where there is nothing to show."""
+    """A reported score beside the reproduced one, as fractions; None where there is nothing to show."""
 
+    method: str
+    metric: Metric
     category: str
-    verdict: Verdict
+    """Or what else the score is of: a mean over categories, a row of an ablation."""
     tolerance: float
+    verdict: Verdict = "not run"
     reported: str | None = None
     """As printed, as a fraction: '0.988' for 98.8 percent."""
     reported_number: float | None = None
@@ -57,7 +69,7 @@ class ComparisonRow:
     high: float | None = None
     """95 % prediction interval over seeds: where one more run, the published one, has to be expected."""
     difference: float | None = None
-    """Reproduced minus reported."""
+    """`distance`, where a verdict rests on it."""
     rival: str = ""
     gap: float | None = None
     """The rival's printed score minus this one's: a tolerance as wide cannot tell the two apart."""
@@ -66,6 +78,13 @@ class ComparisonRow:
     note: str = ""
     records: tuple[str, ...] = ()
     """Paths of the records behind the number, relative to the folder of records."""
+
+    @property
+    def distance(self) -> float | None:
+        """Reproduced minus reported, whatever the verdict."""
+        if self.reproduced is None or self.reported_number is None:
+            return None
+        return round(self.reproduced - self.reported_number, 9)
 
     @property
     def inside(self) -> bool:
@@ -112,22 +131,31 @@ def comparison(
     profile: Profile = "paper",
     variant: str = "",
     paper: str | None = None,
-) -> pd.DataFrame:
-    """Reported and reproduced: fields of `ComparisonRow`, a row per MVTec AD category and one for the mean.
+) -> list[ComparisonRow]:
+    """Reported and reproduced: a row per MVTec AD category and one for the mean.
 
     The last row covers the categories with a comparable run only, on both sides. `paper`: where the reported
     values are printed, if not where `reported` asks first. Raises ValueError for an unknown method or paper.
     """
     runs = select(records, method, profile=profile, variant=variant)
     groups = {name: [r for r in runs if r.category == name] for name in CATEGORIES}
-    row = variant if variant in ABLATION_ROWS else ""
-    known = {c: reported(method, metric, c, variant=row, paper=paper) for c in (*CATEGORIES, "mean")}
-    rows = [_category_row(group, method, metric, name, known[name]) for name, group in groups.items()]
-    mean = _mean_row(rows, groups, metric, _gap(method, metric, "mean", known["mean"]))
-    frame = pd.DataFrame([asdict(row) for row in (*rows, mean)])
-    frame["rival"] = RIVALS.get(method, "")
-    frame.attrs = {"method": method, "metric": metric}
-    return frame
+    label = variant if variant in ABLATION_ROWS else ""
+    known = {c: reported(method, metric, c, variant=label, paper=paper) for c in (*CATEGORIES, "mean")}
+    gaps = {c: _gap(method, metric, c, printed) for c, printed in known.items()}
+    rows = [
+        replace(measured(printed_row(method, metric, name, known[name]), [group]), gap=gaps[name])
+        for name, group in groups.items()
+    ]
+    covered = [row for row in rows if row.verdict not in ("not run", "not comparable")]
+    covered = [row for row in covered if row.reported_number is not None] or covered
+    mean = printed_row(method, metric, f"mean of {len(covered)} of {len(rows)}", None)
+    if not covered:
+        return [*rows, mean]
+    if printed := [row.reported_number for row in covered if row.reported_number is not None]:
+        mean = replace(mean, reported=f"{fmean(printed):.4f}", reported_number=fmean(printed))
+    mean = measured(mean, [groups[row.category] for row in covered])
+    told = [row.gap for row in covered if row.gap is not None]
+    return [*rows, replace(mean, gap=fmean(told) if told else gaps["mean"], note="", records=())]
 
 
 def _gap(method: str, metric: Metric, category: str, printed: Reported | None) -> float | None:
@@ -135,81 +163,51 @@ def _gap(method: str, metric: Metric, category: str, printed: Reported | None) -
     return other.number - printed.number if other and printed else None
 
 
-def _category_row(
-    runs: list[Record], method: str, metric: Metric, category: str, printed: Reported | None
-) -> ComparisonRow:
-    reported_number = printed.number if printed else None
-    clean = [r for r in comparable(runs) if metric in r.metrics]
-    shown = clean or [r for r in runs if r.status == "finished"]
-    values = [r.metrics[metric] for r in shown if metric in r.metrics]
-    mean = fmean(values) if values else None
-    rule: Verdict = verdict(values, reported_number, metric) if clean or not shown else "not comparable"
-    if method in COMPARATORS and clean:
+def printed_row(method: str, metric: Metric, category: str, printed: Reported | None) -> ComparisonRow:
+    """The row of a score with its reported side only."""
+    row = ComparisonRow(method, metric, category, TOLERANCES[metric], rival=RIVALS.get(method, ""))
+    if printed is None:
+        return row
+    return replace(row, reported=printed.shown, reported_number=printed.number, source=printed.source)
+
+
+def measured(row: ComparisonRow, groups: Sequence[Sequence[Record]]) -> ComparisonRow:
+    """`row` with its reproduced side: the runs of its category, or the mean over a group of runs for each.
+
+    Without a comparable run a single category shows those that carry a label; a mean then stays as it was.
+    """
+    clean = [[r for r in comparable(group) if row.metric in r.metrics] for group in groups]
+    if not all(clean) and len(groups) > 1:
+        return row
+    shown = clean if all(clean) else [[r for r in group if r.status == "finished"] for group in groups]
+    values, seeds = _by_seed(shown, row.metric), min(map(len, shown))
+    rule = verdict(values, row.reported_number, row.metric)
+    if seeds and row.method not in METHODS:
         rule = "different backbone"
+    if seeds and not all(clean):
+        rule = "not comparable"
     low, high = _one_more(values)
-    return ComparisonRow(
-        category,
-        rule,
-        TOLERANCES[metric],
-        f"{printed.exact:f}" if printed else None,
-        reported_number,
-        printed.source if printed else "",
-        reproduced=mean,
+    found = replace(
+        row,
+        verdict=rule,
+        reproduced=fmean(values) if values else None,
         sd=stdev(values) if len(values) > 1 else None,
-        seeds=len(shown),
-        low=low,
-        high=high,
-        difference=None if rule in UNJUDGED else _difference(mean, reported_number),
-        gap=_gap(method, metric, category, printed),
-        provisional=_is_provisional(rule, len(shown)),
-        note=_note(runs, shown, metric),
-        records=tuple(r.path.as_posix() for r in shown),
-    )
-
-
-def _mean_row(
-    rows: Sequence[ComparisonRow], groups: dict[str, list[Record]], metric: Metric, gap: float | None
-) -> ComparisonRow:
-    """The mean over the comparable categories, beside the reported mean of the same categories."""
-    measured = [row for row in rows if row.verdict not in ("not run", "not comparable")]
-    measured = [row for row in measured if row.reported_number is not None] or measured
-    name = f"mean of {len(measured)} of {len(rows)}"
-    if not measured:
-        return ComparisonRow(name, "not run", TOLERANCES[metric])
-    runs = [[r for r in comparable(groups[row.category]) if metric in r.metrics] for row in measured]
-    mean = fmean(fmean(r.metrics[metric] for r in group) for group in runs)
-    printed = [row.reported_number for row in measured if row.reported_number is not None]
-    reported_number = fmean(printed) if printed else None
-    seeds = min(len(group) for group in runs)
-    means = _means_of_seeds(runs, metric)
-    gaps = [row.gap for row in measured if row.gap is not None]
-    rule = verdict(means or [mean], reported_number, metric)
-    if all(row.verdict == "different backbone" for row in measured):
-        rule = "different backbone"
-    low, high = _one_more(means)
-    return ComparisonRow(
-        name,
-        rule,
-        TOLERANCES[metric],
-        f"{reported_number:.4f}" if reported_number is not None else None,
-        reported_number,
-        reproduced=mean,
-        sd=stdev(means) if means else None,
         seeds=seeds,
         low=low,
         high=high,
-        difference=None if rule in UNJUDGED else _difference(mean, reported_number),
-        gap=fmean(gaps) if gaps else gap,
-        provisional=_is_provisional(rule, seeds),
+        provisional=rule not in (*UNJUDGED, "not reported") and seeds < SEEDS_FOR_A_VERDICT,
+        note=_note(list(chain(*groups)), list(chain(*shown)), row.metric),
+        records=tuple(r.path.as_posix() for group in shown for r in group),
     )
+    return found if rule in UNJUDGED else replace(found, difference=found.distance)
 
 
-def _means_of_seeds(runs: Sequence[Sequence[Record]], metric: Metric) -> list[float]:
-    """Of every seed the mean over categories; empty unless all categories share two seeds or more."""
-    by_seed = [{r.seed: r.metrics[metric] for r in group} for group in runs]
-    if len(by_seed[0]) < 2 or any(scores.keys() != by_seed[0].keys() for scores in by_seed):
-        return []
-    return [fmean(scores[seed] for scores in by_seed) for seed in by_seed[0]]
+def _by_seed(groups: Sequence[Sequence[Record]], metric: Metric) -> list[float]:
+    """Of every seed the mean over the groups; their mean alone unless all of them share their seeds."""
+    scores = [{r.seed: r.metrics[metric] for r in group if metric in r.metrics} for group in groups]
+    if any(group.keys() != scores[0].keys() for group in scores):
+        return [fmean(fmean(group.values()) for group in scores)]
+    return [fmean(group[seed] for group in scores) for seed in scores[0]]
 
 
 def _one_more(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -218,14 +216,6 @@ def _one_more(values: Sequence[float]) -> tuple[float | None, float | None]:
         return None, None
     low, high = prediction(values)
     return max(low, 0.0), min(high, 1.0)
-
-
-def _difference(reproduced: float | None, reported: float | None) -> float | None:
-    return None if reproduced is None or reported is None else reproduced - reported
-
-
-def _is_provisional(rule: Verdict, seeds: int) -> bool:
-    return rule.startswith(("agrees", "lower", "higher")) and seeds < SEEDS_FOR_A_VERDICT
 
 
 def _note(runs: list[Record], shown: list[Record], metric: Metric) -> str:
@@ -241,60 +231,19 @@ def _note(runs: list[Record], shown: list[Record], metric: Metric) -> str:
     return "; ".join(dict.fromkeys(notes))
 
 
-def rows_of(frame: pd.DataFrame) -> list[ComparisonRow]:
-    """The rows of a comparison as they were before pandas turned None into NaN."""
-    cells: list[dict[str, Any]] = [
-        {str(name): None if value != value else value for name, value in row.items()}
-        for row in frame.to_dict("records")
-    ]
-    return [ComparisonRow(**row) for row in cells]
-
-
-@dataclass(frozen=True)
-class Level:
-    """Does a method reach its printed score?"""
-
-    method: str
-    metric: Metric
-    printed: Reported | None
-    """The mean over 15 categories."""
-    mean: ComparisonRow
-    judged: list[ComparisonRow]
-    """The categories with a verdict."""
-    finished: int
-    """Runs, labelled ones included."""
-    compared: int
-    """Runs without a label."""
-
-
-def level(records: Iterable[Record], method: str, metric: Metric) -> Level:
-    """Of the runs at the paper's schedule."""
-    runs = [r for r in select(records, method) if r.status == "finished"]
-    *rows, mean = rows_of(comparison(runs, method, metric))
-    judged = [row for row in rows if row.difference is not None]
-    return Level(method, metric, reported(method, metric), mean, judged, len(runs), len(comparable(runs)))
-
-
-def means(records: Sequence[Record], method: str, metrics: Iterable[Metric]) -> pd.DataFrame:
-    """The mean rows of several comparisons, with their `metric`; empty where no run can be judged."""
-    rows = [comparison(records, method, m).iloc[-1].to_dict() | {"metric": m} for m in metrics]
-    return pd.DataFrame(rows if any(row["verdict"] != "not run" for row in rows) else [])
+def means(records: Sequence[Record], method: str, metrics: Iterable[Metric]) -> list[ComparisonRow]:
+    """The mean rows of several comparisons; empty where no run can be judged."""
+    rows = [comparison(records, method, metric)[-1] for metric in metrics]
+    return rows if any(row.verdict != "not run" for row in rows) else []
 
 
 def differing(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """The categories that the comparisons call lower or higher, with the `metric`; no mean rows."""
-    shown = [
-        frame[frame["verdict"].isin(["lower", "higher"]) & frame["category"].isin(list(CATEGORIES))].assign(
-            metric=frame.attrs["metric"]
-        )
-        for frame in frames
-    ]
-    for frame in shown:
-        frame.attrs = {}
-    return pd.concat(shown)
+    """The categories that comparisons, as frames, call lower or higher; no mean rows."""
+    rows = pd.concat(frames)
+    return rows[rows["verdict"].isin(["lower", "higher"]) & rows["category"].isin(list(CATEGORIES))]
 
 
-def side_by_side(columns: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """A `ComparisonRow` per category and comparison; each has its own mean, over its own categories."""
-    rows = {name: rows_of(frame) for name, frame in columns.items()}
-    return pd.DataFrame({"Category": [*CATEGORIES, "mean"]} | rows, dtype=object)
+def side_by_side(records: Sequence[Record], method: str, metrics: Iterable[Metric]) -> pd.DataFrame:
+    """A `ComparisonRow` per category and metric; each metric has its own mean, over its own categories."""
+    columns = {METRICS[metric]: comparison(records, method, metric) for metric in metrics}
+    return pd.DataFrame({"Category": [*CATEGORIES, "mean"]} | columns, dtype=object)

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, Metric
 from stlib.records.schema import Record
-from study.analysis.comparison import METHODS, comparable, comparison, rows_of, select
+from study.analysis.comparison import METHODS, comparable, comparison, select
 from study.analysis.runs import good_and_defective
 
 
@@ -86,7 +86,7 @@ def verdicts(records: Sequence[Record]) -> pd.DataFrame:
         for method in METHODS
         for runs in [select(records, method)]
         for metric in METRICS
-        for row in rows_of(comparison(runs, method, metric))[:-1]
+        for row in comparison(runs, method, metric)[:-1]
         if row.difference is not None
     ]
     return pd.DataFrame(rows, columns=["method", "metric", "verdict", "provisional", "share"])

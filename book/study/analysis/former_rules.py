@@ -9,7 +9,7 @@ from scipy.stats import norm, t
 
 from stlib.protocol import Metric
 from stlib.records.schema import Record
-from study.analysis.comparison import comparison, rows_of
+from study.analysis.comparison import comparison
 from study.analysis.paired import Couple, match_runs
 from study.analysis.teacher_epochs import one_teacher, tested_epochs, untuned
 
@@ -19,21 +19,21 @@ METRICS: tuple[Metric, ...] = ("image_auroc", "pixel_auroc")
 
 
 def scores(records: Sequence[Record]) -> pd.DataFrame:
-    """STPM's judged categories: fields of `ComparisonRow`, `metric`, and the former interval.
+    """STPM's judged categories: fields of `ComparisonRow` and the former interval.
 
     `old_low`, `old_high`: percentiles of the replicates over test images, averaged over seeds; `old_inside`
     and `now_inside`: whether the printed score lies in the former and in today's interval.
     """
     rows = []
     for metric in METRICS:
-        for row in rows_of(comparison(records, "stpm", metric))[:-1]:
+        for row in comparison(records, "stpm", metric)[:-1]:
             if row.difference is None or row.reported_number is None:
                 continue
             draws = [r.bootstrap[metric] for r in records if r.path.as_posix() in row.records]
             low, high = np.percentile(np.mean(draws, axis=0), (2.5, 97.5))
             inside = bool(low <= row.reported_number <= high)
             old = {"old_low": low, "old_high": high, "old_inside": inside, "now_inside": row.inside}
-            rows.append(vars(row) | {"metric": metric} | old)
+            rows.append(vars(row) | old)
     return pd.DataFrame(rows, dtype=object)
 
 

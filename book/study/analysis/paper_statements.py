@@ -119,7 +119,7 @@ def levels(frame: pd.DataFrame, statements: Iterable[Statement]) -> pd.DataFrame
         printed = table.get((statement.paper, statement.method, statement.metric), {}).get("mean")
         found, verdict = "no table seen", UNSEEN
         if printed and printed.table not in PROSE:
-            found = f"{printed.exact:f} in {printed.table}"
+            found = f"{printed.shown} in {printed.table}"
             verdict = "supported" if Fraction(printed.exact) == statement.number else "not supported"
         rows.append(statement.model_dump() | {"found": found, "verdict": verdict})
     return pd.DataFrame(rows)
@@ -170,7 +170,7 @@ def _gain(statement: Statement, own: Column, base: Column) -> dict[str, object]:
         "verdict": _gain_verdict(gain, statement, here=against.paper == statement.paper),
         "gain_of_rows": None if of_rows is None else float(of_rows),
         "of_rows": told,
-        "found": f"{float(gain):+.3f}: {printed.exact:f} against {against.exact:f} in {place(against)}",
+        "found": f"{float(gain):+.3f}: {printed.shown} against {against.shown} in {place(against)}",
     }
 
 
@@ -239,7 +239,7 @@ def _higher_elsewhere(table: Columns, statement: Statement, listed: Mapping[str,
             continue
         mean = column.get("mean")
         if mean and name in METHOD_NAMES and Fraction(mean.exact) > listed[statement.method]:
-            yield f"{METHOD_NAMES[name]} {mean.exact:f} ({place(mean)})"
+            yield f"{METHOD_NAMES[name]} {mean.shown} ({place(mean)})"
 
 
 def of_abstracts(frame: pd.DataFrame, statements: Iterable[Statement]) -> pd.DataFrame:

@@ -86,7 +86,7 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
             step = Fraction(1, 10**printed.decimals)
             error = Fraction(printed.exact) - exact
             names = (place(printed), method, metric, average)
-            values = (f"{printed.exact:f}", float(exact), float(error))
+            values = (printed.shown, float(exact), float(error))
             fits = (abs(error) <= step / 2, -step < error <= 0)
             found.append((*names, *values, *fits, average_verdict(error, step, row_slack(column, average))))
     return pd.DataFrame(found, columns=MEANS_COLUMNS)
@@ -188,7 +188,7 @@ def disagreements(frame: pd.DataFrame) -> pd.DataFrame:
                 a, b = one[category], other[category]
                 difference = Fraction(b.exact) - Fraction(a.exact)
                 same = abs(difference) <= Fraction(1, 2 * 10 ** min(a.decimals, b.decimals))
-                values = (f"{a.exact:f}", f"{b.exact:f}", float(difference), same)
+                values = (a.shown, b.shown, float(difference), same)
                 found.append((name, metric, category, place(a), place(b), *values))
     names = ["method", "metric", "category", "first", "second"]
     names += ["first_value", "second_value", "difference", "same"]
@@ -227,8 +227,7 @@ def across_works(frame: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
     table = columns(frame)
     found = [table[paper, method, metric] for paper in PAPERS if (paper, method, metric) in table]
     works = {
-        place(next(iter(column.values()))): {c: f"{row.exact:f}" for c, row in column.items()}
-        for column in found
+        place(next(iter(column.values()))): {c: row.shown for c, row in column.items()} for column in found
     }
     return pd.DataFrame(works).reindex([*CATEGORIES, "mean"])
 

@@ -5,70 +5,24 @@ records of a method that a table prints fills its column.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Literal, cast
+from typing import cast
 
 import pandas as pd
 
-from stlib.protocol import ABLATION_ROWS, CATEGORIES, SEEDS_FOR_A_VERDICT, Metric
-from stlib.records.reported import PAPERS, Reported
+from stlib.protocol import ABLATION_ROWS, CATEGORIES, Metric
+from stlib.records.reported import Reported
 from stlib.records.schema import Record
-from study.analysis.comparison import comparable, select, verdict
+from study.analysis.comparison import ComparisonRow, Verdict, measured, printed_row, select
 from study.analysis.paper_tables import AVERAGES
-from study.analysis.status import Status, of_score
 
-Mark = Literal["", "setting", "backbone"]
+MARKS: dict[Verdict, str] = {"not comparable": "setting", "different backbone": "backbone"}
 """Why a reproduced score is no match for the printed one: its runs carry a label, or the method comes from
 outside the study's papers and runs here on the study's ResNet-18, not on the printed number's network."""
 
 HERE = "mean of the categories run here"
 """A row that no paper prints: both sides averaged over the same categories."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """This study's score: the mean over seeds, over one category or several."""
-
-    values: tuple[float, ...] = ()
-    """By seed where all categories share their seeds, otherwise the mean alone; empty without a run."""
-    seeds: int = 0
-    mark: Mark = ""
-    records: tuple[str, ...] = ()
-    """Paths of the records, relative to the folder of records."""
-
-    @property
-    def mean(self) -> float | None:
-        """In [0, 1]; None without a run."""
-        return fmean(self.values) if self.values else None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One score of a paper's table. Fractions in [0, 1]; None where there is nothing to show."""
-
-    row: str
-    """A category, a printed average, a row of an ablation, or HERE."""
-    method: str
-    metric: Metric
-    reported: float
-    shown: str
-    """As printed, as a fraction: '0.988' for 98.8 percent."""
-    measured: Measured
-
-    @property
-    def difference(self) -> float | None:
-        """Reproduced minus reported."""
-        mean = self.measured.mean
-        return None if mean is None else round(mean - self.reported, 9)
-
-    @property
-    def status(self) -> Status:
-        """By the rule of `comparison.verdict`; marked cells get none."""
-        if self.measured.mark:
-            return ""
-        found = verdict(self.measured.values, self.reported, self.metric)
-        return of_score(found, provisional=0 < self.measured.seeds < SEEDS_FOR_A_VERDICT)
 
 
 @dataclass(frozen=True)
@@ -80,17 +34,17 @@ class PrintedTable:
     source: str
     rows: list[str]
     columns: list[tuple[str, Metric]]
-    cells: Mapping[tuple[str, str, Metric], Cell]
+    cells: Mapping[tuple[str, str, Metric], ComparisonRow]
 
     @property
     def filled(self) -> int:
         """Printed cells with a reproduced score."""
-        return sum(bool(cell.measured.values) for cell in self.cells.values() if cell.row != HERE)
+        return sum(bool(cell.seeds) for cell in self.cells.values() if cell.category != HERE)
 
     @property
-    def marks(self) -> list[Mark]:
+    def marks(self) -> list[str]:
         """The marks that its cells carry."""
-        return sorted({cell.measured.mark for cell in self.cells.values() if cell.measured.mark})
+        return sorted({MARKS[cell.verdict] for cell in self.cells.values() if cell.verdict in MARKS})
 
 
 def printed_tables(frame: pd.DataFrame, records: Iterable[Record]) -> list[PrintedTable]:
@@ -111,38 +65,26 @@ def printed_tables(frame: pd.DataFrame, records: Iterable[Record]) -> list[Print
 def _table(paper: str, name: str, printed: Sequence[Reported], runs: Sequence[Record]) -> PrintedTable:
     cells = {}
     for row in printed:
-        place = (row.variant or row.category, row.method, cast(Metric, row.metric))
         own = select(runs, row.method, variant=ABLATION_ROWS.get(row.variant, row.variant))
-        measured = _measure(own, place[2], AVERAGES.get(row.category, (row.category,)))
-        cells[place] = Cell(*place, row.number, f"{row.exact:f}", measured)
+        cell = printed_row(row.method, cast(Metric, row.metric), row.variant or row.category, row)
+        categories = AVERAGES.get(row.category, (row.category,))
+        cells[cell.category, cell.method, cell.metric] = _with_runs(cell, own, categories)
     names = list(dict.fromkeys(place for place, _, _ in cells))
     columns = list(dict.fromkeys((method, metric) for _, method, metric in cells))
     for method, metric in columns:
         column = [cells[n, method, metric] for n in names if n in CATEGORIES and (n, method, metric) in cells]
-        if run := [cell for cell in column if cell.status]:
-            told = fmean(cell.reported for cell in run)
-            measured = _measure(select(runs, method), metric, [cell.row for cell in run])
-            cells[HERE, method, metric] = Cell(HERE, method, metric, told, f"{told:.3f}", measured)
+        run = [cell for cell in column if cell.difference is not None]
+        if told := [cell.reported_number for cell in run if cell.reported_number is not None]:
+            mean = replace(printed_row(method, metric, HERE, None), reported_number=fmean(told))
+            mean = replace(mean, reported=f"{fmean(told):.3f}")
+            cells[HERE, method, metric] = _with_runs(mean, select(runs, method), [c.category for c in run])
     names += [HERE] * any(place == HERE for place, _, _ in cells)
     return PrintedTable(paper, name, printed[0].source, names, columns, cells)
 
 
-def _measure(runs: Sequence[Record], metric: Metric, categories: Sequence[str]) -> Measured:
-    """Nothing unless every category was run; a mean of several takes no labelled run."""
-    groups = [[r for r in runs if r.category == name and metric in r.metrics] for name in categories]
-    clean = [comparable(group) for group in groups]
-    mark: Mark = "" if all(r.method in PAPERS for r in runs) else "backbone"
-    if not all(clean):
-        if len(groups) > 1 or not groups[0]:
-            return Measured()
-        clean, mark = groups, "setting"
-    by_seed = [{r.seed: r.metrics[metric] for r in group} for group in clean]
-    if all(scores.keys() == by_seed[0].keys() for scores in by_seed):
-        values = [fmean(scores[seed] for scores in by_seed) for seed in by_seed[0]]
-    else:
-        values = [fmean(fmean(scores.values()) for scores in by_seed)]
-    paths = tuple(r.path.as_posix() for group in clean for r in group)
-    return Measured(tuple(values), min(map(len, by_seed)), mark, paths)
+def _with_runs(cell: ComparisonRow, runs: Sequence[Record], categories: Iterable[str]) -> ComparisonRow:
+    measuring = [r for r in runs if cell.metric in r.metrics]
+    return measured(cell, [[r for r in measuring if r.category == name] for name in categories])
 
 
 def tidy(table: PrintedTable) -> pd.DataFrame:
@@ -152,15 +94,15 @@ def tidy(table: PrintedTable) -> pd.DataFrame:
             {
                 "paper": table.paper,
                 "table": table.name,
-                "row": cell.row,
+                "row": cell.category,
                 "method": cell.method,
                 "metric": cell.metric,
-                "reported": cell.reported,
-                "reproduced": cell.measured.mean,
-                "difference": cell.difference,
-                "seeds": cell.measured.seeds,
-                "mark": cell.measured.mark,
-                "records": " ".join(cell.measured.records),
+                "reported": cell.reported_number,
+                "reproduced": cell.reproduced,
+                "difference": cell.distance,
+                "seeds": cell.seeds,
+                "mark": MARKS.get(cell.verdict, ""),
+                "records": " ".join(cell.records),
             }
             for cell in table.cells.values()
         ]

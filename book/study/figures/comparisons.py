@@ -10,9 +10,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from stlib.protocol import METRICS, TOLERANCES, Metric
+from stlib.protocol import METRICS, Metric
 from study.analysis import sensitivity
-from study.analysis.comparison import rows_of
+from study.analysis.comparison import ComparisonRow
 from study.analysis.paired import PairedDifference
 from study.analysis.ranks import Ranking
 from study.analysis.sensitivity import Effect, Effects
@@ -41,10 +41,10 @@ def against_epochs(frame: pd.DataFrame, metric: Metric) -> Figure:
     return figure
 
 
-def in_short(levels: pd.DataFrame, gains: pd.DataFrame) -> Figure:
+def in_short(levels: Sequence[ComparisonRow], gains: pd.DataFrame) -> Figure:
     """Above `comparison.comparison` as differences on the tolerance, below `teacher_epochs.tested_epochs`."""
-    rows = [row for row in rows_of(levels)[:-1] if row.difference is not None]
-    tolerance = TOLERANCES[levels.attrs["metric"]]
+    rows = [row for row in levels[:-1] if row.difference is not None]
+    tolerance = levels[0].tolerance
     figure, axes = canvas(2, 1, 1.9 + 0.3 * (len(rows) + len(gains)), share="", width=NARROW)
     above, below = axes[:, 0]
     above.axvspan(-tolerance, tolerance, color="#dddddd")
@@ -167,14 +167,13 @@ def _ranks(axis: Axes, ranking: Ranking) -> None:
         axis.plot(ends, [0.4 * (line + 1)] * 2, color=ORANGE, linewidth=4, solid_capstyle="butt")
 
 
-def reported_vs_reproduced(frame: pd.DataFrame) -> Figure:
+def reported_vs_reproduced(compared: Sequence[ComparisonRow]) -> Figure:
     """`comparison.comparison` as a dot plot: reported value and tolerance, reproduced mean and interval.
 
     Filled dots are comparable runs, hollow ones are not; a category without a run has no dot.
     """
-    metric = frame.attrs["metric"]
-    tolerance = TOLERANCES[metric]
-    rows = rows_of(frame)[:-1]
+    rows = compared[:-1]
+    metric, tolerance = rows[0].metric, rows[0].tolerance
     figure, axes = canvas(1, 1, 4.8, width=NARROW)
     axis: Axes = axes[0, 0]
     for y, row in enumerate(rows):

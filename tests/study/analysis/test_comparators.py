@@ -26,22 +26,23 @@ def runs(make_record):
 
 
 def test_a_printed_number_of_another_backbone_gets_no_verdict(runs):
-    frame = comparison(runs, "patchcore", "pixel_auroc").set_index("category")
-    assert frame.loc["bottle", "reported_number"] == pytest.approx(0.989)
-    assert frame.loc["bottle", ["reproduced", "verdict"]].tolist() == [0.97, "different backbone"]
-    assert frame.loc["mean of 2 of 15", "verdict"] == "different backbone"
-    assert frame["difference"].isna().all()
-    assert frame.loc["toothbrush", "verdict"] == "not comparable"
+    rows = {row.category: row for row in comparison(runs, "patchcore", "pixel_auroc")}
+    assert rows["bottle"].reported_number == pytest.approx(0.989)
+    assert (rows["bottle"].reproduced, rows["bottle"].verdict) == (0.97, "different backbone")
+    assert rows["bottle"].distance == pytest.approx(0.97 - 0.989)
+    assert rows["mean of 2 of 15"].verdict == "different backbone"
+    assert {(row.difference, row.provisional) for row in rows.values()} == {(None, False)}
+    assert rows["toothbrush"].verdict == "not comparable"
 
 
 def test_the_table_of_systems_has_every_run_and_no_empty_row_or_column(runs):
     table = comparators.systems(runs, "pixel_auroc")
     assert list(table.columns) == ["STPM", "PatchCore", "PatchCore, coreset=1%", "SPADE"]
     assert list(table.index) == ["bottle", "pill", "toothbrush"]
-    assert table.loc["bottle", "STPM"].mean == pytest.approx(0.955)
+    assert table.loc["bottle", "STPM"].reproduced == pytest.approx(0.955)
     assert table.loc["bottle", "STPM"].sd == pytest.approx(0.00707, abs=1e-5)
     assert (table.loc["pill", "SPADE"].seeds, table.loc["pill", "SPADE"].sd) == (1, None)
-    assert table.loc["toothbrush", "PatchCore"].labels
+    assert table.loc["toothbrush", "PatchCore"].verdict == "not comparable"
 
 
 def test_ranks_leave_labelled_runs_out(runs):
@@ -64,7 +65,7 @@ def test_three_numbers_stand_side_by_side(runs):
     row = comparators.three_ways(runs, "patchcore", "pixel_auroc").set_index("category").loc["bottle"]
     assert (row["printed"].paper, row["printed"].number) == ("pfadseg", pytest.approx(0.989))
     assert row["anomalib, ResNet-18"] == 0.981
-    assert (row["here"].mean, row["here"].seeds) == (0.97, 2)
+    assert (row["here"].reproduced, row["here"].seeds) == (0.97, 2)
 
 
 @pytest.mark.parametrize(

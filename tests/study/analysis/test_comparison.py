@@ -2,6 +2,7 @@ import subprocess
 import sys
 from statistics import fmean, stdev
 
+import pandas as pd
 import pytest
 
 from stlib.protocol import CATEGORIES, METRICS, TOLERANCES
@@ -9,9 +10,7 @@ from stlib.records.reported import reported
 from study.analysis.comparison import (
     comparison,
     differing,
-    level,
     means,
-    rows_of,
     verdict,
 )
 
@@ -22,8 +21,8 @@ NO_GOOD = {
 GAP = "test/good: 0 of 12 images"
 
 
-def row(frame, category):
-    return next(r for r in rows_of(frame) if r.category == category)
+def row(rows, category):
+    return next(r for r in rows if r.category == category)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -50,7 +49,7 @@ def test_a_verdict_needs_both_sides():
 
 
 def test_without_records_every_category_is_not_run():
-    rows = rows_of(comparison([], "stpm", "image_auroc"))
+    rows = comparison([], "stpm", "image_auroc")
     assert [r.category for r in rows] == [*CATEGORIES, "mean of 0 of 15"]
     assert {r.verdict for r in rows} == {"not run"}
     assert all(r.reproduced is None and r.difference is None for r in rows)
@@ -80,13 +79,13 @@ def test_few_seeds_are_provisional_and_one_has_no_spread(make_record):
 
 def test_a_tolerance_is_held_against_the_distance_to_the_rival(make_record):
     # pixel AUROC printed for STPM and ET-STPM: bottle 0.988 and 0.981, transistor 0.825 and 0.869
-    frame = comparison([make_record("bottle"), make_record("transistor")], "stpm", "pixel_auroc")
-    assert row(frame, "bottle").gap == pytest.approx(-0.007)
-    assert row(frame, "transistor").gap == pytest.approx(0.044)
-    assert rows_of(frame)[-1].gap == pytest.approx((0.044 - 0.007) / 2)
-    assert (frame["gap"][:-1].abs() <= frame["tolerance"][:-1]).sum() == 12
+    rows = comparison([make_record("bottle"), make_record("transistor")], "stpm", "pixel_auroc")
+    assert row(rows, "bottle").gap == pytest.approx(-0.007)
+    assert row(rows, "transistor").gap == pytest.approx(0.044)
+    assert rows[-1].gap == pytest.approx((0.044 - 0.007) / 2)
+    assert sum(abs(r.gap) <= r.tolerance for r in rows[:-1]) == 12
     # of image AUROC only the means are printed: 0.971, and 0.955488 in the README of STPM's authors
-    image = rows_of(comparison([make_record("bottle")], "stpm", "image_auroc"))[-1]
+    image = comparison([make_record("bottle")], "stpm", "image_auroc")[-1]
     assert image.gap == pytest.approx(0.971 - 0.955488)
 
 
@@ -101,13 +100,13 @@ def test_a_deviation_is_held_against_the_methods_own_numbers(make_record):
         make_record(value=0.5, variant="none", method="pfadseg"),
     ]
     assert row(comparison(runs, "stpm", "pixel_auroc", variant="epochs=200"), "bottle").reported == "0.988"
-    ablated = rows_of(comparison(runs, "pfadseg", "pixel_ap", variant="none"))
+    ablated = comparison(runs, "pfadseg", "pixel_ap", variant="none")
     assert {r.reported for r in ablated} == {None}  # a row of the ablation prints means only
 
 
 def test_the_mean_compares_the_same_categories(make_record):
     runs = [make_record("bottle", value=0.98), make_record("transistor", value=0.80)]
-    found = rows_of(comparison(runs, "stpm", "pixel_auroc"))[-1]
+    found = comparison(runs, "stpm", "pixel_auroc")[-1]
     told = fmean(reported("stpm", "pixel_auroc", c).number for c in ("bottle", "transistor"))
     assert found.category == "mean of 2 of 15"
     assert found.reported_number == pytest.approx(told)
@@ -118,10 +117,10 @@ def test_the_mean_compares_the_same_categories(make_record):
 
 def test_the_mean_has_a_spread_only_over_common_seeds(make_record):
     runs = [make_record(c, s, 0.9 + s / 100) for c in ("bottle", "grid") for s in (0, 1)]
-    even = rows_of(comparison(runs, "stpm", "iap"))[-1]
+    even = comparison(runs, "stpm", "iap")[-1]
     assert even.sd == pytest.approx(stdev((0.90, 0.91)))
     assert even.low == pytest.approx(0.905 - 12.706 * even.sd * 1.5**0.5, abs=1e-4)  # over the seeds' means
-    uneven = rows_of(comparison(runs[:-1], "stpm", "iap"))[-1]
+    uneven = comparison(runs[:-1], "stpm", "iap")[-1]
     assert (uneven.sd, uneven.low, uneven.seeds) == (None, None, 1)
     assert uneven.reproduced == pytest.approx((0.905 + 0.90) / 2)
 
@@ -135,11 +134,11 @@ def test_the_mean_has_a_spread_only_over_common_seeds(make_record):
     ],
 )
 def test_labelled_runs_are_shown_but_never_judged(make_record, odd, words):
-    frame = comparison([make_record("toothbrush", **odd)], "stpm", "pixel_auroc")
-    found = row(frame, "toothbrush")
+    rows = comparison([make_record("toothbrush", **odd)], "stpm", "pixel_auroc")
+    found = row(rows, "toothbrush")
     assert (found.verdict, found.reproduced, found.difference) == ("not comparable", 0.97, None)
     assert words in found.note
-    assert rows_of(frame)[-1].category == "mean of 0 of 15"
+    assert rows[-1].category == "mean of 0 of 15"
 
 
 def test_a_labelled_run_does_not_touch_the_mean_of_clean_ones(make_record):
@@ -163,9 +162,9 @@ def test_profiles_variants_and_methods_stay_apart(make_record):
         make_record("pill", variant="sum"),
         make_record("wood", method="et_stpm"),
     ]
-    measured = [r.category for r in rows_of(comparison(runs, "stpm", "pixel_auroc"))[:-1] if r.seeds]
+    measured = [r.category for r in comparison(runs, "stpm", "pixel_auroc")[:-1] if r.seeds]
     assert measured == ["bottle"]
-    short = rows_of(comparison(runs, "stpm", "pixel_auroc", profile="short"))
+    short = comparison(runs, "stpm", "pixel_auroc", profile="short")
     assert [(r.category, r.verdict) for r in short if r.seeds] == [("grid", "not comparable")]
 
 
@@ -175,45 +174,41 @@ def test_a_failed_run_is_named(make_record):
 
 
 def test_a_metric_that_no_paper_prints_has_a_mean_but_no_verdict(make_record):
-    last = rows_of(comparison([make_record(value=0.6)], "stpm", "aupro"))[-1]
+    last = comparison([make_record(value=0.6)], "stpm", "aupro")[-1]
     assert (last.category, last.verdict, last.reported) == ("mean of 1 of 15", "not reported", None)
     assert last.reproduced == pytest.approx(0.6)
 
 
 def test_means_are_the_last_rows_and_nothing_where_no_run_is_judged(make_record):
-    frame = means([make_record()], "stpm", ("image_auroc", "iap"))
-    assert frame[["metric", "category"]].to_numpy().tolist() == [
-        ["image_auroc", "mean of 1 of 15"],
-        ["iap", "mean of 1 of 15"],
+    found = means([make_record()], "stpm", ("image_auroc", "iap"))
+    assert [(row.metric, row.category) for row in found] == [
+        ("image_auroc", "mean of 1 of 15"),
+        ("iap", "mean of 1 of 15"),
     ]
-    assert means([make_record(gaps=[GAP])], "stpm", ("iap",)).empty
+    assert means([make_record(gaps=[GAP])], "stpm", ("iap",)) == []
 
 
 def test_only_categories_that_differ_are_listed(make_record):
     runs = [make_record("bottle", value=0.988), make_record("pill", value=0.80)]
-    frames = [comparison(runs, "stpm", metric) for metric in ("image_auroc", "pixel_auroc")]
+    frames = [pd.DataFrame(comparison(runs, "stpm", metric)) for metric in ("image_auroc", "pixel_auroc")]
     found = differing(frames)[["category", "metric"]].to_numpy().tolist()
     assert found == [["pill", "image_auroc"], ["pill", "pixel_auroc"]]
-    assert differing([comparison([], "stpm", "iap")]).empty
+    assert differing([pd.DataFrame(comparison([], "stpm", "iap"))]).empty
 
 
-def test_a_level_holds_mean_and_judged_categories(make_record):
+def test_a_row_says_whether_the_printed_number_lies_where_one_more_run_is_expected(make_record):
     # printed for STPM: bottle 0.988, grid 0.990 pixel AUROC; the tolerance is 0.010
-    found = level(
-        [make_record("bottle", value=0.988), make_record("grid", value=0.970)], "stpm", "pixel_auroc"
-    )
-    assert (found.printed.number, found.finished, found.compared) == (0.970, 2, 2)
-    assert (found.mean.reproduced, found.mean.reported_number) == pytest.approx((0.979, 0.989))
-    assert (found.mean.verdict, found.mean.provisional) == ("agrees, equivalence not shown", True)
-    assert [(row.category, row.verdict, row.inside) for row in found.judged] == [
+    pair = [make_record("bottle", value=0.988), make_record("grid", value=0.970)]
+    *rows, mean = comparison(pair, "stpm", "pixel_auroc")
+    assert (mean.reproduced, mean.reported_number) == pytest.approx((0.979, 0.989))
+    assert (mean.verdict, mean.provisional) == ("agrees, equivalence not shown", True)
+    assert [(r.category, r.verdict, r.inside) for r in rows if r.difference is not None] == [
         ("grid", "lower", False),  # one run cannot say where another lies
         ("bottle", "agrees, equivalence not shown", False),
     ]
     seeds = [make_record("grid", seed, value) for seed, value in enumerate((0.96, 0.97, 0.98))]
-    (wide,) = level(seeds, "stpm", "pixel_auroc").judged
+    wide = row(comparison(seeds, "stpm", "pixel_auroc"), "grid")
     assert (wide.verdict, wide.inside) == ("lower", True)
-    labelled = level([make_record(gaps=[GAP])], "stpm", "pixel_auroc")
-    assert (labelled.finished, labelled.compared, labelled.judged) == (1, 0, [])
 
 
 def test_an_unknown_method_is_refused():

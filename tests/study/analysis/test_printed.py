@@ -8,12 +8,17 @@ import pytest
 
 from stlib.protocol import CATEGORIES, TEXTURES
 from stlib.records.reported import load_reported
-from study.analysis.printed import HERE, printed_tables, tidy
+from study.analysis.printed import HERE, MARKS, printed_tables, tidy
+from study.analysis.status import of_score
 from study.tables import download
 
 
 def tables(*records):
     return {(one.paper, one.name): one for one in printed_tables(load_reported(), records)}
+
+
+def status(cell):
+    return of_score(cell.verdict, provisional=cell.provisional)
 
 
 def test_every_number_of_a_table_has_its_cell_in_the_papers_order():
@@ -30,43 +35,42 @@ def test_every_number_of_a_table_has_its_cell_in_the_papers_order():
 def test_a_cell_holds_the_mean_over_seeds_and_its_status(make_record):
     runs = [make_record("grid", seed, value) for seed, value in enumerate((0.985, 0.987, 0.989))]
     cell = tables(*runs)["et_stpm", "Table III"].cells["grid", "stpm", "pixel_auroc"]
-    assert cell.shown == "0.990"
-    assert cell.measured.mean == pytest.approx(0.987)
-    assert (cell.measured.seeds, cell.measured.mark, cell.status) == (3, "", "supported")
-    assert cell.difference == pytest.approx(-0.003)
+    assert cell.reported == "0.990"
+    assert cell.reproduced == pytest.approx(0.987)
+    assert (cell.seeds, cell.verdict, status(cell)) == (3, "agrees, equivalence shown", "supported")
+    assert cell.distance == pytest.approx(-0.003)
     alone = tables(runs[0])["et_stpm", "Table III"].cells["grid", "stpm", "pixel_auroc"]
-    assert alone.status == "open"
+    assert status(alone) == "open"
 
 
 def test_labelled_runs_and_other_methods_are_marked_and_get_no_status(make_record):
     weak = make_record("grid", gaps=["test/good: 0 of 21 images"])
     other = make_record("grid", method="patchcore")
     found = tables(weak, other)["pfadseg", "Table 2"]
-    assert found.cells["grid", "stpm", "pixel_ap"].measured.mark == "setting"
-    assert found.cells["grid", "patchcore", "pixel_ap"].measured.mark == "backbone"
-    assert {cell.status for cell in found.cells.values()} == {""}
+    assert found.cells["grid", "stpm", "pixel_ap"].verdict == "not comparable"
+    assert found.cells["grid", "patchcore", "pixel_ap"].verdict == "different backbone"
+    assert {cell.difference for cell in found.cells.values()} == {None}
     assert found.marks == ["backbone", "setting"]
     assert HERE not in found.rows
     clean = tables(weak, make_record("grid", seed=1))["pfadseg", "Table 2"].cells["grid", "stpm", "pixel_ap"]
-    assert clean.measured.mark == ""
-    assert clean.measured.seeds == 1
+    assert (clean.verdict in MARKS, clean.seeds) == (False, 1)
 
 
 def test_a_printed_average_needs_all_of_its_categories(make_record):
     runs = [make_record(name, value=0.9) for name in TEXTURES]
     found = tables(*runs)["pfadseg", "Table 2"].cells
-    assert found["mean_texture", "stpm", "pixel_ap"].measured.mean == pytest.approx(0.9)
-    assert found["mean", "stpm", "pixel_ap"].measured.mean is None
-    printed = [found[name, "stpm", "pixel_ap"].reported for name in TEXTURES]
-    assert found[HERE, "stpm", "pixel_ap"].reported == pytest.approx(sum(printed) / 5)
+    assert found["mean_texture", "stpm", "pixel_ap"].reproduced == pytest.approx(0.9)
+    assert found["mean", "stpm", "pixel_ap"].reproduced is None
+    printed = [found[name, "stpm", "pixel_ap"].reported_number for name in TEXTURES]
+    assert found[HERE, "stpm", "pixel_ap"].reported_number == pytest.approx(sum(printed) / 5)
     whole = tables(*(make_record(name) for name in CATEGORIES))["et_stpm", "Table II"]
-    assert whole.cells["mean", "stpm", "image_auroc"].measured.mean == pytest.approx(0.97)
+    assert whole.cells["mean", "stpm", "image_auroc"].reproduced == pytest.approx(0.97)
 
 
 def test_rows_of_the_ablation_are_its_variants(make_record):
     runs = [make_record(name, method="pfadseg", variant=v) for name in CATEGORIES for v in ("", "RCM")]
     found = tables(*runs)["pfadseg", "Table 4"].cells
-    filled = [row for (row, _, metric), cell in found.items() if cell.measured.values and metric == "iap"]
+    filled = [row for (row, _, metric), cell in found.items() if cell.seeds and metric == "iap"]
     assert filled == ["RCM", "RCM+AFF+PCAR"]
 
 

@@ -20,7 +20,6 @@ from stlib.nn.backbone import load_teacher, prepare
 from stlib.nn.maps import Maps, resize
 from stlib.paths import ROOT
 from stlib.protocol import CATEGORIES, METRICS, PROFILES, Metric
-from stlib.records.reported import reported
 from stlib.records.schema import Record
 from stlib.run.experiment import RunResult, prepare_teacher
 from stlib.run.fit import fit
@@ -29,6 +28,7 @@ from stlib.run.teacher_cache import Teacher
 from study import figures
 from study.analysis import paired, runs
 from study.analysis.paired import RunGroup
+from study.analysis.reported import reported
 from study.columns import LABELS, PAIRED
 from study.figures import images
 from study.parameters import Plan

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from markupsafe import escape
 
 from stlib.protocol import CATEGORIES, METRICS, Metric
-from stlib.records.reported import METHOD_NAMES
 from stlib.records.schema import Record
 from study.analysis.answers import answers
 from study.analysis.comparison import METHODS, ComparisonRow, comparison, select
+from study.analysis.reported import METHOD_NAMES
 from study.analysis.runs import made
 from study.analysis.status import of_score
 from study.columns import ANSWERS, MADE

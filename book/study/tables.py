@@ -12,8 +12,8 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from stlib.records.reported import METHOD_NAMES, REPORTED_METRICS
 from study.analysis.comparison import Verdict
+from study.analysis.reported import METHOD_NAMES, REPORTED_METRICS
 from study.analysis.status import Status, of_gain, of_score, of_statement
 
 OUTCOMES = {

@@ -1,1 +1,1 @@
-"""What a run leaves for good, as validated JSON, and what the papers print. Imports no torch."""
+"""What a run leaves for good, as validated JSON. Imports no torch."""

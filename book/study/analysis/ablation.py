@@ -8,10 +8,10 @@ from statistics import median
 import pandas as pd
 
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, Metric, Profile
-from stlib.records.reported import reported
 from stlib.records.schema import Record
 from study.analysis.comparison import comparable, select
 from study.analysis.paired import PairedDifference, RunGroup, match_runs, pairs
+from study.analysis.reported import reported
 
 CHOICES: dict[str, str] = {
     "gamma=1": "RCM's LayerScale starts at 1 instead of 1e-6",

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stlib.protocol import Metric
-from stlib.records.reported import reported
 from stlib.records.schema import Record
 from study.analysis.claims import CLAIMS, Claim, ClaimResult, claim_results, printed_wins
 from study.analysis.comparison import comparison, select
 from study.analysis.paired import PairedDifference, compare, match_runs, pairs
+from study.analysis.reported import reported
 from study.analysis.status import Status, of_gain, of_score
 from study.analysis.teacher_epochs import epochs_group, one_teacher, tested_epochs, untuned
 

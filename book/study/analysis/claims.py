@@ -8,10 +8,10 @@ import pandas as pd
 from scipy.stats import wilcoxon
 
 from stlib.protocol import CATEGORIES, METRICS, TEXTURES, Metric, Profile
-from stlib.records.reported import METHOD_NAMES, reported
 from stlib.records.schema import Record
 from study.analysis.inference import holm
 from study.analysis.paired import PairedDifference, RunGroup, adjusted, pairs, row_of
+from study.analysis.reported import METHOD_NAMES, reported
 
 
 @dataclass(frozen=True)

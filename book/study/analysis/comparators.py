@@ -10,12 +10,12 @@ import pandas as pd
 
 from stlib.paths import REPORTED
 from stlib.protocol import CATEGORIES, Metric
-from stlib.records.reported import METHOD_NAMES, reported
 from stlib.records.schema import Record
 from study.analysis.comparison import COMPARATORS, ComparisonRow, measured, printed_row, select
 from study.analysis.paired import PairedDifference, RunGroup, pairs
 from study.analysis.paper_tables import REIMPLEMENTATIONS
 from study.analysis.ranks import Ranking, ranking
+from study.analysis.reported import METHOD_NAMES, reported
 
 CONDITIONS = REPORTED.parent / "conditions.csv"
 """Under which conditions each system's numbers were printed, each with its source."""

@@ -20,9 +20,9 @@ from stlib.protocol import (
     Metric,
     Profile,
 )
-from stlib.records.reported import PAPERS, Reported, reported
 from stlib.records.schema import Record
 from study.analysis.inference import equivalent, prediction
+from study.analysis.reported import PAPERS, Reported, reported
 
 Verdict = Literal[
     "agrees, equivalence shown",

@@ -13,7 +13,6 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_val
 
 from stlib.paths import REPORTED
 from stlib.protocol import CATEGORIES
-from stlib.records.reported import METHOD_NAMES, PAPERS, REPORTED_METRICS, load_reported, read_rows
 from study.analysis.paper_tables import (
     PROSE,
     Column,
@@ -25,6 +24,7 @@ from study.analysis.paper_tables import (
     recomputed,
     row_slack,
 )
+from study.analysis.reported import METHOD_NAMES, PAPERS, REPORTED_METRICS, load_reported, read_rows
 
 STATEMENTS = REPORTED.parent / "claims.csv"
 """What the papers state in words, one statement per row; the columns are the fields of `Statement`."""

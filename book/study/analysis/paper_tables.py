@@ -12,7 +12,7 @@ import pandas as pd
 
 from stlib.paths import REPORTED
 from stlib.protocol import CATEGORIES, TEXTURES, Metric
-from stlib.records.reported import MEANS, METHOD_NAMES, PAPERS, Reported
+from study.analysis.reported import MEANS, METHOD_NAMES, PAPERS, Reported
 
 AVERAGES = {
     "mean": tuple(CATEGORIES),

@@ -14,8 +14,8 @@ import pandas as pd
 from scipy.stats import friedmanchisquare, studentized_range
 
 from stlib.protocol import CATEGORIES, METRICS, Metric
-from stlib.records.reported import METHOD_NAMES, PAPERS, load_reported
 from study.analysis.inference import ALPHA
+from study.analysis.reported import METHOD_NAMES, PAPERS, load_reported
 
 
 @dataclass(frozen=True)

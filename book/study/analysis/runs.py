@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stlib.protocol import CATEGORIES, METRICS
-from stlib.records.reported import METHOD_NAMES, reported
 from stlib.records.schema import History, Record
 from study.analysis.comparison import METHODS, comparable, select
 from study.analysis.paired import RunGroup
+from study.analysis.reported import METHOD_NAMES, reported
 
 
 def histories(records: Iterable[Record], method: str, categories: Iterable[str]) -> dict[str, list[History]]:

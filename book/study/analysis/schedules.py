@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from stlib.protocol import Metric
-from stlib.records.reported import reported
 from stlib.records.schema import Record
 from study.analysis.paired import RunGroup, compare, match_runs, pairs, row_of
+from study.analysis.reported import reported
 
 PAPER, LONG, TUNED = RunGroup("stpm"), RunGroup("stpm", "epochs=200"), RunGroup("et_stpm")
 """STPM as its paper trains it, as long as its authors' README says, and with a tuned teacher."""

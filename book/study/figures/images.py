@@ -18,9 +18,9 @@ from scipy.ndimage import label
 
 from stlib.files import write_atomic
 from stlib.protocol import LAYERS, Profile
-from stlib.records.reported import METHOD_NAMES
 from stlib.records.schema import Record, record_path
 from study.analysis.comparison import METHODS
+from study.analysis.reported import METHOD_NAMES
 from study.figures.style import ORANGE, Values, canvas
 
 DISTANCES_ARE_THE_MAP = ("stpm", "et_stpm")

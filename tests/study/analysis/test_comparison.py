@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 
 from stlib.protocol import CATEGORIES, METRICS, TOLERANCES
-from stlib.records.reported import reported
 from study.analysis.comparison import (
     comparison,
     differing,
     means,
     verdict,
 )
+from study.analysis.reported import reported
 
 NO_GOOD = {
     "image_auroc": "the test set holds no normal image",

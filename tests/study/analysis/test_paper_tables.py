@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from stlib.protocol import CATEGORIES, TEXTURES
-from stlib.records.reported import load_reported
 from study import figures
 from study.analysis import paper_statements, paper_tables
 from study.analysis.paper_statements import Statement, load_statements
+from study.analysis.reported import load_reported
 
 
 def printed(

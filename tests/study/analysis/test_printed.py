@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from stlib.protocol import CATEGORIES, TEXTURES
-from stlib.records.reported import load_reported
 from study.analysis.printed import HERE, MARKS, printed_tables, tidy
+from study.analysis.reported import load_reported
 from study.analysis.status import of_score
 from study.tables import download
 

@@ -6,9 +6,9 @@ import pytest
 
 from stlib.methods import METHODS
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, SEEDS_FOR_A_VERDICT, TUNING_EPOCHS
-from stlib.records.reported import PAPERS
 from stlib.records.store import write_record
 from study.analysis.ablation import CHOICES
+from study.analysis.reported import PAPERS
 from study.plan.grid import Cell, read_grid, select_cells, state, teachers, tuned_variant
 
 GRID = """

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from stlib.protocol import CATEGORIES, TEXTURES
-from stlib.records.reported import MEANS, METHOD_NAMES, PAPERS, PREFERRED, Reported, load_reported, reported
+from study.analysis.reported import MEANS, METHOD_NAMES, PAPERS, PREFERRED, Reported, load_reported, reported
 
 GROUPS = {
     "mean": tuple(CATEGORIES),

@@ -85,10 +85,8 @@ def run_each(plans: Sequence[Plan]) -> list[RunResult]:
     for plan in plans:
         category = load_category(plan.spec.data, plan.spec.category, image_size=plan.image_size)
         detector = fit(plan.spec.method, category, **plan.options, progress=True)
-        maps = detector.maps(category.test)
-        result = RunResult(detector.record(maps), maps, detector)
-        keep(plan, detector, result.record, maps)
-        results.append(result)
+        results.append(result := RunResult.of(detector))
+        keep(plan, detector, result.record, result.maps)
     return results
 
 

@@ -89,6 +89,12 @@ class RunResult:
     """Of the category's test images."""
     detector: FittedDetector
 
+    @classmethod
+    def of(cls, detector: FittedDetector) -> "RunResult":
+        """Score and measure the test images of the category of its training. Raises as `record` does."""
+        maps = detector.maps(detector.category.test)
+        return cls(detector.record(maps), maps, detector)
+
     def save(self, folder: Path = RECORDS, detector: Path | None = None) -> Path:
         """Write the record under `folder`; see `FittedDetector.save_record`."""
         return self.detector.save_record(self.record, folder, detector)
@@ -99,32 +105,25 @@ def run(
 ) -> RunResult:
     """Train, score and measure. Checkpoints go under `runs`; a killed run continues from there.
 
-    `records` is where the record will go. Raises what `train` does, and DatasetError for a category that
-    cannot be read.
+    `records` is where the record will go. Raises what `train` and `RunResult.of` do.
     """
-    spec.check()
-    require_space(runs, SPACE, "run")
-    load_teacher(spec.teacher)  # a missing weight file is told before the images are read
-    size = get_method(spec.method).recipe(spec.profile, spec.variant).image_size
-    category = load_category(spec.data, spec.category, image_size=size)
-    detector = train(spec, category, progress=progress, runs=runs, records=records)
-    maps = detector.maps(category.test)
-    return RunResult(detector.record(maps), maps, detector)
+    return RunResult.of(train(spec, progress=progress, runs=runs, records=records))
 
 
 def train(
     spec: RunSpec,
-    category: Category,
+    category: Category | None = None,
     *,
     progress: Progress = no_progress,
     runs: Path = RUNS,
     records: Path | None = None,
 ) -> FittedDetector:
-    """Train on `category`, which is the spec's, loaded at the recipe's size.
+    """Train on the spec's category, loaded here or given as `category` at the recipe's size.
 
     Checkpoints go under `runs`; a killed training continues from there. Raises ValueError or OSError before
-    training starts for bad input, a full disk and a place in `records` that is taken, BlockingIOError while
-    another process makes the same run, and RunFailed when training diverges.
+    training starts for bad input, a full disk and a place in `records` that is taken, DatasetError for a
+    category that cannot be read, BlockingIOError while another process makes the same run, and RunFailed
+    when training diverges.
     """
     spec.check()
     require_space(runs, SPACE, "run")
@@ -134,10 +133,11 @@ def train(
         reuse_memory()
     method = get_method(spec.method)
     config = method.recipe(spec.profile, spec.variant, spec.seed)
+    teacher = Teacher(*load_teacher(spec.teacher))  # a missing weight file is told before the images are read
+    category = category or load_category(spec.data, spec.category, image_size=config.image_size)
     _check_size(spec, config.image_size, category)
     device = torch.device(spec.device)
     execution = Execution(device, spec.precision, progress, compiled=spec.compiled)
-    teacher = Teacher(*load_teacher(spec.teacher))
     parts, textures = _synthesis(spec, config.image_size, device) if method.needs_textures else ({}, None)
 
     def observe(steps: int) -> dict[Metric, float]:

@@ -1,7 +1,7 @@
 """Fine-tuned teachers for ET-STPM: made once per recipe, kept by epoch, described by their own record."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,8 +71,15 @@ def tuned_teacher(
         if record and record.categories != fingerprints:  # the key does not know their names
             raise ValueError(f"{folder} is of other categories, {', '.join(record.categories)}: delete it")
         if record is None or len(record.pyramids) <= epochs:
-            cache = TeacherCache(folder, name, profile, tuning, info, fingerprints, execution)
-            record = cache.fill(source, layouts, epochs)
+            about = {
+                "name": name,
+                "profile": profile,
+                "tuning": tuning.model_dump(),
+                "precision": execution.precision,
+                "source": info,
+                "categories": fingerprints,
+            }
+            record = _fine_tuned(folder, about, source, layouts, tuning, epochs=epochs, execution=execution)
     pyramid = ResNet18Pyramid()
     kept = folder / f"epoch-{epochs}.safetensors"
     try:
@@ -108,61 +115,47 @@ def _read(path: Path) -> TeacherRecord | None:
         return None
 
 
-@dataclass
-class TeacherCache:
-    """Where the teachers of one recipe are kept, one file per epoch."""
+def _fine_tuned(
+    folder: Path,
+    about: Mapping[str, object],
+    source: str,
+    layouts: Sequence[Layout],
+    tuning: Tuning,
+    *,
+    epochs: int,
+    execution: Execution,
+) -> TeacherRecord:
+    """Fine-tune up to `epochs` full epochs and keep every one in `folder`; continues what was begun.
 
-    folder: Path
-    name: str
-    profile: Profile
-    tuning: Tuning
-    source: TeacherInfo
-    fingerprints: dict[str, str]
-    execution: Execution
+    `about` are the fields of the record that are known before.
+    """
+    checkpoint = Checkpoint(folder / "state.ckpt", str(about["name"]))
+    clock = Clock(execution.device, checkpoint)
+    data = classifier_data(layouts, tuning)
+    network = load_classifier(source, len(layouts), seed=tuning.seed)
+    record = _read(folder / "record.json")
+    if record is None:  # a checkpoint would go on behind epochs that no record describes any more
+        checkpoint.remove()
+    work = FineTuning(tuning, network, data, replace(execution, checkpoint=checkpoint))
 
-    def __post_init__(self) -> None:
-        self.checkpoint = Checkpoint(self.folder / "state.ckpt", self.name)
-        self.execution = replace(self.execution, checkpoint=self.checkpoint)
-        self.clock = Clock(self.execution.device, self.checkpoint)
-        self.pyramids: list[str] = []
-        self.record: TeacherRecord | None = None
+    def keep(epoch: int, teacher: ResNet18Pyramid) -> None:
+        nonlocal record
+        content = serialise({name: tensor.contiguous() for name, tensor in teacher.state_dict().items()})
+        write_atomic(folder / f"epoch-{epoch}.safetensors", content)
+        found = {
+            "images": len(data.labels),
+            "held_out": len(data.held_labels),
+            "curves": {series: list(values) for series, values in work.curves.items()},
+            "pyramids": [*(record.pyramids[:epoch] if record else []), pyramid_hash(teacher)],
+            "runtime": clock.runtime(),
+        }
+        record = TeacherRecord.model_validate({**about, **found})
+        write_atomic(folder / "record.json", record.model_dump_json(indent=1).encode())
 
-    def fill(self, source: str, layouts: Sequence[Layout], epochs: int) -> TeacherRecord:
-        """Fine-tune up to `epochs` full epochs and keep every one; continues what was begun."""
-        data = classifier_data(layouts, self.tuning)
-        network = load_classifier(source, len(layouts), seed=self.tuning.seed)
-        earlier = _read(self.folder / "record.json")
-        if earlier is None:  # a checkpoint would go on behind epochs that no record describes any more
-            self.checkpoint.remove()
-        work = FineTuning(self.tuning, network, data, self.execution)
-        self.pyramids = earlier.pyramids if earlier else []
-
-        def keep(epoch: int, teacher: ResNet18Pyramid) -> None:
-            content = serialise({name: tensor.contiguous() for name, tensor in teacher.state_dict().items()})
-            write_atomic(self.folder / f"epoch-{epoch}.safetensors", content)
-            self.pyramids = [*self.pyramids[:epoch], pyramid_hash(teacher)]
-            self.record = self._describe(data, work.curves)
-            write_atomic(self.folder / "record.json", self.record.model_dump_json(indent=1).encode())
-
-        work.run(epochs, keep)
-        if self.record is None:
-            raise ValueError(f"{self.folder} holds a checkpoint but no record: delete the folder")
-        return self.record
-
-    def _describe(self, data: ClassifierData, curves: dict[str, list[float]]) -> TeacherRecord:
-        return TeacherRecord(
-            name=self.name,
-            profile=self.profile,
-            tuning=self.tuning.model_dump(),
-            precision=self.execution.precision,
-            source=self.source,
-            categories=self.fingerprints,
-            images=len(data.labels),
-            held_out=len(data.held_labels),
-            curves={series: list(values) for series, values in curves.items()},
-            pyramids=self.pyramids,
-            runtime=self.clock.runtime(),
-        )
+    work.run(epochs, keep)
+    if record is None or len(record.pyramids) <= epochs:
+        raise ValueError(f"{folder} holds a checkpoint but no record of it: delete the folder")
+    return record
 
 
 def classifier_data(layouts: Sequence[Layout], tuning: Tuning) -> ClassifierData:

@@ -6,10 +6,10 @@ The statements are inputs: results/claims.csv, one per row, with a verbatim quot
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from stlib.paths import REPORTED
 from stlib.protocol import CATEGORIES
@@ -24,7 +24,7 @@ from study.analysis.paper_tables import (
     recomputed,
     row_slack,
 )
-from study.analysis.reported import METHOD_NAMES, PAPERS, REPORTED_METRICS, load_reported, read_rows
+from study.analysis.reported import METHOD_NAMES, PAPERS, Known, load_reported, read_rows
 
 STATEMENTS = REPORTED.parent / "claims.csv"
 """What the papers state in words, one statement per row; the columns are the fields of `Statement`."""
@@ -50,22 +50,15 @@ StatementVerdict = Literal[
 number of the baseline. Higher, lower, equal: a gain stated without a number."""
 
 
-def _known(name: str, info: ValidationInfo) -> str:
-    known = {"paper": PAPERS, "metric": REPORTED_METRICS}[str(info.field_name)]
-    if name not in known:
-        raise ValueError(f"unknown {info.field_name} {name!r}; known: {', '.join(known)}")
-    return name
-
-
 class Statement(BaseModel, frozen=True, extra="forbid"):
     """One statement of a paper about its own numbers; the fields are the columns of results/claims.csv."""
 
-    paper: Annotated[str, AfterValidator(_known)]
+    paper: Known
     source: str = Field(min_length=1)
     quote: str = Field(min_length=1)
     """Verbatim."""
     kind: Literal["gain", "level", "ranking"]
-    metric: Annotated[str, AfterValidator(_known)]
+    metric: Known
     method: str = Field(min_length=1)
     """As in `METHOD_NAMES`, or the row of an ablation table."""
     baseline: str

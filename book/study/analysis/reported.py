@@ -58,19 +58,20 @@ def _check_cell(name: str, info: ValidationInfo) -> str:
     return _check(name, info.field_name)
 
 
-_Known = Annotated[str, AfterValidator(_check_cell)]
+Known = Annotated[str, AfterValidator(_check_cell)]
+"""The type of a field called `paper`, `method`, `metric` or `category`: one that this study knows."""
 
 
 class Reported(BaseModel, frozen=True, extra="forbid"):
     """One printed value and where it stands; the fields are the columns of the CSV files."""
 
-    paper: _Known
+    paper: Known
     source: str = Field(min_length=1)
     table: str = Field(min_length=1)
-    method: _Known
+    method: Known
     variant: str
-    category: _Known
-    metric: _Known
+    category: Known
+    metric: Known
     value: str = Field(pattern=r"^\d*\.?\d+$")
     unit: Literal["fraction", "percent"]
     note: str

@@ -15,14 +15,14 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.synthesis import AnomalySynthesis, Synthetic, send
-from stlib.methods.entry import MethodEntry
+from stlib.methods.entry import Method, MethodEntry
 from stlib.methods.replay import Replayed
 from stlib.methods.training import Checkpoint, Execution, Recipe, Resumable, generator
 from stlib.nn.backbone import ResNet18Pyramid, features, normalise
 from stlib.nn.blocks import Design
 from stlib.nn.denoising import DenoisingStudent, Network, SegmentationNet, similarity_features
 from stlib.nn.losses import denoising_loss, focal_loss, l1_loss
-from stlib.nn.maps import Maps, fuse, in_batches, max_score, resize, top_score
+from stlib.nn.maps import Maps, fuse, max_score, resize, top_score
 from stlib.protocol import DEMO_IMAGE_SIZE, Metric, Profile
 from stlib.records.schema import History
 
@@ -76,8 +76,11 @@ def empty_network(config: Recipe) -> Network:
     return Network(ResNet18Pyramid(), DenoisingStudent(config), SegmentationNet(config), config.top)
 
 
-class DeSTSeg:
-    """A student learns to undo synthetic anomalies in feature space; a net learns where it had to."""
+class DeSTSeg(Method):
+    """A student learns to undo synthetic anomalies in feature space; a net learns where it had to.
+
+    Its snapshots: 'last', which the recipe tests; with RCM 'gamma=0' too, the same networks without it.
+    """
 
     student: DenoisingStudent
     segmentation: SegmentationNet
@@ -86,10 +89,9 @@ class DeSTSeg:
     def __init__(
         self, config: Config, teacher: nn.Module, execution: Execution, synthesis: AnomalySynthesis
     ) -> None:
-        self.config, self.execution, self.synthesis = config, execution, synthesis
+        super().__init__(execution, config.batch_size)
+        self.config, self.synthesis = config, synthesis
         self.teacher = execution.place(teacher)
-        self.snapshots: dict[str, dict[str, Tensor]] = {}
-        """'last', which the recipe tests; with RCM 'gamma=0' too, the same networks without it."""
 
     def fit(self, train: Tensor, *, seed: int) -> History:
         """Both stages on (N, 3, S, S) uint8 normal images. Resumes from the execution's checkpoint.
@@ -120,10 +122,6 @@ class DeSTSeg:
     def use(self, snapshot: str) -> None:
         """Put those weights of the segmentation net to work; the student has one set. Raises KeyError."""
         self.segmentation.load_state_dict(self.snapshots[snapshot], strict=False)
-
-    def maps(self, images: Tensor) -> Maps:
-        """Anomaly maps of (M, 3, S, S) uint8 images, on the CPU; always in fp32, whatever trained."""
-        return in_batches(self.network, images, self.config.batch_size, self.execution.device)
 
     @property
     def network(self) -> Network:

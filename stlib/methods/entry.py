@@ -1,45 +1,47 @@
 """What a method is, and what it says of itself at the end of its file: `METHOD = MethodEntry(...)`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from torch import Tensor, nn
 
 from stlib.methods.finetuning import Tuning
-from stlib.methods.training import Recipe
-from stlib.nn.maps import Maps
+from stlib.methods.training import Execution, Recipe
+from stlib.nn.maps import Maps, in_batches
 from stlib.protocol import PRECISIONS, Profile
 from stlib.records.schema import History
 
 
-class Method(Protocol):
-    """What `stlib.run.experiment` needs of a detector."""
+class Method(ABC):
+    """A detector and its training: what `stlib.run.experiment` needs of a method."""
 
-    snapshots: dict[str, dict[str, Tensor]]
-    """Trained weights by name; the first is the one that the recipe tests. A record has the metrics of others
-    as `checkpoint=NAME`, or as the name itself where it says what differs, as 'gamma=0' does."""
+    def __init__(self, execution: Execution, batch_size: int) -> None:
+        """`batch_size` images go through the network at once when maps are asked for."""
+        self.execution, self.batch_size = execution, batch_size
+        self.snapshots: dict[str, dict[str, Tensor]] = {}
+        """Trained weights by name; the first is the one that the recipe tests. A record has the metrics of
+        others as `checkpoint=NAME`, or as the name itself where it says what differs, as 'gamma=0' does."""
 
     @property
+    @abstractmethod
     def network(self) -> nn.Module:
         """What is deployed, with the weights in use: (B, 3, S, S) uint8 images -> `Maps`."""
-        ...
 
+    @abstractmethod
     def fit(self, train: Tensor, *, seed: int) -> History:
         """Train on (N, 3, S, S) uint8 normal images."""
-        ...
 
-    def use(self, snapshot: str) -> None:
+    def use(self, snapshot: str) -> None:  # noqa: B027 - with one snapshot there is nothing to choose
         """Choose among `snapshots`; `fit` leaves the one that the recipe tests in use."""
-        ...
 
     def maps(self, images: Tensor) -> Maps:
-        """Anomaly maps and scores of (M, 3, S, S) uint8 images, on the CPU."""
-        ...
+        """Anomaly maps and scores of (M, 3, S, S) uint8 images, on the CPU; in fp32, whatever trained."""
+        return in_batches(self.network, images, self.batch_size, self.execution.device)
 
+    @abstractmethod
     def alternatives(self, maps: Maps) -> dict[str, Maps]:
         """The same maps read in other ways, by a short name of what differs; never selected from."""
-        ...
 
 
 @dataclass(frozen=True)

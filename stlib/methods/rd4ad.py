@@ -20,10 +20,10 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from stlib.methods.entry import MethodEntry
+from stlib.methods.entry import Method, MethodEntry
 from stlib.methods.training import Execution, Recipe, Resumable, descend, generator
 from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, features, prepare
-from stlib.nn.maps import Maps, in_batches, max_score, stack_levels, top_score
+from stlib.nn.maps import Maps, max_score, stack_levels, top_score
 from stlib.nn.memory import smooth
 from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 from stlib.records.schema import History
@@ -125,15 +125,14 @@ def flat_cosine_loss(taught: Sequence[Tensor], rebuilt: Sequence[Tensor]) -> Ten
     return torch.stack([d.mean() for d in distances]).sum()
 
 
-class RD4AD:
+class RD4AD(Method):
     """A teacher and a student that runs from its coarse features to its fine ones."""
 
     def __init__(self, config: Config, teacher: nn.Module, execution: Execution) -> None:
-        self.config, self.execution = config, execution
+        super().__init__(execution, config.batch_size)
+        self.config = config
         self.teacher = execution.place(teacher)
         self.student = Student()
-        self.snapshots: dict[str, dict[str, Tensor]] = {}
-        """Student weights by name: 'last', the one tested."""
 
     def fit(self, train: Tensor, *, seed: int) -> History:
         """Train the student on (N, 3, S, S) uint8 normal images; the last epoch's weights are in use.
@@ -157,13 +156,6 @@ class RD4AD:
             curves={"train_loss": training.losses},
             selected={"epoch": self.config.epochs},
         )
-
-    def use(self, snapshot: str) -> None:
-        """There is one, and it is in use."""
-
-    def maps(self, images: Tensor) -> Maps:
-        """Anomaly maps of (M, 3, S, S) uint8 images, on the CPU; always in fp32, whatever trained."""
-        return in_batches(self.network, images, self.config.batch_size, self.execution.device)
 
     @property
     def network(self) -> Network:

@@ -12,11 +12,11 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.splits import split_train
-from stlib.methods.entry import MethodEntry
+from stlib.methods.entry import Method, MethodEntry
 from stlib.methods.training import Execution, Recipe, Resumable, descend, generator
 from stlib.nn.backbone import ResNet18Pyramid, features, prepare
 from stlib.nn.losses import feature_distances, feature_pyramid_loss, l2_normalize
-from stlib.nn.maps import Maps, fuse, in_batches, max_score, stack_levels, top_score
+from stlib.nn.maps import Maps, fuse, max_score, stack_levels, top_score
 from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 from stlib.records.schema import History
 
@@ -84,17 +84,15 @@ def _split(config: Config, count: int) -> tuple[list[int], list[int]]:
     return split_train(count, fraction=config.validation_fraction, seed=config.split_seed)
 
 
-class STPM:
+class STPM(Method):
     """Teacher and student of the same shape; anomalous is where the student fails to imitate the teacher."""
 
     def __init__(self, config: Config, teacher: nn.Module, execution: Execution) -> None:
+        super().__init__(execution, config.batch_size)
         self.config = config
-        self.execution = execution
         self.teacher = execution.place(teacher)
         self.student = ResNet18Pyramid()
         self.loss: Loss = feature_pyramid_loss
-        self.snapshots: dict[str, dict[str, Tensor]] = {}
-        """Student weights by name: 'best' (lowest validation score; the one tested) and 'last'."""
 
     def fit(self, train: Tensor, *, seed: int) -> History:
         """Train the student on (N, 3, S, S) uint8 normal images; afterwards the best snapshot is in use.
@@ -130,12 +128,8 @@ class STPM:
         return Training(self.student, self.loss, self.config, self.execution)
 
     def use(self, snapshot: str) -> None:
-        """Put the student of `snapshot` ('best' or 'last') to work."""
+        """Put the student of 'best' (lowest validation score; the one tested) or 'last' to work."""
         self.student.load_state_dict(self.snapshots[snapshot])
-
-    def maps(self, images: Tensor) -> Maps:
-        """Anomaly maps of (M, 3, S, S) uint8 images, on the CPU; always in fp32, whatever trained."""
-        return in_batches(self.network, images, self.config.batch_size, self.execution.device)
 
     @property
     def network(self) -> Network:

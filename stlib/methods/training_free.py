@@ -10,10 +10,10 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.splits import split_train
-from stlib.methods.entry import MethodEntry
+from stlib.methods.entry import Method, MethodEntry
 from stlib.methods.training import Execution, Recipe
 from stlib.nn.backbone import ResNet18Pyramid, features
-from stlib.nn.maps import Maps, fuse, in_batches, max_score, top_score
+from stlib.nn.maps import Maps, fuse, max_score, top_score
 from stlib.nn.memory import Memory
 from stlib.protocol import Profile
 from stlib.records.schema import History
@@ -54,7 +54,7 @@ class MemoryNetwork(Memory):
         """(B, 3, S, S) uint8 -> `Maps`; `layers` are the distances before they are smoothed."""
 
 
-class TrainingFree:
+class TrainingFree(Method):
     """The `Method` around a `MemoryNetwork`: its fit is one look at the good images."""
 
     def __init__(
@@ -64,26 +64,24 @@ class TrainingFree:
         teacher: nn.Module,
         execution: Execution,
     ) -> None:
-        self.config, self.execution = config, execution
-        self.network = execution.place(make(config, teacher))
-        self.snapshots: dict[str, dict[str, Tensor]] = {"memory": {}}
-        """One name and no weights: there is nothing to choose."""
+        super().__init__(execution, config.batch_size)
+        self.config = config
+        self.memory = execution.place(make(config, teacher))
+        self.snapshots = {"memory": {}}  # a name and no weights: there is nothing to choose
+
+    @property
+    def network(self) -> MemoryNetwork:
+        """What is deployed."""
+        return self.memory
 
     def fit(self, train: Tensor, *, seed: int) -> History:
         """Remember (N, 3, S, S) uint8 normal images; `seed` is that of whatever the method draws."""
         held = set(held_out(self.config, len(train)))
         images = train[[index for index in range(len(train)) if index not in held]].to(self.execution.device)
-        self.network.remember(features(self.network.teacher, images, self.config.batch_size), seed)
-        self.execution.place(self.network)
+        self.memory.remember(features(self.memory.teacher, images, self.config.batch_size), seed)
+        self.execution.place(self.memory)
         self.execution.progress(len(images), len(images), "remembered")
         return History(steps=0, images_seen=len(images), curves={}, selected={})
-
-    def use(self, snapshot: str) -> None:
-        """There is one memory, and it is in use."""
-
-    def maps(self, images: Tensor) -> Maps:
-        """Anomaly maps of (M, 3, S, S) uint8 images, on the CPU."""
-        return in_batches(self.network, images, self.config.batch_size, self.execution.device)
 
     def alternatives(self, maps: Maps) -> dict[str, Maps]:
         """The same distances without smoothing; DeSTSeg's image score."""

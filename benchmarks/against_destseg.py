@@ -99,7 +99,8 @@ class Ours:
     def __init__(self, official: Official) -> None:
         self.official, batch, dtype = official, official.batch, official.dtype
         config = destseg.Config(batch_size=len(batch.images), student_steps=1, segmentation_steps=1)
-        given = synthesis.Synthetic(*(part.to(dtype) for part in batch.made[:2]), batch.made.mask)
+        made = batch.made
+        given = made._replace(clean=made.clean.to(dtype), corrupted=made.corrupted.to(dtype))
         teacher = batch.teacher.to(dtype)
         self.method = destseg.DeSTSeg(config, teacher, Execution(CPU), Fixed(given))
         self.training = self.method.begin(batch.images, 0)

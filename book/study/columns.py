@@ -8,7 +8,7 @@ MADE = (
     "{% if not made.runs %}No run has finished yet.{% else %}{{ made.runs }} run{{ 's' if made.runs != 1 }}; "
     "seed{{ 's' if made.seeds|length > 1 }} {{ made.seeds|join(', ') }}; "
     "training in {{ made.precisions|join(', ') }}; teacher {{ made.teachers|join(', ') }}; "
-    "on {{ made.devices|join(', ') }}.{% endif %}"
+    "on {{ made.devices|join(' and ') }}.{% endif %}"
 )
 """`runs.made` in words."""
 

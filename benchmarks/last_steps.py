@@ -1,10 +1,11 @@
-"""Is the score of the last step a draw, and do runs of one seed draw together? Small networks, many looks.
+"""How much does the last step decide, and do runs of one seed rise and fall together? Small networks.
 
 python benchmarks/last_steps.py --data MVTEC_AD --textures DTD --teacher WEIGHTS [--save]
 
 PFADSeg and its row 1 with a quarter of their width, STEPS of BATCH images of SIDE pixels at the rates of the
-recipe. From half of the segmentation net's training on, the pixel AP of every second test image is taken
-every EVERY steps. A run is written to build/last_steps.jsonl when it has ended, and is not made again.
+recipe, on the CPU. From half of the segmentation net's training on, the pixel AP of every second test image
+is taken every EVERY steps. A run is written to build/last_steps.jsonl when it has ended, and is not made
+again with the same code and teacher.
 """
 
 import argparse
@@ -24,18 +25,19 @@ from stlib.methods.training import Execution, reuse_memory
 from stlib.metrics import PixelRanking, label_regions
 from stlib.nn.backbone import load_teacher
 from stlib.paths import DATA, ROOT
+from stlib.run.provenance import checkout
 
 SIDE, BATCH, STEPS, EVERY = 128, 8, (300, 400), 10
 """Fixed before the first run."""
 RUNS = [(row, category, 0) for row in ("none", "") for category in ("pill", "transistor", "grid")] + [
     ("none", category, 1) for category in ("pill", "transistor", "grid")
 ]
-"""Row of the ablation, category, seed: pairs of them differ in one of the three, or in two."""
+"""Row of the ablation, category, seed: pairs of them differ in one of the three or in more."""
 FINISHED = ROOT / "build" / "last_steps.jsonl"
 
 
 def train(row: str, category: Category, teacher: nn.Module, textures: Tensor, seed: int) -> list[float]:
-    """Pixel AP at every look."""
+    """Pixel AP at every evaluation."""
     student_steps, segmentation_steps = STEPS
     short = {"image_size": SIDE, "batch_size": BATCH, "width": 0.25}
     short |= {"student_steps": student_steps, "segmentation_steps": segmentation_steps}
@@ -46,11 +48,11 @@ def train(row: str, category: Category, teacher: nn.Module, textures: Tensor, se
     training = method.begin(category.train, seed)
     seen, regions = category.test[::2], label_regions(category.masks[::2])
     total = student_steps + segmentation_steps
-    looks = range(student_steps + segmentation_steps // 2, total + 1, EVERY)
+    evaluated = range(student_steps + segmentation_steps // 2, total + 1, EVERY)
     found = []
     for training.step in range(total):
         (training._denoise if training.step < student_steps else training._segment)(training._picks())
-        if training.step + 1 in looks:
+        if training.step + 1 in evaluated:
             found.append(PixelRanking(method.maps(seen).pixel, regions).average_precision())
     return found
 
@@ -58,14 +60,18 @@ def train(row: str, category: Category, teacher: nn.Module, textures: Tensor, se
 def main(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     reuse_memory()
-    settings = {"side": SIDE, "batch": BATCH, "steps": list(STEPS), "every": EVERY, "precision": "fp32"}
     teacher, info = load_teacher(str(arguments.teacher))
+    settings = {
+        "side": SIDE, "batch": BATCH, "steps": list(STEPS), "every": EVERY, "precision": "fp32",
+        "teacher": info.pyramid_sha256,
+    }  # fmt: skip
+    made_by = {"code": checkout()[0]}
     textures, _ = load_textures(arguments.textures, SIDE)
     FINISHED.parent.mkdir(exist_ok=True)
     for row, name, seed in RUNS:
         made = [json.loads(line) for line in FINISHED.read_text().splitlines()] if FINISHED.is_file() else []
         key = {"row": row, "category": name, "seed": seed}
-        if not any((key | settings).items() <= run.items() for run in made):
+        if not any((key | settings | made_by).items() <= run.items() for run in made):
             category = load_category(arguments.data, name, image_size=SIDE)
             begin = time.process_time()
             run = key | {"pixel_ap": train(row, category, teacher, textures, seed)}

@@ -142,7 +142,6 @@ ABLATION = {
         for metric in ("image_auroc", "pixel_ap", "iap")
     },
     "Runs": "{% for r in runs %}{{ r.category }} s{{ r.seed }}{{ ', ' if not loop.last }}{% endfor %}",
-    "Step, s": "step_seconds|number('.2f')",
 }
 """Of `ablation.rows`."""
 

@@ -66,6 +66,8 @@ def make_demo(root: Path | str = BUILD / "demo", *, seed: int = 0) -> Path:
             _write_category(made / category, photographs.get(category), (seed, number))
         marker = {"generator": GENERATOR, "seed": seed, "content_sha256": content_hash(made)}
         (made / MARKER).write_text(json.dumps(marker, indent=2) + "\n")
+        if _is_current(root, seed):  # another process was faster, and somebody may read it by now
+            return root
         if root.exists():
             root.rename(Path(scratch) / "replaced")
         try:

@@ -134,7 +134,8 @@ def train(
     method = get_method(spec.method)
     config = method.recipe(spec.profile, spec.variant, spec.seed)
     teacher = Teacher(*load_teacher(spec.teacher))  # a missing weight file is told before the images are read
-    category = category or load_category(spec.data, spec.category, image_size=config.image_size)
+    if category is None:
+        category = load_category(spec.data, spec.category, image_size=config.image_size)
     _check_size(spec, config.image_size, category)
     device = torch.device(spec.device)
     execution = Execution(device, spec.precision, progress, compiled=spec.compiled)

@@ -154,7 +154,7 @@ def _fine_tuned(
 
     work.run(epochs, keep)
     if record is None or len(record.pyramids) <= epochs:
-        raise ValueError(f"{folder} holds a checkpoint but no record of it: delete the folder")
+        raise ValueError(f"{folder} holds a checkpoint but no record of all its epochs: delete the folder")
     return record
 
 

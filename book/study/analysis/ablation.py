@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from statistics import median
 
 import pandas as pd
 
@@ -61,12 +60,11 @@ def rows(
     parameters: Mapping[str, int],
     categories: Sequence[str] = tuple(CATEGORIES),
 ) -> pd.DataFrame:
-    """Every row: printed means over 15 categories, reproduced means over the measured ones, size and speed.
+    """Every row: printed means over 15 categories, reproduced means over the measured ones, and size.
 
     `parameters`: trainable parameters by label (`sizes.ablation_parameters`). Columns: `label`, `parameters`,
-    a column per metric of `COLUMNS` with a `Mean`, `runs`, `step_seconds` (median, both stages together).
-    `attrs` holds the `remarks` of the runs. Under the paper's schedule labelled runs enter no mean; under
-    another nothing printed is shown.
+    a column per metric of `COLUMNS` with a `Mean`, `runs`. `attrs` holds the `remarks` of the runs. Under the
+    paper's schedule labelled runs enter no mean; under another nothing printed is shown.
     """
     full = profile == "paper"
     everything = [r for r in records if r.category in categories and r.status == "finished"]
@@ -77,9 +75,7 @@ def rows(
         runs = comparable(runs) if full else runs
         printed = {m: reported("pfadseg", m, variant=label) if full else None for m in COLUMNS}
         means = {m: Mean(_mean(runs, m), p.exact if p else None) for m, p in printed.items()}
-        times = [r.runtime.train_seconds / r.history.steps for r in runs if r.history]
-        line = {"label": label, "parameters": parameters[label]} | means
-        lines.append(line | {"runs": runs, "step_seconds": median(times) if times else None})
+        lines.append({"label": label, "parameters": parameters[label]} | means | {"runs": runs})
         for r in runs:
             made = f"trained in {r.precision} on a {r.runtime.processor}"
             remarks |= dict.fromkeys([*r.remarks(), made])
@@ -117,6 +113,8 @@ def along_training(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
     for couple in match_runs(none_at_all, all_modules, metric):
         none, whole = (run.history.learning_curve if run.history else {} for run in couple)
         for step in sorted(none.keys() & whole.keys()):
+            if metric not in none[step].keys() & whole[step].keys():
+                continue
             scores = {"none": none[step][metric], "whole": whole[step][metric]}
             place = {"category": couple[0].category, "seed": couple[0].seed, "step": step}
             lines.append(place | scores | {"difference": scores["whole"] - scores["none"]})
@@ -124,23 +122,23 @@ def along_training(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
 
 
 def late_changes(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
-    """How far the score still moved near the end of a training under constant rates, a row per watched run.
+    """How far the score on the test set still moved near the end of a training, a row per watched run.
 
-    Columns: `category`, `method`, `variant`, `seed`; `change`, from the look before the last to the tested
-    step, `apart` steps later; `spread`, largest minus smallest from step `LATE` on.
+    Columns: `category`, `method`, `variant`, `seed`; `change`, from the evaluation before the last one to the
+    tested step, `apart` steps later; `spread`, largest minus smallest from step `LATE` on.
     """
     lines = []
     for run in comparable(records):
-        curve = {
-            step: seen[metric] for step, seen in (run.history.learning_curve if run.history else {}).items()
-        }
-        *_, before, last = sorted(curve) if len(curve) > 1 else (0, 0)
-        if last > LATE:
-            late = [score for step, score in curve.items() if step >= LATE]
+        curve = run.history.learning_curve if run.history else {}
+        scores = {step: curve[step][metric] for step in sorted(curve) if metric in curve[step]}
+        late = [step for step in scores if step >= LATE]
+        if len(late) > 1:
+            before, last = late[-2:]
             place = {name: getattr(run, name) for name in ("category", "method", "variant", "seed")}
-            change = {"change": curve[last] - curve[before], "apart": last - before}
-            lines.append(place | change | {"spread": max(late) - min(late)})
-    return pd.DataFrame(lines)
+            seen = [scores[step] for step in late]
+            change = {"change": seen[-1] - seen[-2], "apart": last - before, "spread": max(seen) - min(seen)}
+            lines.append(place | change)
+    return pd.DataFrame(lines, columns=["category", "method", "variant", "seed", "change", "apart", "spread"])
 
 
 def printed_steps(metric: Metric) -> dict[str, float | None]:

@@ -106,8 +106,8 @@ def readings(found: Benchmark | None) -> pd.DataFrame:
 def last_steps(found: Benchmark | None) -> pd.DataFrame:
     """How much the tested step is worth in pixel AP, from benchmarks/last_steps.py.
 
-    A row per run: `row`, `category`, `seed`; `low`, `high` and `last` over the looks, and `change`, the mean
-    distance of a look from the one before.
+    A row per run: `row`, `category`, `seed`; `low`, `high` and `last` over the evaluations, and `change`,
+    the mean distance of one from the one before.
     """
     runs: Any = found.results["runs"] if found else []
     return pd.DataFrame(
@@ -119,22 +119,22 @@ def last_steps(found: Benchmark | None) -> pd.DataFrame:
 
 
 def moved_together(found: Benchmark | None) -> pd.DataFrame:
-    """Whether runs that differ in one thing rise and fall at the same looks, from benchmarks/last_steps.py.
+    """Whether two runs rise and fall at the same evaluations, from benchmarks/last_steps.py.
 
-    A row per `differs` ('row', 'category' or 'seed'): how many `pairs` of runs, and the `correlation` of
-    their changes from look to look, its mean over the pairs with the extremes `low` and `high`.
+    A row per `differs`, what they differ in ('row', 'category', 'category and seed', ...): how many `pairs`
+    of runs, and the `correlation` of their changes between evaluations, its mean with the extremes `low` and
+    `high`.
     """
     runs: Any = found.results["runs"] if found else []
     names = ("row", "category", "seed")
     pairs = []
     for first, second in combinations(runs, 2):
-        differs = [name for name in names if first[name] != second[name]]
-        if len(differs) == 1:
-            changes = [np.diff(run["pixel_ap"]) for run in (first, second)]
-            pairs.append({"differs": differs[0], "correlation": float(np.corrcoef(changes)[0, 1])})
+        differs = " and ".join(name for name in names if first[name] != second[name])
+        changes = [np.diff(run["pixel_ap"]) for run in (first, second)]
+        pairs.append({"differs": differs, "correlation": float(np.corrcoef(changes)[0, 1])})
     if not pairs:
         return pd.DataFrame()
-    grouped = pd.DataFrame(pairs).groupby("differs")["correlation"]
+    grouped = pd.DataFrame(pairs).groupby("differs", sort=False)["correlation"]
     return grouped.agg(pairs="size", correlation="mean", low="min", high="max").reset_index()
 
 

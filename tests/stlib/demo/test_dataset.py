@@ -111,6 +111,19 @@ def test_a_foreign_folder_is_refused(tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_a_set_that_another_process_finished_first_stays(tmp_path, small, monkeypatch):
+    root = tmp_path / "demo"
+
+    def late(made):  # called when all images are there
+        monkeypatch.setattr(dataset, "content_hash", content_hash)
+        other.append(make_demo(root).stat().st_ino)
+        return content_hash(made)
+
+    other = []
+    monkeypatch.setattr(dataset, "content_hash", late)
+    assert make_demo(root).stat().st_ino == other[0]
+
+
 def test_an_interrupted_run_leaves_no_set(tmp_path, small, monkeypatch):
     def broken(*_):
         raise OSError("no space left on device")

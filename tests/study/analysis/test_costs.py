@@ -74,12 +74,14 @@ def test_runs_that_differ_in_one_thing_move_together_or_not(tmp_path: Path):
         run("none", "pill", 0, 0.5, 0.6, 0.4),
         run("", "pill", 0, 0.3, 0.4, 0.2),  # as the first, on a lower level
         run("none", "grid", 0, 0.5, 0.4, 0.6),  # the other way about
-        run("", "grid", 1, 0.1, 0.1, 0.2),  # differs from the first in three things, from the others in two
+        run("", "grid", 1, 0.1, 0.1, 0.2),
     ]
     found = written(tmp_path, "last_steps", {"runs": runs})
     together = benchmarks.moved_together(found).set_index("differs")
-    assert together["correlation"].to_dict() == pytest.approx({"category": -1, "row": 1})
-    assert together["pairs"].to_dict() == {"category": 1, "row": 1}
+    one_thing = together.loc[["category", "row"]]
+    assert one_thing["correlation"].to_dict() == pytest.approx({"category": -1, "row": 1})
+    mixed = {"row and category", "row and category and seed", "category and seed", "row and seed"}
+    assert together["pairs"].to_dict() == dict.fromkeys({"row", "category"} | mixed, 1)
     first = benchmarks.last_steps(found).iloc[0]
     assert first[["low", "high", "last", "change"]].tolist() == pytest.approx([0.4, 0.6, 0.4, 0.15])
     assert benchmarks.last_steps(None).empty

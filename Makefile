@@ -22,12 +22,13 @@ CONFIG  ?= # further settings of workflow/config.yaml, e.g. precision=bf16 metho
 ARGS    ?= # further options of Snakemake, e.g. --dry-run
 
 # Notebooks of the demo that run side by side; each trains on one core and takes 2 GB of memory.
-JOBS ?= 2
+JOBS := 2
 
 # What the demo runs: notebooks/run.ipynb on METHOD-CATEGORY, and the other notebooks.
 RUNS    := stpm-brick
-STUDIES := ablation teacher_epochs compare
-DEMO := $(foreach n,$(RUNS) $(STUDIES),build/notebooks/$(n).ipynb)
+STUDIES := teacher_epochs ablation compare
+# The long way is teacher_epochs, then compare; the others run beside it.
+DEMO := $(foreach n,teacher_epochs ablation $(RUNS) compare,build/notebooks/$(n).ipynb)
 
 CODE  := $(shell find stlib book/study -name '*.py' -o -name '*.safetensors')
 PAGES := _config.yml $(shell find book results -type f -not -path 'book/study/*' -not -path 'results/runs/*' -not -path 'results/own/*')
@@ -43,7 +44,10 @@ export CHROMIUM
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-MAKEFLAGS += --jobs=$(JOBS)
+# Goals come one after another; only the demo's notebooks run side by side, in a make of their own.
+ifndef SIDE_BY_SIDE
+.NOTPARALLEL:
+endif
 .PHONY: help env demo lab book serve pdf test browser chromium check plan reproduce format lock linkcheck clean
 
 help: ## show this list
@@ -58,7 +62,7 @@ book: build/book.stamp ## environment, demo notebooks, site: everything a reader
 	@echo "The book: $(SITE)/index.html"
 	@echo "Read it with search: make serve, then open http://localhost:$(PORT)/book/intro.html"
 
-demo: $(DEMO) ## run the demo notebooks into build/notebooks
+demo: build/demo.stamp ## run the demo notebooks into build/notebooks
 
 lab: $(ENV) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
@@ -109,7 +113,7 @@ lock: $(ENV) ## renew requirements.lock from pyproject.toml (UPGRADE=--upgrade t
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url --generate-hashes \
 		--custom-compile-command "make lock" $(UPGRADE) pyproject.toml --output-file requirements.lock
 
-linkcheck: $(DEMO) ## ask every site that the book links to
+linkcheck: build/demo.stamp ## ask every site that the book links to
 	$(BIN)/jupyter-book build . --toc book/_toc.yml --path-output build --builder linkcheck
 
 clean: ## remove what was built, keep the environment
@@ -133,10 +137,14 @@ endif
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Checkpoints and teachers of earlier code. Those of a run that was stopped stay: it continues there.
+build/demo.stamp: $(wildcard notebooks/*.ipynb) $(DEMO_READS) | $(ENV)
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) SIDE_BY_SIDE=1 $(DEMO)
+	@touch $@
+
+# What earlier code left. Checkpoints of a build that was stopped stay: it goes on there.
 build/tmp/fresh: $(DEMO_READS) | $(ENV)
 	@mkdir -p build/notebooks build/tmp
-	@rm -rf build/runs/demo/*/*.ckpt build/runs/teachers/demo
+	@rm -rf build/records/demo build/runs/demo/*/*.ckpt build/runs/teachers/demo
 	@touch $@
 
 # The record, written by the notebook's last cell, is the proof of success: papermill's exit code alone is not.
@@ -153,24 +161,25 @@ $(RUNS:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: notebooks/run.ipynb 
 	@mv build/tmp/$*.ipynb $@
 
 # As they stand; every run in them leaves its own record.
+GIVEN :=
+WAIT :=
+AGAIN :=
 $(STUDIES:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: notebooks/%.ipynb build/tmp/fresh
 	@echo "== notebook $*"
-	@rm -rf build/tmp/$*.ipynb $(OF_EARLIER_CODE)
+	@rm -rf build/tmp/$*.ipynb $(AGAIN)
 	@$(WAIT)
 	$(BIN)/papermill $< build/tmp/$*.ipynb --request-save-on-cell-execute $(GIVEN)
 	@mv build/tmp/$*.ipynb $@
 
-# The long way is teacher_epochs, then compare; beside it ablation, then a run. Kernels that start at the same moment
-# now and then take the same port.
+# Kernels that start at the same moment now and then take the same port.
 build/notebooks/ablation.ipynb: private WAIT = sleep 5
-$(RUNS:%=build/notebooks/%.ipynb): | build/notebooks/ablation.ipynb
 
 # It reads ET-STPM's record, which teacher_epochs has just made, and makes the others anew.
 build/notebooks/compare.ipynb: private GIVEN = -p records build/records -p run_missing True
-build/notebooks/compare.ipynb: private OF_EARLIER_CODE = build/records/demo/stpm/washer-* build/records/demo/*seg/washer-*
+build/notebooks/compare.ipynb: private AGAIN = build/records/demo/stpm/washer-* build/records/demo/*seg/washer-*
 build/notebooks/compare.ipynb: build/notebooks/teacher_epochs.ipynb
 
-build/book.stamp: $(PAGES) $(CODE) $(DEMO) requirements.lock | $(ENV)
+build/book.stamp: $(PAGES) $(CODE) build/demo.stamp requirements.lock | $(ENV)
 	@echo "== site"
 	$(BIN)/jupyter-book build . --toc book/_toc.yml --path-output build -W -n --keep-going --all
 	@touch $@

@@ -24,13 +24,17 @@ its {{ "scores " ~ several[a.status] if many else a.metric|named ~ " " ~ one[a.s
 {%- if a.here is none %}not comparable{% else %}{{ a.difference|signed }} of ±{{ a.tolerance|score }}
 {%- endif %}{{ "," if not loop.last }}
 {% endfor %}
+{% for paper in told|map(attribute="quoted")|select|unique %}
+(printed by {{ paper|named }})
+{% endfor %}
 {% elif a.kind == "gain" %}
 its gain over {{ a.rival|named }}{{ " (row 1 of its ablation)" if a.baseline }} {{ one[a.status] }}:
 {% for a in told %}
 {% set elsewhere = a.printed is none %}
-{{ a.metric|named }} {{ a.here|signed }} (printed {{ (a.printed_all if elsewhere else a.printed)|signed }}
+{{ a.metric|named }} {{ a.here|signed }}, printed {{ (a.printed_all if elsewhere else a.printed)|signed }}
 {{- " over 15 categories" if elsewhere }}
-{%- if a.last is not none %}; last epoch {{ a.last|signed }}{% endif %}){{ "," if not loop.last }}
+{%- if a.last is not none %}, {{ a.last|signed }} if tested at the last epoch{% endif %}
+{{- ";" if not loop.last }}
 {% endfor %}
 {% else %}
 in its own table its {{ a.metric|named }} is above {{ a.rival|named }}'s in {{ a.higher }} categories and
@@ -44,15 +48,21 @@ below in {{ a.lower }}
 {% for a in own %}
 {% set last = groups[-1][0] if groups else a %}
 {% set alike = groups and (last.kind, last.rival, last.status) == (a.kind, a.rival, a.status) %}
-{% set _ = groups[-1].append(a) if alike else groups.append([a]) %}
+{% set _ = groups[-1].append(a) if alike and a.kind != "rows" else groups.append([a]) %}
 {% endfor %}
 - **{{ method|named }}**: {% if not run %}not run at its paper's schedule. {% endif %}
 {% for told in groups %}
 {% set text = sentence(told)|trim|replace("\n", " ") %}
 {{- text if run and loop.first else text[0]|upper ~ text[1:] }}.{{ " " }}
 {%- endfor %}
-{%- for a in run[-1:] %}{{ a.categories }} of 15 categories, {{ a.seeds }} seed{{ "s" if a.seeds != 1 }}
-{%- if a.labels %}, not the paper's setting{% endif %}.{% endfor %}
+{%- if run %}
+{% set seeds = run|map(attribute="seeds")|unique|sort|list %}
+{{ run|map(attribute="categories")|unique|sort|join(" or ") }} of 15 categories
+{{- ", " ~ seeds|join(" or ") }} seed{{ "s" if seeds != [1] }}
+{%- if run|selectattr("labels")|list %}
+, {{ "in part " if run|rejectattr("labels")|list }}not the paper's setting
+{%- endif %}.
+{%- endif %}
 
 {% endfor %}
 """

@@ -61,6 +61,8 @@ class Answer:
     one_teacher: bool = False
     """All seeds share the fine-tuned teacher of seed 0."""
     labels: tuple[str, ...] = ()
+    quoted: str = ""
+    """The paper that prints the score, where that is not the method's own."""
     higher: int = 0
     lower: int = 0
     """In how many categories the paper's own table shows a gain or a loss."""
@@ -104,6 +106,8 @@ def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
     runs = [r for r in select(records, method) if r.status == "finished"]
     *rows, mean = comparison(runs, method, metric)
     printed = reported(method, metric)
+    held = [row.category for row in rows if row.difference is not None]
+    works = [found.paper for found in (reported(method, metric, name) for name in held) if found]
     status = of_score(mean.verdict, provisional=mean.provisional)
     return Answer(
         "level",
@@ -113,12 +117,13 @@ def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
         mean.verdict if status else "not comparable" if runs else "",
         printed_all=printed.number if printed else None,
         printed=mean.reported_number,
+        quoted=next((paper for paper in works if paper != method), ""),
         here=mean.reproduced,
         low=mean.low,
         high=mean.high,
         difference=mean.difference,
         tolerance=mean.tolerance,
-        categories=sum(row.difference is not None for row in rows),
+        categories=len(held),
         seeds=mean.seeds,
     )
 

@@ -121,6 +121,20 @@ def along_training(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["category", "seed", "step", "none", "whole", "difference"])
 
 
+def sides(along: pd.DataFrame) -> dict[str, list[str]]:
+    """Where `along_training` says that the modules help: 'above', 'below' or 'above and below' -> categories.
+
+    Over all evaluations but that at step 0, where the segmentation net has learnt nothing. A seed other than
+    0 is named.
+    """
+    found: dict[str, list[str]] = {}
+    for (category, seed), own in along[along["step"] > 0].groupby(["category", "seed"]):
+        low, high = own["difference"].min(), own["difference"].max()
+        side = "above" if low > 0 else "below" if high < 0 else "above and below"
+        found.setdefault(side, []).append(f"{category}, seed {seed}" if seed else str(category))
+    return found
+
+
 def late_changes(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
     """How far the score on the test set still moved near the end of a training, a row per watched run.
 

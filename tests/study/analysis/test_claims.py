@@ -253,6 +253,9 @@ def test_rows_are_compared_at_the_steps_that_both_were_watched_at(make_record):
     assert seen["step"].tolist() == [0, 2, 4]
     assert seen["difference"].tolist() == pytest.approx([-0.1, -0.1, 0.1])
     assert set(seen["seed"]) == {0}
+    assert ablation.sides(seen) == {"above and below": ["bottle"]}
+    assert ablation.sides(seen[seen["step"] < 4]) == {"below": ["bottle"]}
+    assert ablation.sides(seen[seen["step"] == 4].assign(seed=2)) == {"above": ["bottle, seed 2"]}
     assert ablation.along_training([], "pixel_ap").empty
 
 

@@ -190,8 +190,14 @@ def paired(title: str, metric: str, runs: list[dict]) -> dict:
     found = {"pairs": pairs, "paper": second, "all": claimed("mean"), "shared": shared}
     found["here"] = mean(here) if here and None not in here else None
     both = [run for group in pairs.values() for pair in group.values() for run in pair]
-    found["reserved"] = any(map(reserved, both))
+    sides = [pair for group in pairs.values() for pair in group.values()]
+    found["reserved"] = any(map(reserved, both)) or any(arithmetic(a) != arithmetic(b) for a, b in sides)
     return found | (estimate(pairs, metric) if pairs else {})
+
+
+def arithmetic(run: dict) -> tuple[str, bool]:
+    """What the two sides of a pair should have in common: precision, and whether a CPU trained."""
+    return run["precision"], run["runtime"]["device"].startswith("CPU")
 
 
 def gain(name: str, gains: dict) -> list[str]:
@@ -240,7 +246,10 @@ def epochs(runs: list[dict]) -> list[str]:
                 )
                 for group in found["pairs"].values()
             )
-            told += [f"({signed(found['value'])} measured", f"{signed(last)} at the last epoch"]
+            told += [
+                f"{metric} {signed(found['value'])}, printed",
+                f"{signed(last)} if tested at the last epoch",
+            ]
     return told
 
 

@@ -9,12 +9,10 @@ again with the same code and teacher.
 """
 
 import argparse
-import json
 import time
-from pathlib import Path
 
 import torch
-from side_by_side import options, report
+from side_by_side import keep_run, kept_runs, options_with_data, report
 from torch import Tensor, nn
 
 from stlib.data.mvtec import Category, load_category
@@ -24,7 +22,6 @@ from stlib.methods import destseg, get_method
 from stlib.methods.training import Execution, reuse_memory
 from stlib.metrics import PixelRanking, label_regions
 from stlib.nn.backbone import load_teacher
-from stlib.paths import DATA, ROOT
 from stlib.run.provenance import checkout
 
 SIDE, BATCH, STEPS, EVERY = 128, 8, (300, 400), 10
@@ -33,7 +30,7 @@ RUNS = [(row, category, 0) for row in ("none", "") for category in ("pill", "tra
     ("none", category, 1) for category in ("pill", "transistor", "grid")
 ]
 """Row of the ablation, category, seed: pairs of them differ in one of the three or in more."""
-FINISHED = ROOT / "build" / "last_steps.jsonl"
+NAME = "last_steps"
 
 
 def train(row: str, category: Category, teacher: nn.Module, textures: Tensor, seed: int) -> list[float]:
@@ -65,30 +62,18 @@ def main(arguments: argparse.Namespace) -> None:
         "side": SIDE, "batch": BATCH, "steps": list(STEPS), "every": EVERY, "precision": "fp32",
         "teacher": info.pyramid_sha256,
     }  # fmt: skip
-    made_by = {"code": checkout()[0]}
+    about = settings | {"code": checkout()[0]}
     textures, _ = load_textures(arguments.textures, SIDE)
-    FINISHED.parent.mkdir(exist_ok=True)
     for row, name, seed in RUNS:
-        made = [json.loads(line) for line in FINISHED.read_text().splitlines()] if FINISHED.is_file() else []
         key = {"row": row, "category": name, "seed": seed}
-        if not any((key | settings | made_by).items() <= run.items() for run in made):
+        if not any(key.items() <= run.items() for run in kept_runs(NAME, about)):
             category = load_category(arguments.data, name, image_size=SIDE)
             begin = time.process_time()
-            run = key | {"pixel_ap": train(row, category, teacher, textures, seed)}
-            run["cpu_seconds"] = round(time.process_time() - begin, 1)
-            with FINISHED.open("a") as file:
-                file.write(json.dumps(settings | run) + "\n")
-            print(run, flush=True)
-            made.append(settings | run)
-        own = [
-            {k: run[k] for k in run if k not in settings} for run in made if settings.items() <= run.items()
-        ]
-        report("last_steps", arguments, settings | {"teacher": info.pyramid_sha256, "runs": own})
+            scores = train(row, category, teacher, textures, seed)
+            seconds = round(time.process_time() - begin, 1)
+            keep_run(NAME, about, key | {"pixel_ap": scores, "cpu_seconds": seconds})
+        report(NAME, arguments, settings | {"runs": kept_runs(NAME, about)})
 
 
 if __name__ == "__main__":
-    parser = options(__doc__ or "", turns=1)
-    parser.add_argument("--data", type=Path, default=DATA / "mvtec_ad", help="dataset root")
-    parser.add_argument("--textures", type=Path, default=DATA / "dtd", help="folder of DTD")
-    parser.add_argument("--teacher", default="torchvision", help="torchvision or a weight file")
-    main(parser.parse_args())
+    main(options_with_data(__doc__ or "").parse_args())

@@ -4,18 +4,18 @@ python benchmarks/readings.py --data MVTEC_AD --textures DTD --teacher WEIGHTS [
 
 Only stage 1, and only its beginning: STEPS steps of BATCH images of SIDE pixels, at the rates of the recipe,
 in bfloat16. All readings of one seed see the same images and the same anomalies in the same order. A run is
-written to build/readings.jsonl when it has ended, and is not made again. RCM has no part in stage 1; what it
-does at its initial LayerScale is measured beside it, and so is how far PCAR is from the mean of its branches.
+written to build/readings.jsonl when it has ended, and is not made again with the same code and teacher. RCM
+has no part in stage 1; what it does at its initial LayerScale is measured beside it, and so is how far PCAR
+is from the mean of its branches.
 """
 
 import argparse
-import json
 import time
-from pathlib import Path
+from itertools import product
 from statistics import fmean
 
 import torch
-from side_by_side import options, report
+from side_by_side import keep_run, kept_runs, options_with_data, report
 from torch import Tensor, nn
 
 from stlib.data.mvtec import Category, load_category
@@ -29,7 +29,7 @@ from stlib.nn.backbone import load_teacher, prepare
 from stlib.nn.blocks import PCAR, RCM
 from stlib.nn.losses import cosine_distances
 from stlib.nn.maps import fuse, stack_levels
-from stlib.paths import DATA, ROOT
+from stlib.run.provenance import checkout
 
 SIDE, BATCH, STEPS, LAST = 128, 8, 60, 10
 """Fixed before the first run. The loss is the mean of the LAST steps'."""
@@ -39,7 +39,7 @@ READINGS = (
     "PCAR, dilations=1-2-3", "PCAR, reduction=mean", "AFF", "AFF+PCAR",
 )  # fmt: skip
 """A row of the ablation, and the choice that differs from it; the others are held against the first."""
-RUNS = ROOT / "build" / "readings.jsonl"
+NAME = "readings"
 
 
 def recipe(reading: str) -> destseg.Config:
@@ -91,44 +91,26 @@ def at_start() -> dict[str, float]:
     return found
 
 
-def finished() -> list[dict[str, object]]:
-    """The runs that have ended."""
-    return [json.loads(line) for line in RUNS.read_text().splitlines()] if RUNS.is_file() else []
-
-
 def main(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     reuse_memory()
-    settings = {"side": SIDE, "batch": BATCH, "steps": STEPS, "last": LAST, "precision": "bf16"}
     teacher, info = load_teacher(str(arguments.teacher))
+    settings = {
+        "side": SIDE, "batch": BATCH, "steps": STEPS, "last": LAST, "precision": "bf16",
+        "teacher": info.pyramid_sha256,
+    }  # fmt: skip
+    about, start = settings | {"code": checkout()[0]}, at_start()
     textures, _ = load_textures(arguments.textures, SIDE)
     categories = {name: load_category(arguments.data, name, image_size=SIDE) for name in CATEGORIES}
-    RUNS.parent.mkdir(exist_ok=True)
-    for seed in SEEDS:
-        for name, category in categories.items():
-            for reading in READINGS:
-                key = {"reading": reading, "category": name, "seed": seed} | settings
-                if any(key.items() <= run.items() for run in finished()):
-                    continue
-                begin = time.process_time()
-                run = key | train(reading, category, teacher, textures, seed)
-                run["cpu_seconds"] = round(time.process_time() - begin, 1)
-                with RUNS.open("a") as file:
-                    file.write(json.dumps(run) + "\n")
-                print(run, flush=True)
-                save(arguments, settings, info.pyramid_sha256)
-
-
-def save(arguments: argparse.Namespace, settings: dict[str, object], teacher: str) -> None:
-    """What there is so far."""
-    keys = ("reading", "category", "seed", "loss", "pixel_ap", "cpu_seconds")
-    runs = [{key: run[key] for key in keys} for run in finished() if settings.items() <= run.items()]
-    report("readings", arguments, settings | {"teacher": teacher, "start": at_start(), "runs": runs})
+    for seed, name, reading in product(SEEDS, CATEGORIES, READINGS):
+        key = {"reading": reading, "category": name, "seed": seed}
+        if not any(key.items() <= run.items() for run in kept_runs(NAME, about)):
+            begin = time.process_time()
+            found = train(reading, categories[name], teacher, textures, seed)
+            seconds = round(time.process_time() - begin, 1)
+            keep_run(NAME, about, key | found | {"cpu_seconds": seconds})
+        report(NAME, arguments, settings | {"start": start, "runs": kept_runs(NAME, about)})
 
 
 if __name__ == "__main__":
-    parser = options(__doc__ or "", turns=1)
-    parser.add_argument("--data", type=Path, default=DATA / "mvtec_ad", help="dataset root")
-    parser.add_argument("--textures", type=Path, default=DATA / "dtd", help="folder of DTD")
-    parser.add_argument("--teacher", default="torchvision", help="torchvision or a weight file")
-    main(parser.parse_args())
+    main(options_with_data(__doc__ or "").parse_args())

@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
 
-from stlib.paths import BENCHMARKS
+from stlib.paths import BENCHMARKS, DATA, ROOT
 from stlib.run.provenance import checkout, processor
 
 Work = Callable[[], object]
@@ -44,6 +45,32 @@ def options(description: str, *, turns: int) -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--save", action="store_true", help="write results/benchmarks/NAME-DEVICE.json")
     return parser
+
+
+def options_with_data(description: str) -> argparse.ArgumentParser:
+    """The command line of scripts that train on real images."""
+    parser = options(description, turns=1)
+    parser.add_argument("--data", type=Path, default=DATA / "mvtec_ad", help="dataset root")
+    parser.add_argument("--textures", type=Path, default=DATA / "dtd", help="folder of DTD")
+    parser.add_argument("--teacher", default="torchvision", help="torchvision or a weight file")
+    return parser
+
+
+def kept_runs(name: str, about: Mapping[str, object]) -> list[dict[str, object]]:
+    """The ended runs in build/NAME.jsonl that were made under `about`, without those fields."""
+    file = ROOT / "build" / f"{name}.jsonl"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    alike = [run for run in map(json.loads, lines) if about.items() <= run.items()]
+    return [{key: value for key, value in run.items() if key not in about} for run in alike]
+
+
+def keep_run(name: str, about: Mapping[str, object], run: Mapping[str, object]) -> None:
+    """Add a run that has ended to build/NAME.jsonl: a script that was stopped does not make it again."""
+    file = ROOT / "build" / f"{name}.jsonl"
+    file.parent.mkdir(exist_ok=True)
+    with file.open("a") as lines:
+        lines.write(json.dumps({**about, **run}) + "\n")
+    print(run, flush=True)
 
 
 def clock(work: Work, device: torch.device) -> tuple[float, float]:

@@ -159,4 +159,4 @@ STPM and between two published runs of DeSTSeg: per category some .01 of pixel A
 of pixel AP and more of IAP@90. The tolerances of AP and IAP are half of that spread, so that they can fail.
 """
 SEEDS_FOR_A_VERDICT = 3
-"""With fewer seeds a verdict is provisional."""
+"""With fewer seeds nothing is proven."""

@@ -28,6 +28,7 @@ from recount import (
     ends,
     estimate,
     first_printed,
+    on_cpu,
     read_reported,
     reserved,
     signed,
@@ -120,9 +121,12 @@ def compare_landing(page: str) -> list[str]:
 
 
 def compare_sentences(text: str, where: str) -> list[str]:
-    """What the sentences of README and landing page say of ET-STPM's epochs."""
+    """What the sentences of README and landing page say of ET-STPM's epochs and of STPM's categories."""
+    runs = read_runs()
     words = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
-    return [f"{where}: the records give {told!r}" for told in epochs(read_runs()) if told not in words]
+    return [
+        f"{where}: the records give {told!r}" for told in [*epochs(runs), *outside(runs)] if told not in words
+    ]
 
 
 def read_runs() -> list[dict]:
@@ -188,6 +192,7 @@ def paired(title: str, metric: str, runs: list[dict]) -> dict:
             pairs, shared = others, True
     here = [claimed(category) for category in pairs]
     found = {"pairs": pairs, "paper": second, "all": claimed("mean"), "shared": shared}
+    found["claims"] = {category: claimed(category) for category in pairs}
     found["here"] = mean(here) if here and None not in here else None
     both = [run for group in pairs.values() for pair in group.values() for run in pair]
     sides = [pair for group in pairs.values() for pair in group.values()]
@@ -197,7 +202,7 @@ def paired(title: str, metric: str, runs: list[dict]) -> dict:
 
 def arithmetic(run: dict) -> tuple[str, bool]:
     """What the two sides of a pair should have in common: precision, and whether a CPU trained."""
-    return run["precision"], run["runtime"]["device"].startswith("CPU")
+    return run["precision"], on_cpu(run)
 
 
 def gain(name: str, gains: dict) -> list[str]:
@@ -239,18 +244,56 @@ def epochs(runs: list[dict]) -> list[str]:
         found = paired("ET-STPM over STPM", metric, runs)
         key = NAMES[metric]
         if found["pairs"]:
-            last = mean(
-                mean(
-                    b["sensitivity"]["checkpoint=last"][key] - a["sensitivity"]["checkpoint=last"][key]
-                    for a, b in group.values()
-                )
+            gains = [
+                {
+                    seed: b["sensitivity"]["checkpoint=last"][key] - a["sensitivity"]["checkpoint=last"][key]
+                    for seed, (a, b) in group.items()
+                }
                 for group in found["pairs"].values()
-            )
+            ]
+            last = mean(mean(one.values()) for one in gains)
+            common = [seed for seed in gains[0] if all(seed in one for one in gains)]
+            by_seed = ", ".join(signed(mean(one[seed] for one in gains)) for seed in common)
             told += [
                 f"{metric} {signed(found['value'])}, printed",
-                f"{signed(last)} if tested at the last epoch",
+                f"{signed(last)} if tested at the last epoch"
+                + (f" (by seed {by_seed})" if common[1:] else ""),
             ]
+            told += unequal(found, key)
     return told
+
+
+def unequal(found: dict, key: str) -> list[str]:
+    """In how many categories the interval leaves out what the paper prints there."""
+    held = []
+    for category, group in found["pairs"].items():
+        claim = found["claims"][category]
+        if claim is not None and len(group) > 2:
+            own = estimate({category: group}, key)
+            held.append(own["low"] <= claim <= own["high"])
+    without = held.count(False)
+    return [f"(outside the interval in {without} of {len(held)} categories)"] if without else []
+
+
+def outside(runs: list[dict]) -> list[str]:
+    """STPM's categories outside the tolerance, and its means after 200 epochs."""
+    told, printed, long = [], read_reported(), []
+    for metric, limit in TOLERANCES.items():
+        means: dict = {"": {}, "epochs=200": {}}
+        for variant, found in means.items():
+            for run in runs:
+                if (run["method"], run["variant"]) == ("stpm", variant) and not reserved(run):
+                    found.setdefault(run["category"], []).append(run["metrics"][metric])
+        away = [
+            {c: mean(found[c]) - first_printed(printed, "stpm", metric, c) for c in CATEGORIES if c in found}
+            for found in means.values()
+        ]
+        far = ", ".join(f"{c} {signed(d)}" for c, d in away[0].items() if abs(round(d, 9)) > limit)
+        told += [f"(outside: {far})"] if far else []
+        if away[0].keys() == away[1].keys():
+            name = next(name for name, key in NAMES.items() if key == metric)
+            long.append(f"{name} {signed(mean(away[1].values()))}")
+    return [*told, ", ".join(long)]
 
 
 if __name__ == "__main__":

@@ -22,6 +22,9 @@ its {{ "scores " ~ several[a.status] if many else a.metric|named ~ " " ~ one[a.s
 {% for a in told %}
 {{ a.metric|named ~ " " if many }}
 {%- if a.here is none %}not comparable{% else %}{{ a.difference|signed }} of ±{{ a.tolerance|score }}
+{%- if a.outside and a.categories > 1 %} (outside:
+{%- for place, far in a.outside %} {{ place }} {{ far|signed }}{{ "," if not loop.last }}{% endfor %})
+{%- endif %}
 {%- endif %}{{ "," if not loop.last }}
 {% endfor %}
 {% for paper in told|map(attribute="quoted")|select|unique %}
@@ -33,12 +36,18 @@ its gain over {{ a.rival|named }}{{ " (row 1 of its ablation)" if a.baseline }} 
 {% set elsewhere = a.printed is none %}
 {{ a.metric|named }} {{ a.here|signed }}, printed {{ (a.printed_all if elsewhere else a.printed)|signed }}
 {{- " over 15 categories" if elsewhere }}
-{%- if a.last is not none %}, {{ a.last|signed }} if tested at the last epoch{% endif %}
+{%- if a.without %} (outside the interval in {{ a.without }} of {{ a.held }} categories){% endif %}
+{%- if a.last is not none %}, {{ a.last|signed }} if tested at the last epoch
+{%- if a.last_by_seed|length > 1 %} (by seed{% for one in a.last_by_seed %} {{ one|signed }}
+{{- "," if not loop.last }}{% endfor %}){% endif %}
+{%- endif %}
 {{- ";" if not loop.last }}
 {% endfor %}
 {% else %}
 in its own table its {{ a.metric|named }} is above {{ a.rival|named }}'s in {{ a.higher }} categories and
 below in {{ a.lower }}
+{%- if a.textures is not none %}, by {{ a.textures|signed }} on textures and {{ a.objects|signed }} on objects
+{%- endif %}
 {% endif %}
 {% endmacro %}
 {% for method in methods %}
@@ -54,6 +63,12 @@ below in {{ a.lower }}
 {% for told in groups %}
 {% set text = sentence(told)|trim|replace("\n", " ") %}
 {{- text if run and loop.first else text[0]|upper ~ text[1:] }}.{{ " " }}
+{%- endfor %}
+{% set long = run|rejectattr("longer", "none")|list %}
+{% for a in long %}
+{{- "After 200 epochs, as its authors' command says, on %d seed%s: "|safe|format(
+    a.longer_seeds, "s" if a.longer_seeds > 1 else "") if loop.first -}}
+{{ a.metric|named }} {{ a.longer|signed }}{{ ". " if loop.last else ", " }}
 {%- endfor %}
 {%- if run %}
 {% set seeds = run|map(attribute="seeds")|unique|sort|list %}
@@ -76,13 +91,13 @@ RECORDS = (
 """The seeds behind a `ComparisonRow`, each a link to its record."""
 
 COMPARISON = {
-    "Status": "judged(verdict, difference, tolerance, provisional, note)",
+    "Status": "judged(verdict, difference, tolerance, note)",
     "Reported": '{% if reported is not missing %}<span title="{{ reported }}{{ ", " ~ source if source }}">'
     "{{ reported_number|score }}</span>{% endif %}",
     "Reproduced": "{{ reproduced|score }}{{ sd|plus_minus }}",
     "Seeds": RECORDS,
     "One more run, 95 %": "{% if low is not missing %}{{ low|score }} to {{ high|score }}{% endif %}",
-    "Could it tell the rival apart?": "{% if gap is not missing %}"
+    "Tells the rival apart?": "{% if gap is not missing %}"
     "{{ 'yes' if gap|abs > tolerance else 'no' }}: {{ rival|named }} {{ gap|signed }}{% endif %}",
 }
 """Of `comparison.comparison`, behind a first column of the page's own.
@@ -94,7 +109,7 @@ the tolerance with the distance to the printed score of the method's rival.
 COMPACT = (
     "{% if cell.reproduced is not none %}{{ cell.reproduced|score }}"
     "{% if cell.verdict not in ('not reported', 'not comparable') %}{{ judged(cell.verdict, cell.difference, "
-    "cell.tolerance, cell.provisional)|below }}{% elif cell.verdict == 'not comparable' %}\u2020{% endif %}"
+    "cell.tolerance)|below }}{% elif cell.verdict == 'not comparable' %}\u2020{% endif %}"
     "{% endif %}"
 )
 """A `ComparisonRow` in one cell of `comparison.side_by_side`; blank without a run."""
@@ -117,7 +132,7 @@ EPOCH_CHANGES = "{{ metric|named }}: ET-STPM minus STPM, same seeds, {{ profile 
 PAIRED = {
     "Comparison": "name",
     "Difference": "difference|signed",
-    "95 % interval": "interval(low, high)",
+    "95 % interval": "interval(low, high, seeds if seeds is defined else ())",
     "Answer": "decision",
     "Category, seeds": "{% if difference is not missing %}{{ category }}, {{ told_seeds(seeds, counts) }}"
     "{% endif %}",
@@ -197,7 +212,7 @@ def scores(metrics: Iterable[Metric]) -> dict[str, str]:
 PRINTED = (
     "{% if cell is not none %}"
     "{% set sign = {'not comparable': '\u2020', 'different backbone': '\u2021'}.get(cell.verdict, '') %}"
-    "{% set status = of_score(cell.verdict, provisional=cell.provisional) %}"
+    "{% set status = of_score(cell.verdict) %}"
     '<span class="reported">{{ cell.reported }}</span>{% if cell.seeds %}'
     '<a class="reproduced {{ \'marked\' if sign }}" href="{{ RECORDS_URL }}{{ cell.records[0] }}" download '
     "title=\"{{ cell.seeds }} seed{{ 's' if cell.seeds > 1 }}\">{{ cell.reproduced|score }}{{ sign }}</a>"
@@ -213,7 +228,7 @@ SCHEDULES = {
     "{% endif %}",
     "100 epochs": "first",
     "200 epochs": "second",
-    "Difference": "{{ difference|signed }}{{ interval(low, high)|note }}",
+    "Difference": "{{ difference|signed }}{{ interval(low, high, seeds)|note }}",
     "Answer": "decision",
     "Seeds": "seeds|join(', ')",
 }
@@ -223,7 +238,7 @@ TESTED = {
     "Category": "category",
     "Answer": "{{ decision }}{{ 'without the printed'|note if as_claimed is false }}",
     "Printed": "{{ claim|signed if claim is not missing }}",
-    "Chosen epoch": "{{ difference|signed }}{{ interval(low, high)|note }}",
+    "Chosen epoch": "{{ difference|signed }}{{ interval(low, high, seeds)|note }}",
     "Last epoch": "{{ row['last']|signed }}<br><small>{% for d in last_by_seed %}{{ d|signed }}"
     "{{ ', ' if not loop.last }}{% endfor %}</small>",
     "Seeds": "seeds|join(', ')",
@@ -238,7 +253,7 @@ STUDIED = (
 
 EFFECT = (
     "{% if cell %}{{ cell.change|signed }}{% if cell.category.startswith('mean') %}"
-    "<br><small>{{ cell.category }}{% if cell.low is not none %}; {{ '95 %' if cell.paired else 'range' }}: "
-    "{{ interval(cell.low, cell.high) }}{% endif %}</small>{% endif %}{% endif %}"
+    "<br><small>{{ cell.category }}{% if cell.low is not none %}; {{ '95 %' if cell.seeds else 'range' }}: "
+    "{{ interval(cell.low, cell.high, cell.seeds) }}{% endif %}</small>{% endif %}{% endif %}"
 )
 """A `sensitivity.Effect`."""

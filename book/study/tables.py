@@ -5,7 +5,7 @@ numbers come from the analysis, which knows neither. HTML here reads well withou
 """
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from functools import cache
 
 import pandas as pd
@@ -17,7 +17,8 @@ from study.analysis.reported import METHOD_NAMES, REPORTED_METRICS
 from study.analysis.status import Status, of_gain, of_score, of_statement
 
 OUTCOMES = {
-    "agrees, equivalence not shown": "inside, not proven",
+    "inside, not proven": "inside, not proven",
+    "outside, not proven": "outside, not proven",
     "not comparable": "not the paper's setting",
 }
 """What a status alone leaves out."""
@@ -121,15 +122,20 @@ def signed(value: float | None, digits: int = 3) -> str:
     return _minus(text if float(text) else text[1:])
 
 
-def interval(low: float | None, high: float | None) -> str:
+def interval(low: float | None, high: float | None, seeds: Sized | int = 0) -> str:
     """The ends of a difference. Never more than three decimals; the sign tells the side of zero.
 
-    >>> interval(-0.0124, 0.002), interval(0.0002, 0.0121)
-    ('\u22120.012 to +0.002', '+0.000 to +0.012')
+    `seeds`, or their number: with one, chance in the training is not in the interval, which then says so.
+    Blank where no replicate differs, as at a score of 1.
+
+    >>> interval(-0.0124, 0.002), interval(0.0002, 0.0121), interval(0.01, 0.02, seeds=[0])
+    ('\u22120.012 to +0.002', '+0.000 to +0.012', 'images only: +0.010 to +0.020')
     """
-    if _missing(low) or _missing(high):
+    if _missing(low) or _missing(high) or low == high:
         return ""
-    return " to ".join(_minus(f"{end:+.3f}") if end else "0.000" for end in (low, high))
+    ends = " to ".join(_minus(f"{end:+.3f}") if end else "0.000" for end in (low, high))
+    alone = (seeds if isinstance(seeds, int) else len(seeds)) == 1
+    return f"images only: {ends}" if alone else ends
 
 
 def number(value: float | None, form: str) -> str:
@@ -186,14 +192,12 @@ def span(numbers: Iterable[int]) -> str:
     return f"{low} to {high}" if low != high else str(low)
 
 
-def judged(
-    verdict: Verdict, difference: float | None, tolerance: float, provisional: bool, remark: str = ""
-) -> Markup:
+def judged(verdict: Verdict, difference: float | None, tolerance: float, remark: str = "") -> Markup:
     """The status of a score, and below it the difference beside its tolerance and what must be known."""
     told = "" if _missing(difference) else f"{signed(difference)} of \u00b1{tolerance:.3f}"
-    words = "; ".join(filter(None, [OUTCOMES.get(verdict, ""), "provisional" * provisional, remark]))
+    words = "; ".join(filter(None, [OUTCOMES.get(verdict, ""), remark]))
     long = Markup('<br><small class="long">{}</small>').format(words) if words else Markup()
-    return badge(of_score(verdict, provisional=provisional)) + note(told) + long
+    return badge(of_score(verdict)) + note(told) + long
 
 
 def told_seeds(seeds: Iterable[int], counts: Iterable[int]) -> str:

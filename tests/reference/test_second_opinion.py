@@ -37,7 +37,7 @@ def test_the_landing_page_says_what_the_raw_records_say(tmp_path, run_page):
     assert found.returncode == 0, found.stderr
     text = page.read_text()
     start = text.index("STPM<br><small>pixel AUROC")
-    place = text.index("0.953", start)
+    place = text.index("0.952", start)
     (last,) = re.findall(r", (.0\.\d+) if tested at the last epoch", text)[-1:]
     page.write_text((text[:place] + "0.954" + text[place + 5 :]).replace(f"{last} if", "+0.999 if"))
     told = run(ROOT / "README.md", page).stderr

@@ -101,7 +101,7 @@ def test_methods_are_compared_by_what_is_recorded(plan, make_record):
 def test_printed_numbers_stand_below_the_means(plan, make_record):
     spec = RunSpec("stpm", "carpet", profile="paper", data=plan.spec.data)
     write_record(make_record("carpet", metrics={"pixel_auroc": 0.98}), plan.records)
-    assert "<td>0.980<br><small>printed 0.988</small></td>" in notebook.scores(
+    assert "<td>0.980<br><small>printed 0.990292</small></td>" in notebook.scores(
         [Plan(spec, plan.records, plan.runs)]
     )
 
@@ -117,7 +117,7 @@ def test_a_failed_training_leaves_its_record_and_stops(plan, monkeypatch):
 
 def test_metrics_stand_beside_the_reported_ones(make_record):
     text = notebook.metrics(make_record("carpet", metrics={"pixel_auroc": 0.98}))
-    assert '<th scope="row">pixel AUROC</th><td>0.980</td><td>0.988</td><td>\u22120.008</td>' in text
+    assert '<th scope="row">pixel AUROC</th><td>0.980</td><td>0.990292</td><td>\u22120.010</td>' in text
     assert "full schedule and dataset" in text
 
 

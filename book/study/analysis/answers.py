@@ -1,13 +1,13 @@
 """The first page's answers: every headline claim, what was found here, its status. Imports no torch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from stlib.protocol import Metric
 from stlib.records.schema import Record
 from study.analysis.claims import CLAIMS, Claim, ClaimResult, claim_results, printed_wins
-from study.analysis.comparison import comparison, select
+from study.analysis.comparison import OUTSIDE, comparison, select
 from study.analysis.paired import PairedDifference, compare, match_runs, pairs
 from study.analysis.reported import reported
 from study.analysis.status import Status, of_gain, of_score
@@ -54,7 +54,8 @@ class Answer:
     tolerance: float | None = None
     """Of a score: reproduced minus printed, and how much of it counts as agreement."""
     last: float | None = None
-    """ET-STPM's gain at the last epoch."""
+    last_by_seed: tuple[float, ...] = ()
+    """ET-STPM's gain at the last epoch, and what each seed gives."""
     categories: int = 0
     seeds: int = 0
     """The fewest of a category."""
@@ -66,26 +67,40 @@ class Answer:
     higher: int = 0
     lower: int = 0
     """In how many categories the paper's own table shows a gain or a loss."""
+    textures: float | None = None
+    objects: float | None = None
+    """Of these rows, the mean gain on textures and on objects."""
+    outside: tuple[tuple[str, float], ...] = ()
+    """Categories whose score lies outside the tolerance, with their distance to the printed one."""
+    longer: float | None = None
+    """The difference of STPM after the 200 epochs of its authors' command, on the same categories."""
+    longer_seeds: int = 0
+    held: int = 0
+    without: int = 0
+    """Categories in which a printed gain can be judged, and those whose interval does not hold it."""
 
 
 def answers(records: Sequence[Record]) -> list[Answer]:
     """Every headline claim, in the order of the papers."""
-    both: tuple[Metric, ...] = ("image_auroc", "pixel_auroc")
-    tuned = {metric: more_seeds(records, metric) for metric in both}
-
-    def found(claim: Claim) -> list[PairedDifference]:
-        if claim.second == "et_stpm":
-            couples = match_runs(untuned(records, "paper"), tuned[claim.metric], claim.metric)
-            return compare(couples, claim.metric)
-        return pairs(records, *claim.groups("paper"), claim.metric)
-
-    gains = [_gain(item, records, tuned) for item in claim_results(records, GAINS, found)]
+    gains = [_gain(item, records) for item in gains_found(records, GAINS)]
     levels = [_level(records, *one) for one in LEVELS]
     rows = [
-        _rows(claim, int(told["higher"]), int(told["lower"]))
+        _rows(claim, told)
         for claim, told in zip(OWN_ROWS, printed_wins(OWN_ROWS).to_dict("records"), strict=True)
     ]
     return [*levels[:2], *gains, *rows, *levels[2:]]
+
+
+def gains_found(records: Sequence[Record], claims: Iterable[Claim] = CLAIMS) -> list[ClaimResult]:
+    """`claim_results`, ET-STPM's with the teachers that give more pairs."""
+
+    def found(claim: Claim) -> list[PairedDifference]:
+        if claim.second == "et_stpm":
+            tuned = more_seeds(records, claim.metric)
+            return compare(match_runs(untuned(records, "paper"), tuned, claim.metric), claim.metric)
+        return pairs(records, *claim.groups("paper"), claim.metric)
+
+    return claim_results(records, claims, found)
 
 
 def first(found: Iterable[Answer], most: int = 8) -> list[Answer]:
@@ -108,7 +123,9 @@ def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
     printed = reported(method, metric)
     held = [row.category for row in rows if row.difference is not None]
     works = [found.paper for found in (reported(method, metric, name) for name in held) if found]
-    status = of_score(mean.verdict, provisional=mean.provisional)
+    long = comparison(records, method, metric, variant="epochs=200")
+    alike = [row.category for row in long[:-1] if row.difference is not None] == held != []
+    status = of_score(mean.verdict)
     return Answer(
         "level",
         method,
@@ -125,19 +142,29 @@ def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
         tolerance=mean.tolerance,
         categories=len(held),
         seeds=mean.seeds,
+        outside=tuple(
+            (row.category, row.difference)
+            for row in rows
+            if row.difference is not None and row.verdict in OUTSIDE
+        ),
+        longer=long[-1].difference if alike else None,
+        longer_seeds=long[-1].seeds if alike else 0,
     )
 
 
-def _gain(item: ClaimResult, records: Sequence[Record], tuned: dict[Metric, list[Record]]) -> Answer:
+def _gain(item: ClaimResult, records: Sequence[Record]) -> Answer:
     claim = item.claim
     if not item.pairs:
         return Answer(
             "gain", claim.second, claim.metric, rival=claim.first, baseline=claim.baseline,
             printed_all=item.reported_all,
         )  # fmt: skip
-    mean = item.pairs[-1]
+    *each, mean = item.pairs
     of_teacher = claim.second == "et_stpm"
-    runs = tuned[claim.metric] if of_teacher else []
+    runs = more_seeds(records, claim.metric) if of_teacher else []
+    tested = tested_epochs(records, runs, claim.metric) if of_teacher else None
+    last: Mapping[Hashable, Any] = {} if tested is None else tested.iloc[-1].to_dict()
+    judged = [pair.as_claimed for pair in each if pair.as_claimed is not None]
     return Answer(
         "gain",
         claim.second,
@@ -151,15 +178,28 @@ def _gain(item: ClaimResult, records: Sequence[Record], tuned: dict[Metric, list
         mean.difference,
         mean.low,
         mean.high,
-        last=tested_epochs(records, runs, claim.metric).iloc[-1]["last"] if of_teacher else None,
-        categories=len(item.pairs) - 1,
+        last=last.get("last"),
+        last_by_seed=tuple(last.get("last_by_seed", ())),
+        categories=len(each),
         seeds=len(mean.seeds),
         one_teacher=any("teacher=0" in r.variant for r in runs),
         labels=mean.labels,
+        held=len(judged),
+        without=judged.count(False),
     )
 
 
-def _rows(claim: Claim, higher: int, lower: int) -> Answer:
+def _rows(claim: Claim, told: Mapping[Hashable, Any]) -> Answer:
     """Supported where most of the categories show the gain."""
-    status: Status = "supported" if higher > lower else "contradicted"
-    return Answer("rows", claim.second, claim.metric, status, rival=claim.first, higher=higher, lower=lower)
+    higher, lower = int(told["higher"]), int(told["lower"])
+    return Answer(
+        "rows",
+        claim.second,
+        claim.metric,
+        "supported" if higher > lower else "contradicted",
+        rival=claim.first,
+        higher=higher,
+        lower=lower,
+        textures=told["textures"],
+        objects=told["objects"],
+    )

@@ -21,12 +21,13 @@ from stlib.protocol import (
     Profile,
 )
 from stlib.records.schema import Record
-from study.analysis.inference import equivalent, prediction
+from study.analysis.inference import apart, equivalent, prediction
 from study.analysis.reported import PAPERS, Reported, reported
 
 Verdict = Literal[
-    "agrees, equivalence shown",
-    "agrees, equivalence not shown",
+    "inside, proven",
+    "inside, not proven",
+    "outside, not proven",
     "lower",
     "higher",
     "not run",
@@ -39,6 +40,8 @@ METHODS = PAPERS
 """The methods of this study, in the order of their publication."""
 COMPARATORS = ("patchcore", "padim", "spade", "rd4ad", "aand")
 """Systems that the papers compare themselves with: here with ResNet-18, printed with another network."""
+OUTSIDE = ("outside, not proven", "lower", "higher")
+"""Verdicts of means that lie farther from the printed number than the tolerance."""
 UNJUDGED = ("not run", "not comparable", "different backbone")
 """Verdicts of scores that no printed number is held against."""
 RIVALS = {"stpm": "et_stpm", "et_stpm": "stpm", "destseg": "pfadseg", "pfadseg": "destseg"}
@@ -73,8 +76,6 @@ class ComparisonRow:
     rival: str = ""
     gap: float | None = None
     """The rival's printed score minus this one's: a tolerance as wide cannot tell the two apart."""
-    provisional: bool = False
-    """True when the verdict rests on fewer than SEEDS_FOR_A_VERDICT seeds."""
     note: str = ""
     records: tuple[str, ...] = ()
     """Paths of the records behind the number, relative to the folder of records."""
@@ -95,20 +96,25 @@ class ComparisonRow:
 
 
 def verdict(values: Sequence[float], reported: float | None, metric: Metric) -> Verdict:
-    """The rule, of the scores of several seeds: does their mean lie within TOLERANCES[metric], and provably?
+    """The rule: does the mean over seeds lie within TOLERANCES[metric], or outside of it, and provably?
 
-    >>> [verdict(seeds, 0.970, "pixel_auroc") for seeds in ([0.951], [0.979, 0.981], [0.974, 0.975, 0.976])]
-    ['lower', 'agrees, equivalence not shown', 'agrees, equivalence shown']
+    Fewer than SEEDS_FOR_A_VERDICT seeds prove nothing.
+
+    >>> [verdict(seeds, 0.97, "iap") for seeds in ([0.9], [0.96, 0.96, 0.97], [0.90, 0.89, 0.90])]
+    ['outside, not proven', 'inside, proven', 'lower']
     """
     if not values:
         return "not run"
     if reported is None:
         return "not reported"
+    tolerance, enough = TOLERANCES[metric], len(values) >= SEEDS_FOR_A_VERDICT
     difference = round(fmean(values) - reported, 9)  # 0.98 - 0.97 is a little more than 0.01 in binary
-    if abs(difference) > TOLERANCES[metric]:
-        return "lower" if difference < 0 else "higher"
-    shown = len(values) > 1 and equivalent(values, reported, TOLERANCES[metric])
-    return "agrees, equivalence shown" if shown else "agrees, equivalence not shown"
+    if abs(difference) <= tolerance:
+        return (
+            "inside, proven" if enough and equivalent(values, reported, tolerance) else "inside, not proven"
+        )
+    side: Verdict = "lower" if difference < 0 else "higher"
+    return side if enough and apart(values, reported, tolerance) else "outside, not proven"
 
 
 def select(
@@ -160,7 +166,10 @@ def comparison(
 
 def _gap(method: str, metric: Metric, category: str, printed: Reported | None) -> float | None:
     other = reported(RIVALS[method], metric, category) if method in RIVALS else None
-    return other.number - printed.number if other and printed else None
+    if other is None or printed is None:
+        return None
+    beside = reported(method, metric, category, paper=other.paper) or printed  # in one table, if it can be
+    return other.number - beside.number
 
 
 def printed_row(method: str, metric: Metric, category: str, printed: Reported | None) -> ComparisonRow:
@@ -195,7 +204,6 @@ def measured(row: ComparisonRow, groups: Sequence[Sequence[Record]]) -> Comparis
         seeds=seeds,
         low=low,
         high=high,
-        provisional=rule not in (*UNJUDGED, "not reported") and seeds < SEEDS_FOR_A_VERDICT,
         note=_note(list(chain(*groups)), list(chain(*shown)), row.metric),
         records=tuple(r.path.as_posix() for group in shown for r in group),
     )
@@ -238,9 +246,9 @@ def means(records: Sequence[Record], method: str, metrics: Iterable[Metric]) -> 
 
 
 def differing(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """The categories that comparisons, as frames, call lower or higher; no mean rows."""
+    """The categories whose mean lies outside its tolerance in comparisons, as frames; no mean rows."""
     rows = pd.concat(frames)
-    return rows[rows["verdict"].isin(["lower", "higher"]) & rows["category"].isin(list(CATEGORIES))]
+    return rows[rows["verdict"].isin(OUTSIDE) & rows["category"].isin(list(CATEGORIES))]
 
 
 def side_by_side(records: Sequence[Record], method: str, metrics: Iterable[Metric]) -> pd.DataFrame:

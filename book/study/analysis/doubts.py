@@ -80,16 +80,16 @@ def seed_spread(records: Sequence[Record], metrics: Sequence[Metric]) -> pd.Data
 
 
 def verdicts(records: Sequence[Record]) -> pd.DataFrame:
-    """Every category's `verdict`: `method`, `metric`, `provisional`, and the `share` of the tolerance."""
+    """Every category's `verdict`: `method`, `metric`, `seeds`, and the `share` of the tolerance."""
     rows = [
-        (method, metric, row.verdict, row.provisional, abs(row.difference) / row.tolerance)
+        (method, metric, row.verdict, row.seeds, abs(row.difference) / row.tolerance)
         for method in METHODS
         for runs in [select(records, method)]
         for metric in METRICS
         for row in comparison(runs, method, metric)[:-1]
         if row.difference is not None
     ]
-    return pd.DataFrame(rows, columns=["method", "metric", "verdict", "provisional", "share"])
+    return pd.DataFrame(rows, columns=["method", "metric", "verdict", "seeds", "share"])
 
 
 def counted_again(records: Iterable[Record]) -> list[float]:

@@ -9,7 +9,7 @@ from scipy.stats import norm, t
 
 from stlib.protocol import Metric
 from stlib.records.schema import Record
-from study.analysis.comparison import comparison
+from study.analysis.comparison import OUTSIDE, comparison
 from study.analysis.paired import Couple, match_runs
 from study.analysis.teacher_epochs import one_teacher, tested_epochs, untuned
 
@@ -22,7 +22,7 @@ def scores(records: Sequence[Record]) -> pd.DataFrame:
     """STPM's judged categories: fields of `ComparisonRow` and the former interval.
 
     `old_low`, `old_high`: percentiles of the replicates over test images, averaged over seeds; `old_inside`
-    and `now_inside`: whether the printed score lies in the former and in today's interval.
+    and `now_inside`: whether the printed score lies in the former and in today's interval; `old_verdict`.
     """
     rows = []
     for metric in METRICS:
@@ -33,6 +33,8 @@ def scores(records: Sequence[Record]) -> pd.DataFrame:
             low, high = np.percentile(np.mean(draws, axis=0), (2.5, 97.5))
             inside = bool(low <= row.reported_number <= high)
             old = {"old_low": low, "old_high": high, "old_inside": inside, "now_inside": row.inside}
+            outside = "lower" if row.difference < 0 else "higher"
+            old["old_verdict"] = outside if row.verdict in OUTSIDE else "agrees"
             rows.append(vars(row) | old)
     return pd.DataFrame(rows, dtype=object)
 

@@ -56,9 +56,25 @@ def equivalent(values: Sequence[float], reported: float, tolerance: float) -> bo
     Two one-sided t tests (Schuirmann, J. Pharmacokinetics and Biopharmaceutics 15, 1987), as the interval of
     1 - 2 ALPHA that they amount to.
     """
+    return max(map(abs, _distance(values, reported))) <= tolerance
+
+
+def apart(values: Sequence[float], reported: float, tolerance: float) -> bool:
+    """Whether `values`, two or more, show a mean farther than `tolerance` from `reported`, itself one run.
+
+    The interval of `equivalent` lies outside the tolerance, on one side; and `prediction` leaves out
+    `reported`.
+    """
+    low, high = _distance(values, reported)
+    first, last = prediction(values)
+    return (low > tolerance or high < -tolerance) and not first <= reported <= last
+
+
+def _distance(values: Sequence[float], reported: float) -> tuple[float, float]:
+    """Both ends of the interval of 1 - 2 ALPHA of the mean minus `reported`."""
     count = len(values)
     low, high = interval(fmean(values) - reported, (variance(values) / count, count - 1), 1 - 2 * ALPHA)
-    return round(max(abs(low), abs(high)), 9) <= tolerance  # 0.98 - 0.97 is a little more than 0.01 in binary
+    return round(low, 9), round(high, 9)  # 0.98 - 0.97 is a little more than 0.01 in binary
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -39,7 +39,7 @@ def couples(records: Sequence[Record], method: str, profile: Profile) -> list[Co
     own, bf16, fp32 = (
         RunGroup(method, variant, profile).of(records) for variant in ("", "precision=bf16", "precision=fp32")
     )
-    found = match_runs(bf16, own) + match_runs(own, fp32)
+    found = match_runs(bf16, own, other_precision=True) + match_runs(own, fp32, other_precision=True)
     return [(a, b) for a, b in found if (a.precision, b.precision) == ("bf16", "fp32")]
 
 

@@ -22,10 +22,6 @@ M = TypeVar("M", bound=BaseModel)
 PAPERS = ("stpm", "et_stpm", "destseg", "pfadseg")
 """Where values are printed: one CSV file each, in the order in which they are asked."""
 
-PREFERRED = {("stpm", "pixel_auroc"): "et_stpm"}
-"""(method, metric) -> paper asked first. STPM's pixel AUROC is the STPM paper's own column, as ET-STPM quotes
-it in Table III; the official README (paper "stpm") prints that of its released checkpoints."""
-
 METHOD_NAMES = {
     "stpm": "STPM", "et_stpm": "ET-STPM", "destseg": "DeSTSeg", "pfadseg": "PFADSeg",
     "anogan": "AnoGAN", "cnn_dict": "CNN-Dict", "spade": "SPADE", "ganomaly": "GANomaly", "l2_ae": "l2-AE",
@@ -162,18 +158,18 @@ def reported(
 ) -> Reported | None:
     """The reported value of a method, or None where none is printed.
 
-    Without `paper`, works are asked in this order: PREFERRED, the method's own, then PAPERS; so DeSTSeg's
-    means come from its own paper but its categories from PFADSeg's tables, whose means differ. Pass `paper`
-    where that would mislead. `variant` is a row label of an ablation table, such as "RCM+PCAR".
+    Without `paper`, the method's own is asked, then PAPERS in their order: STPM's come from its authors'
+    README, DeSTSeg's means from its own paper but its categories from PFADSeg's tables, whose means differ.
+    Pass `paper` where that would mislead. `variant` is a row label of an ablation table, such as "RCM+PCAR".
     Raises ValueError for an unknown method, metric, category or paper.
 
-    >>> [reported("stpm", "pixel_auroc", "carpet", paper=paper).value for paper in (None, "stpm")]
-    ['0.988', '0.990292']
+    >>> [reported("stpm", "pixel_auroc", "carpet", paper=paper).value for paper in (None, "et_stpm")]
+    ['0.990292', '0.988']
     """
     for field, name in (("method", method), ("metric", metric), ("category", category), ("paper", paper)):
         if name is not None:
             _check(name, field)
-    order = (paper,) if paper else (PREFERRED.get((method, metric), method), method, *PAPERS)
+    order = (paper,) if paper else (method, *PAPERS)
     asked = (method, metric, category, variant)
     rows = [r for r in _rows(REPORTED) if (r.method, r.metric, r.category, r.variant) == asked]
     return min((r for r in rows if r.paper in order), key=lambda r: order.index(r.paper), default=None)

@@ -32,7 +32,7 @@ REEVALUATED = {
 'masks=any' and 'masks=full' were, until 2026-11-26: on masks that were resized before they are not the rules
 that they stand for."""
 
-RETRAINED = "precision="
+RETRAINED = ("precision=", "epochs=")
 """How the names of variants begin that change one choice of the training."""
 
 GAINED: tuple[Metric, ...] = ("image_auroc", "pixel_auroc", "pixel_ap", "iap", "iap90")
@@ -48,8 +48,8 @@ class Effect:
     change: float
     low: float | None = None
     high: float | None = None
-    paired: bool = False
-    """True: `low` and `high` are the 95 % interval of paired runs. False: smallest and largest category."""
+    seeds: int = 0
+    """Of paired runs, whose 95 % interval `low` and `high` are; 0: smallest and largest category."""
 
 
 Effects = dict[str, list[Effect]]
@@ -108,7 +108,7 @@ def effects(chosen: Group, metric: Metric) -> Effects:
     again = other_seeds(chosen.runs, metric) or {"another seed": []}
     again |= _retrained(chosen, metric) or {"training in another precision": []}
     return found | {
-        name: [Effect(p.category, p.difference, p.low, p.high, paired=True) for p in pairs]
+        name: [Effect(p.category, p.difference, p.low, p.high, len(p.seeds)) for p in pairs]
         for name, pairs in again.items()
     }
 
@@ -141,11 +141,12 @@ def other_seeds(runs: Sequence[Record], metric: Metric) -> dict[str, list[Paired
 
 
 def _retrained(chosen: Group, metric: Metric) -> dict[str, list[PairedDifference]]:
-    """The runs in another precision minus the study's own of the same category and seed."""
+    """The runs with one choice changed minus the study's own of the same category and seed."""
     found = {}
     for name in sorted({run.variant for run in chosen.variants}):
-        couples = match_runs(chosen.runs, [run for run in chosen.variants if run.variant == name], metric)
-        couples = [(a, b) for a, b in couples if a.precision != b.precision]
+        others = [run for run in chosen.variants if run.variant == name]
+        couples = match_runs(chosen.runs, others, metric, other_precision=True)
+        couples = [(a, b) for a, b in couples if (a.precision, a.config) != (b.precision, b.config)]
         found[f"trained with {name}"] = compare(couples, metric)
     return found
 

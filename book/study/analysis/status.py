@@ -14,8 +14,9 @@ Status = Literal["supported", "contradicted", "open", ""]
 
 _OF: dict[str, Status] = {
     # a reproduced score beside a printed one
-    "agrees, equivalence shown": "supported",
-    "agrees, equivalence not shown": "open",
+    "inside, proven": "supported",
+    "inside, not proven": "open",
+    "outside, not proven": "open",
     "lower": "contradicted",
     "higher": "contradicted",
     "not comparable": "open",
@@ -39,13 +40,13 @@ _OF: dict[str, Status] = {
 }
 
 
-def of_score(verdict: Verdict, *, provisional: bool = False) -> Status:
-    """Of a score; a provisional verdict settles nothing.
+def of_score(verdict: Verdict) -> Status:
+    """Of a score.
 
-    >>> of_score("lower"), of_score("lower", provisional=True), of_score("not run")
+    >>> of_score("lower"), of_score("outside, not proven"), of_score("not run")
     ('contradicted', 'open', '')
     """
-    return "open" if provisional else _OF[verdict]
+    return _OF[verdict]
 
 
 def of_gain(decision: Decision, *, labelled: bool = False) -> Status:

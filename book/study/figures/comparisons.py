@@ -127,10 +127,10 @@ def _effect(axis: Axes, y: int, found: Sequence[Effect]) -> None:
     if not found:
         return
     mean = found[-1]
-    label = "trained again: mean, 95 % interval" if mean.paired else "read again: mean, range of categories"
-    axis.plot(mean.change, y, "o" if mean.paired else "s", color=BLUE, markersize=5)
+    label = "trained again: mean, 95 % interval" if mean.seeds else "read again: mean, range of categories"
+    axis.plot(mean.change, y, "o" if mean.seeds else "s", color=BLUE, markersize=5)
     if mean.low is not None and mean.high is not None:
-        style = "-" if mean.paired else ":"
+        style = "-" if mean.seeds else ":"
         axis.plot([mean.low, mean.high], [y, y], style, marker="|", color=BLUE, linewidth=2, label=label)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from study.analysis.inference import equivalent, holm, interval, p_value, prediction, satterthwaite
+from study.analysis.inference import apart, equivalent, holm, interval, p_value, prediction, satterthwaite
 from study.analysis.paired import compare
 
 VALUES = [0.974, 0.975, 0.979]
@@ -36,6 +36,22 @@ def test_equivalence_is_two_one_sided_tests(reported, tolerance):
     above = stats.ttest_1samp(VALUES, reported - tolerance, alternative="greater").pvalue
     below = stats.ttest_1samp(VALUES, reported + tolerance, alternative="less").pvalue
     assert equivalent(VALUES, reported, tolerance) == (max(above, below) < 0.05)
+
+
+@pytest.mark.parametrize("reported", [0.950, 0.966, 0.972, 0.985, 0.990])
+@pytest.mark.parametrize("tolerance", [0.002, 0.01])
+def test_apart_is_a_one_sided_test_and_a_printed_run_that_is_no_run_of_ours(reported, tolerance):
+    beyond = stats.ttest_1samp(VALUES, reported + tolerance, alternative="greater").pvalue
+    short = stats.ttest_1samp(VALUES, reported - tolerance, alternative="less").pvalue
+    low, high = prediction(VALUES)
+    expected = min(beyond, short) < 0.05 and not low <= reported <= high
+    assert apart(VALUES, reported, tolerance) == expected
+
+
+def test_a_tight_mean_is_not_apart_from_a_run_that_may_be_one_of_them():
+    values = [0.960, 0.9605, 0.961]  # one more run lies within 0.0025 of their mean
+    assert not apart(values, 0.9626, 0.0005)
+    assert apart(values, 0.9640, 0.0005)
 
 
 def test_seeds_that_agree_to_the_last_digit_are_equivalent_up_to_the_tolerance_itself():

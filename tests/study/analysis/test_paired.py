@@ -117,7 +117,7 @@ def test_conditions_that_the_sides_do_not_share_are_told(make_record):
     assert pairs([runs[0], other], FIRST, SECOND, "iap")[0].labels == ("the sides ran on a CPU and a GPU",)
 
 
-def test_bf16_of_a_cpu_and_of_a_gpu_is_paired_only_where_it_is_one_arithmetic(make_record):
+def test_a_method_that_precision_moves_is_paired_in_one_arithmetic_only(make_record):
     def made(method, device, precision, variant="", seed=0):
         run = make_record(method=method, precision=precision, variant=variant, seed=seed)
         return run.model_copy(update={"runtime": run.runtime.model_copy(update={"device": device})})
@@ -132,7 +132,10 @@ def test_bf16_of_a_cpu_and_of_a_gpu_is_paired_only_where_it_is_one_arithmetic(ma
         assert not paired(method, (gpu, "bf16"), (cpu, "bf16"))
         assert paired(method, (gpu, "bf16"), (gpu, "bf16"))
         assert paired(method, (cpu, "fp32"), (gpu, "fp32"))
-        assert paired(method, (cpu, "bf16"), (gpu, "tf32"))  # other words, which the labels tell
+        for others in (((cpu, "bf16"), (gpu, "tf32")), ((cpu, "fp32"), (cpu, "bf16"))):
+            assert paired(method, *others) == (method == "stpm")  # one side only: told in a label
+    bf16, fp32 = ([made("pfadseg", cpu, precision)] for precision in ("bf16", "fp32"))
+    assert len(match_runs(bf16, fp32, other_precision=True)) == 1
     seeds = other_seeds([made("pfadseg", cpu, "bf16"), made("pfadseg", gpu, "bf16", seed=1)], "iap")
     assert list(seeds.values()) == [[]]
     two = [made("stpm", cpu, "bf16"), made("et_stpm", gpu, "bf16")]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from stlib.protocol import CATEGORIES, TEXTURES
-from study.analysis.reported import MEANS, METHOD_NAMES, PAPERS, PREFERRED, Reported, load_reported, reported
+from study.analysis.reported import MEANS, METHOD_NAMES, PAPERS, Reported, load_reported, reported
 
 GROUPS = {
     "mean": tuple(CATEGORIES),
@@ -145,7 +145,7 @@ def test_printed_values_become_fractions(value, unit, number, decimals):
 
 def test_the_default_source_of_stpm():
     papers = {metric: reported("stpm", metric, "carpet").paper for metric in ("pixel_auroc", "image_auroc")}
-    assert papers == {"pixel_auroc": "et_stpm", "image_auroc": "stpm"}
+    assert papers == {"pixel_auroc": "stpm", "image_auroc": "stpm"}
     assert reported("stpm", "iap", "carpet").paper == "pfadseg"
     assert reported("stpm", "pixel_auroc", "carpet", paper="stpm").decimals == 6
 
@@ -245,8 +245,3 @@ def test_the_frame_is_the_callers_own(frame):
     mine = load_reported()
     mine["number"] = 0.0
     assert load_reported()["number"].equals(frame["number"])
-
-
-def test_preferences_name_known_things():
-    for (method, metric), paper in PREFERRED.items():
-        assert reported(method, metric, paper=paper) is not None

@@ -29,7 +29,7 @@ def test_effects_are_means_over_seeds_then_over_categories(make_record):
     assert found["grid"].change == pytest.approx(-0.04)
     mean = found["mean of 2"]
     assert (mean.change, mean.low, mean.high) == pytest.approx((-0.01, -0.04, 0.02))
-    assert not mean.paired  # the range of categories: no interval stands behind it
+    assert not mean.seeds  # the range of categories: no interval stands behind it
 
 
 def test_labelled_runs_stay_apart(make_record):
@@ -74,7 +74,7 @@ def test_a_seed_is_paired_with_the_first_seed_of_the_same_category(make_record):
     assert [e.category for e in found["seed 1 instead of 0"]] == ["bottle", "mean of 1"]
     assert found["seed 1 instead of 0"][-1].change == pytest.approx(0.03)
     assert found["seed 2 instead of 0"][-1].change == pytest.approx(-0.02)
-    assert found["seed 2 instead of 0"][-1].paired
+    assert found["seed 2 instead of 0"][-1].seeds
 
 
 def test_the_other_precision_is_paired_by_category_and_seed(make_record):

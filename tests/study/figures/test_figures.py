@@ -125,7 +125,7 @@ def test_the_first_figure_draws_differences_from_the_printed_scores(make_record)
     pair |= {"last": -0.02, "claim": None}
     above, below = drawn(figures.in_short(levels, pd.DataFrame([pair], dtype=object))).axes
     (dot,) = (line for line in above.lines if line.get_marker() == "o")
-    assert dot.get_xdata()[0] == pytest.approx(0.981 - 0.988)
+    assert dot.get_xdata()[0] == pytest.approx(0.981 - 0.987894)
     assert above.patches[0].get_width() == pytest.approx(2 * TOLERANCES["pixel_auroc"])
     marks = {line.get_marker(): line.get_xdata()[0] for line in below.lines}
     assert (marks["o"], marks["x"]) == (0.01, -0.02)

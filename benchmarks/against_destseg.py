@@ -29,12 +29,16 @@ from stlib.methods import destseg
 from stlib.methods.training import Execution
 from stlib.metrics import PixelRanking, label_regions
 from stlib.nn.backbone import normalise, prepare
+from stlib.nn.denoising import DenoisingStudent
 
 CPU = torch.device("cpu")
 
 
 class Official:
     """The official DeSTSeg with our teacher, on one batch."""
+
+    after: Tensor
+    """The student after its step of stage 1."""
 
     def __init__(
         self, code: Callable[[str], ModuleType], batch: Batch, dtype: torch.dtype = torch.float32
@@ -95,6 +99,9 @@ class Fixed(synthesis.AnomalySynthesis):
 
 class Ours:
     """Our DeSTSeg with the weights of the official one, before its first step."""
+
+    after: Tensor
+    """The student after its step of stage 1."""
 
     def __init__(self, official: Official) -> None:
         self.official, batch, dtype = official, official.batch, official.dtype
@@ -159,7 +166,7 @@ def sizes(official: Official, ours: Ours) -> Rows:
     found: Rows = {}
     for name, pair in networks.items():
         found[f"parameters of the {name}"] = both(*(sum(p.numel() for p in n.parameters()) for n in pair))
-    fresh = model.student_net, destseg.DenoisingStudent(destseg.Config())
+    fresh = model.student_net, DenoisingStudent(destseg.Config())
     zeros = [sum(not p.any() for n, p in s.named_parameters() if n.endswith("weight")) for s in fresh]
     return found | {"BatchNorms whose weight starts at zero": both(*zeros)}
 

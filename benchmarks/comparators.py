@@ -54,6 +54,7 @@ class Named(nn.Module):
 def fitted(name: str, category: Category, teacher: ResNet18Pyramid) -> TrainingFree:
     """Ours, seed 0."""
     method = get_method(name).build(get_method(name).recipe("paper"), teacher, Execution(CPU))
+    assert isinstance(method, TrainingFree)
     method.fit(category.train, seed=0)
     return method
 
@@ -78,7 +79,7 @@ def compared(name: str, category: Category, theirs: Maps, ours: Maps) -> Rows:
 def in_parts(model: nn.Module, images: Tensor) -> Maps:
     """Their model over the test set."""
     with torch.no_grad():
-        found = [model(prepare(part)) for part in images.split(4)]
+        found = [model(prepare(part)) for part in torch.split(images, 4)]
     pixel = torch.cat([each.anomaly_map[:, 0] for each in found])
     return Maps(pixel[:, None], pixel, torch.cat([each.pred_score.flatten() for each in found]))
 
@@ -118,7 +119,7 @@ def padim(category: Category, teacher: ResNet18Pyramid) -> Rows:
     model.train()
     teacher.eval()
     with torch.no_grad():
-        for part in category.train.split(8):
+        for part in torch.split(category.train, 8):
             model(prepare(part))
         model.fit()
     model.eval()
@@ -143,18 +144,19 @@ def rd4ad(clones: Path) -> Rows:
     }
     for place, module in pairs.items():
         ours.get_submodule(place).load_state_dict(module.state_dict())
-    for place, stage in zip(ours.decoder, (decoder.layer1, decoder.layer2, decoder.layer3), strict=True):
+    for block, stage in zip(ours.decoder, (decoder.layer1, decoder.layer2, decoder.layer3), strict=True):
         named = {key.replace("upsample", "downsample"): value for key, value in stage.state_dict().items()}
-        place.load_state_dict(named)
+        block.load_state_dict(named)
     levels = [torch.rand(4, c, 256 // s, 256 // s) for c, s in zip(CHANNELS, (4, 8, 16), strict=True)]
     mine, other = ours(levels), decoder(bottleneck(levels))
     cosine = nn.CosineSimilarity()
     loss = sum(
-        torch.mean(1 - cosine(a.view(4, -1), b.view(4, -1))) for a, b in zip(levels, other, strict=True)
+        (torch.mean(1 - cosine(a.view(4, -1), b.view(4, -1))) for a, b in zip(levels, other, strict=True)),
+        torch.zeros(()),
     )
     own = flat_cosine_loss(levels, mine)
     torch.autograd.backward([loss, own])
-    grads = bottleneck.conv1.weight.grad, ours.down1[0][0].weight.grad
+    grads = bottleneck.conv1.weight.grad, ours.get_parameter("down1.0.0.weight").grad
     flat = [torch.cat([x.detach().flatten() for x in found]) for found in (other, mine)]
     return {
         "RD4AD: rebuilt features": {"difference": gap(*flat)},

@@ -8,7 +8,7 @@ Then how STPM's step grows with batch and resolution, and the metrics with the n
 import argparse
 from collections.abc import Callable
 from itertools import pairwise
-from typing import get_args
+from typing import NotRequired, TypedDict, get_args
 
 import torch
 from metrics import made_up, ours
@@ -25,6 +25,16 @@ from stlib.nn.backbone import ResNet18Pyramid
 from stlib.protocol import ABLATION_ROWS, Precision
 
 Step = Callable[[], object]
+Rows = dict[str, dict[str, float]]
+
+
+class Cost(TypedDict):
+    """A method's size, operations per image, and once timed seconds per image of a step of each stage."""
+
+    parameters: int
+    image_flops: float
+    step_flops: dict[str, float]
+    seconds: NotRequired[dict[str, float]]
 
 
 def destseg_steps(
@@ -49,7 +59,7 @@ def operations(step: Step) -> float:
     return counter.get_total_flops()
 
 
-def description(network: nn.Module, steps: dict[str, Step], images: Tensor) -> dict[str, object]:
+def description(network: nn.Module, steps: dict[str, Step], images: Tensor) -> Cost:
     with torch.no_grad():
         forward = operations(lambda: network.eval()(images))
     return {
@@ -59,7 +69,7 @@ def description(network: nn.Module, steps: dict[str, Step], images: Tensor) -> d
     }
 
 
-def growth(execution: Execution, turns: int) -> dict[str, object]:
+def growth(execution: Execution, turns: int) -> dict[str, Rows]:
     """Seconds against batch, resolution and number of test images."""
     device = execution.device
 

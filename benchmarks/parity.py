@@ -58,7 +58,7 @@ def in_order(theirs: nn.Module, ours: nn.Module) -> None:
 
 def pcar(module: nn.Module, ours: PCAR) -> Callable[[Tensor], Tensor]:
     """MSPANet's module as PCAR has it, its branches side by side and summed; gives `ours` its weights."""
-    module.stype, module.stride = "stage", 2  # no chain of branches; the layers are built, at stride 1
+    vars(module).update(stype="stage", stride=2)  # no chain of branches; the layers are built, at stride 1
     names = {"0": "convs", "1": "bns"}
     state = module.state_dict()
     for name in ours.state_dict():

@@ -63,7 +63,7 @@ def train(
         losses.append(training._denoise(training._picks())["distillation_loss"].item())
     method.student.eval()
     maps = []
-    for images in category.test.split(BATCH):
+    for images in torch.split(category.test, BATCH):
         with torch.no_grad():
             x = prepare(images)
             maps.append(fuse(stack_levels(cosine_distances(teacher(x), method.student(x))), SIDE))

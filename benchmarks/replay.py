@@ -4,6 +4,7 @@ python benchmarks/replay.py --device cuda [--save]
 """
 
 import argparse
+from functools import partial
 
 import torch
 from side_by_side import compare, options, report
@@ -80,7 +81,7 @@ def main(arguments: argparse.Namespace) -> None:
 
                 print(f"\n{network}, {stage}, {precision}: {STEPS} steps")
                 steps[f"{network}, {stage}, {precision}"] = compare(
-                    {form: lambda made=made: work(made) for form, made in both.items()},
+                    {form: partial(work, made) for form, made in both.items()},
                     turns=arguments.turns, device=device, items=STEPS,
                 )  # fmt: skip
     report("replay", arguments, {"losses": same, "steps": steps})

@@ -97,7 +97,7 @@ def inference(
     network = stpm.empty_network(stpm.Config()).eval()
     if folded:
         fold(network)
-    network.to(images.device, memory_format=layout)
+    network.to(images.device).to(memory_format=layout)
 
     def step() -> None:
         with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):

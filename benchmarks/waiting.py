@@ -15,10 +15,11 @@ import torch
 from cost import destseg_steps
 from side_by_side import options, report
 from stpm import ours as stpm_step
-from torch.autograd import DeviceType
+from torch import Tensor
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from stlib.data.synthesis import AnomalySynthesis
+from stlib.data.synthesis import AnomalySynthesis, Synthetic
 from stlib.data.textures import load_textures
 from stlib.methods.training import Execution
 from stlib.protocol import Precision
@@ -26,15 +27,12 @@ from stlib.protocol import Precision
 STEP, DATA = "one step", "its data"
 
 
-class Marked:
+class Marked(AnomalySynthesis):
     """Synthesis whose time is told apart in the profile."""
 
-    def __init__(self, synthesis: AnomalySynthesis) -> None:
-        self.synthesis = synthesis
-
-    def __call__(self, *arguments: object) -> object:
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Synthetic:
         with record_function(DATA):
-            return self.synthesis(*arguments)
+            return super().__call__(images, generator)
 
 
 def shares(step: Callable[[], object], device: torch.device) -> dict[str, float]:
@@ -73,7 +71,7 @@ def main(arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     execution = Execution(device, arguments.precision)
     images = torch.randint(256, (arguments.batch, 3, 256, 256)).byte().to(device)
-    synthesis = Marked(AnomalySynthesis(load_textures("demo", 256)[0].to(device), "bottle"))
+    synthesis = Marked(load_textures("demo", 256)[0].to(device), "bottle")
     steps = {"STPM": stpm_step(images, execution.precision)}
     for title, name in (("DeSTSeg", "destseg"), ("PFADSeg", "pfadseg")):
         _, first, second = destseg_steps(name, "", images, execution, synthesis)

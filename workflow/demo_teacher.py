@@ -19,12 +19,13 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from stlib.data.mvtec import load_category
+from stlib.demo import DEMO_TEACHER
 from stlib.demo.dataset import DEMO_CATEGORIES, make_demo
 from stlib.demo.textures import SIDE
 from stlib.files import sha256, write_atomic
 from stlib.methods.stpm import PROFILES, STPM
 from stlib.methods.training import Execution
-from stlib.nn.backbone import CHANNELS, DEMO_TEACHER, ResNet18Pyramid, load_teacher, prepare
+from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, load_teacher, prepare
 from stlib.paths import BUILD
 
 SEED = 0
@@ -78,8 +79,8 @@ def gabor_bank() -> Tensor:
     return torch.tensor(np.array([f - f.mean() for f in filters]), dtype=torch.float32)[:, None] / 8
 
 
-def describe(images: Tensor, bank: Tensor, size: torch.Size) -> Tensor:
-    """(B, 3, H, W) in [0, 255] -> (B, DESCRIPTORS, *size): what the surface looks like in each cell."""
+def describe(images: Tensor, bank: Tensor, size: int) -> Tensor:
+    """(B, 3, H, W) in [0, 255] -> (B, DESCRIPTORS, size, size): what the surface looks like in each cell."""
     grey, colour = images.mean(1, keepdim=True) / 255, images / 255
     energies = []
     for scale in SCALES:
@@ -109,10 +110,10 @@ def train() -> ResNet18Pyramid:
             described, named = output.float().split([DESCRIPTORS, len(pool)], dim=1)
             stride = CROP // output.shape[-1]
             names = labels[:, stride // 2 :: stride, stride // 2 :: stride]
-            target = scale(describe(images, bank, output.shape[-2:]))
+            target = scale(describe(images, bank, output.shape[-1]))
             losses.append(F.mse_loss(described, target) + NAMING * F.cross_entropy(named, names))
         optimiser.zero_grad()
-        torch.stack(losses).sum().backward()
+        torch.autograd.backward(torch.stack(losses).sum())
         optimiser.step()
         schedule.step()
         if step % 50 == 0 or step == STEPS - 1:

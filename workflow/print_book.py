@@ -92,8 +92,13 @@ def print_book(site: Path, pdf: Path) -> None:
         page.goto(Path(single.name).resolve().as_uri())
         page.wait_for_function("window.MathJax?.startup?.promise")
         page.evaluate("MathJax.startup.promise")
-        margin = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
-        page.pdf(path=pdf, format="A4", scale=0.8, margin=margin, tagged=True)
+        page.pdf(
+            path=pdf,
+            format="A4",
+            scale=0.8,
+            margin={"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"},
+            tagged=True,
+        )
         browser.close()
 
 

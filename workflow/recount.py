@@ -55,9 +55,9 @@ def check_image_auroc(path: Path, record: dict) -> None:
 
 
 @cache
-def read_reported(variant: str = "") -> dict:
+def read_reported(variant: str = "") -> dict[tuple[str, ...], float]:
     """(paper, method, metric, category) -> printed value as a fraction."""
-    values = {}
+    values: dict[tuple[str, ...], float] = {}
     for path in (ROOT / "results/reported").glob("*.csv"):
         for row in csv.DictReader(path.open()):
             if row["variant"] == variant:
@@ -100,8 +100,9 @@ def couple(first: list[dict], second: list[dict], metric: str) -> dict:
     pairs: dict = {}
     for (category, seed), run in sides[0].items():
         other = sides[1].get((category, seed))
-        alike = other and run["dataset"]["fingerprint"] == other["dataset"]["fingerprint"]
-        if alike and not rounded_otherwise(run, other):
+        if other is None or rounded_otherwise(run, other):
+            continue
+        if run["dataset"]["fingerprint"] == other["dataset"]["fingerprint"]:
             pairs.setdefault(category, {})[seed] = (run, other)
     return pairs
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 import papermill
+from pydantic import TypeAdapter
 from zmq.error import ZMQError
 
 from stlib.files import write_atomic
@@ -28,8 +29,7 @@ def main(arguments: list[str]) -> None:
     """Leave the record, and the notebook as `<image>.ipynb`, or as `<image>.failed.ipynb` and exit with 1."""
     signal.signal(signal.SIGTERM, _stop)  # unwinds, so that the kernel is shut down
     parameters = dict(argument.split("=", 1) for argument in arguments)
-    names = ("method", "category", "variant", "profile")
-    cell = Cell(seed=int(parameters["seed"]), **{name: parameters[name] for name in names})
+    cell = TypeAdapter(Cell).validate_python(parameters)
     records, place = Path(parameters["records"]), Path(parameters["runs"]) / cell.path
     if state(cell, records) == "finished":
         sys.exit(0)  # another workflow was faster

@@ -107,7 +107,7 @@ def compare_landing(page: str) -> list[str]:
         claim, *shown = [[html.unescape(part).strip() for part in cell if part.strip()] for cell in cells]
         rows.append((", ".join(claim), [part for cell in shown for part in cell]))
     claims = [name for name, _ in rows if " over " in name and name.count(", ") == 1]
-    gains = {name: paired(*name.split(", "), runs) for name in claims}
+    gains = {name: paired(*name.partition(", ")[::2], runs) for name in claims}
     problems = []
     for name, actual in rows:
         who, metric, *own = name.split(", ")
@@ -154,12 +154,15 @@ def level(title: str, metric: str, runs: list[dict]) -> list[str]:
     everywhere = f"{first_printed(printed, method, metric, 'mean'):.3f}"
     own = [r for r in runs if r["method"] == method and not r["variant"]]
     clean: dict = {}
+    here = {}
     for run in own:
-        if not reserved(run) and metric in run["metrics"]:
+        number = first_printed(printed, method, metric, run["category"])
+        if number is not None and not reserved(run) and metric in run["metrics"]:
+            here[run["category"]] = number
             clean.setdefault(run["category"], []).append(run)
     if not clean:
         return [*(["open"] if own else []), everywhere]
-    told = mean(first_printed(printed, method, metric, category) for category in clean)
+    told = mean(here.values())
     scores = [{r["seed"]: r["metrics"][metric] for r in group} for group in clean.values()]
     value = mean(mean(one.values()) for one in scores)
     whole = len(scores[0]) > 1 and all(one.keys() == scores[0].keys() for one in scores)
@@ -185,15 +188,15 @@ def paired(title: str, metric: str, runs: list[dict]) -> dict:
         return None if above is None or below is None else above - below
 
     kept = [[r for r in runs if (r["method"], r["variant"]) == key] for key in (left, (second, ""))]
-    pairs, shared = couple(*kept, metric), False
+    pairs, shared = couple(kept[0], kept[1], metric), False
     if second == "et_stpm":  # a teacher for every seed, or one for all: whichever gives more pairs
         others = couple(kept[0], of_one_teacher(runs), metric)
         if sum(map(len, others.values())) > sum(map(len, pairs.values())):
             pairs, shared = others, True
-    here = [claimed(category) for category in pairs]
+    here = [told for category in pairs if (told := claimed(category)) is not None]
     found = {"pairs": pairs, "paper": second, "all": claimed("mean"), "shared": shared}
     found["claims"] = {category: claimed(category) for category in pairs}
-    found["here"] = mean(here) if here and None not in here else None
+    found["here"] = mean(here) if pairs and len(here) == len(pairs) else None
     both = [run for group in pairs.values() for pair in group.values() for run in pair]
     sides = [pair for group in pairs.values() for pair in group.values()]
     found["reserved"] = any(map(reserved, both)) or any(arithmetic(a) != arithmetic(b) for a, b in sides)

@@ -72,8 +72,8 @@ class Study:
     def started(self, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
         """A process that has begun to train brick; afterwards, nobody trains it any more."""
         lock = self.place(".lock")
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen(command, cwd=self.runs.parent, **quiet) as process:
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen(command, cwd=self.runs.parent, stdout=quiet, stderr=quiet) as process:
             deadline = time.monotonic() + 600
             while not lock.exists():
                 expect(process.poll() is None, "it ended before it trained")

@@ -295,8 +295,8 @@ def outside(runs: list[dict]) -> list[str]:
         told += [f"(outside: {far})"] if far else []
         if away[0].keys() == away[1].keys():
             name = next(name for name, key in NAMES.items() if key == metric)
-            long.append(f"{name} {signed(mean(away[1].values()))}")
-    return [*told, ", ".join(long)]
+            long.append(f"{name} {signed(mean(away[1].values()))} (after 100: ")
+    return told + long
 
 
 if __name__ == "__main__":

@@ -68,7 +68,8 @@ below in {{ a.lower }}
 {% for a in long %}
 {{- "After 200 epochs, as its authors' command says, on %d seed%s: "|safe|format(
     a.longer_seeds, "s" if a.longer_seeds > 1 else "") if loop.first -}}
-{{ a.metric|named }} {{ a.longer|signed }}{{ ". " if loop.last else ", " }}
+{{ a.metric|named }} {{ a.longer|signed }} (after 100: {{ a.shorter|signed }})
+{{- ". " if loop.last else ", " }}
 {%- endfor %}
 {%- if run %}
 {% set seeds = run|map(attribute="seeds")|unique|sort|list %}
@@ -226,7 +227,8 @@ SCHEDULES = {
     "Nearer to the printed": "{{ nearer if nearer is not missing }}",
     "Printed": '{% if printed is not missing %}<span title="{{ source }}">{{ printed|score }}</span>'
     "{% endif %}",
-    "100 epochs": "first",
+    "100 epochs": "{{ first|score }}"
+    "{{ ('all seeds: ' ~ among|map('score')|join(', '))|note if among|length > 1 }}",
     "200 epochs": "second",
     "Difference": "{{ difference|signed }}{{ interval(low, high, seeds)|note }}",
     "Answer": "decision",
@@ -253,7 +255,8 @@ STUDIED = (
 
 EFFECT = (
     "{% if cell %}{{ cell.change|signed }}{% if cell.category.startswith('mean') %}"
-    "<br><small>{{ cell.category }}{% if cell.low is not none %}; {{ '95 %' if cell.seeds else 'range' }}: "
-    "{{ interval(cell.low, cell.high, cell.seeds) }}{% endif %}</small>{% endif %}{% endif %}"
+    "<br><small>{{ cell.category }}{% set ends = interval(cell.low, cell.high, cell.seeds) %}{% if ends %}; "
+    "{{ '95 %: ' if cell.seeds > 1 else 'range: ' if not cell.seeds }}{{ ends }}{% endif %}</small>"
+    "{% endif %}{% endif %}"
 )
 """A `sensitivity.Effect`."""

@@ -9,7 +9,7 @@ import pandas as pd
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, Metric, Profile
 from stlib.records.schema import Record
 from study.analysis.comparison import comparable, select
-from study.analysis.paired import PairedDifference, RunGroup, match_runs, pairs
+from study.analysis.paired import Couple, PairedDifference, RunGroup, match_runs, pairs
 from study.analysis.reported import reported
 
 CHOICES: dict[str, str] = {
@@ -119,6 +119,16 @@ def along_training(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
             place = {"category": couple[0].category, "seed": couple[0].seed, "step": step}
             lines.append(place | scores | {"difference": scores["whole"] - scores["none"]})
     return pd.DataFrame(lines, columns=["category", "seed", "step", "none", "whole", "difference"])
+
+
+def unpaired(records: Iterable[Record]) -> list[Couple]:
+    """Runs of no module and of all that do not count as pairs, because they trained in two precisions."""
+    everything = comparable(records)
+    none_at_all, all_modules = (RunGroup("pfadseg", variant).of(everything) for variant in ("none", ""))
+    counted = match_runs(none_at_all, all_modules)
+    return [
+        pair for pair in match_runs(none_at_all, all_modules, other_precision=True) if pair not in counted
+    ]
 
 
 def sides(along: pd.DataFrame) -> dict[str, list[str]]:

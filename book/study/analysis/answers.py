@@ -74,7 +74,9 @@ class Answer:
     """Categories whose score lies outside the tolerance, with their distance to the printed one."""
     longer: float | None = None
     """The difference of STPM after the 200 epochs of its authors' command, on the same categories."""
+    shorter: float | None = None
     longer_seeds: int = 0
+    """After 100 epochs on the seeds of that difference, and their number."""
     held: int = 0
     without: int = 0
     """Categories in which a printed gain can be judged, and those whose interval does not hold it."""
@@ -123,8 +125,11 @@ def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
     printed = reported(method, metric)
     held = [row.category for row in rows if row.difference is not None]
     works = [found.paper for found in (reported(method, metric, name) for name in held) if found]
-    long = comparison(records, method, metric, variant="epochs=200")
+    twice = select(records, method, variant="epochs=200")
+    long = comparison(twice, method, metric, variant="epochs=200")
     alike = [row.category for row in long[:-1] if row.difference is not None] == held != []
+    seeds = {run.seed for run in twice}
+    short = comparison([run for run in runs if run.seed in seeds], method, metric)
     status = of_score(mean.verdict)
     return Answer(
         "level",
@@ -148,6 +153,7 @@ def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
             if row.difference is not None and row.verdict in OUTSIDE
         ),
         longer=long[-1].difference if alike else None,
+        shorter=short[-1].difference if alike else None,
         longer_seeds=long[-1].seeds if alike else 0,
     )
 

@@ -44,3 +44,36 @@ def test_labelled_runs_settle_nothing(make_record):
     assert of(found, "et_stpm").status == "open"
     assert of(found, "stpm", kind="level").status == "open"
     assert of(found, "stpm", kind="level").here is None
+
+
+def test_a_mean_names_the_categories_outside_and_what_twice_the_epochs_give(make_record):
+    # printed in the authors' README: bottle 0.987894, grid 0.989622 pixel AUROC; the tolerance is 0.010
+    once = [
+        make_record(c, seed, 0.98 - gap) for c, gap in (("bottle", 0), ("grid", 0.02)) for seed in range(3)
+    ]
+    twice = [make_record(c, 0, 0.99, variant="epochs=200") for c in ("bottle", "grid")]
+    told = of(answers([*once, *twice]), "stpm", kind="level")
+    assert told.outside == (("grid", pytest.approx(0.96 - 0.989622)),)
+    assert (told.longer, told.longer_seeds) == (pytest.approx(0.99 - 0.988758), 1)
+    assert told.shorter == pytest.approx(0.97 - 0.988758)
+    assert of(answers([*once, twice[0]]), "stpm", kind="level").longer is None  # of other categories
+
+
+def test_a_gain_counts_the_categories_whose_interval_leaves_out_the_printed_one(make_record):
+    # printed gains: bottle -0.007, grid 0.003 pixel AUROC
+    values = {"bottle": 0.02, "grid": 0.003}
+    runs = [make_record(c, seed, 0.95) for c in values for seed in range(3)]
+    tuned = [
+        make_record(c, s, 0.95 + gain + s / 1000 - 0.001, method="et_stpm")
+        for c, gain in values.items()
+        for s in range(3)
+    ]
+    told = of(answers([*runs, *tuned]), "et_stpm")
+    assert (told.held, told.without) == (2, 1)
+    assert len(told.last_by_seed) == 3
+    assert of(answers([*runs[:2], *tuned[:2]]), "et_stpm").held == 0  # two seeds judge nothing
+
+
+def test_rows_tell_textures_from_objects():
+    rows = of(answers([]), "pfadseg", "pixel_ap", "rows")
+    assert (round(rows.textures, 3), round(rows.objects, 3)) == (0.032, -0.008)

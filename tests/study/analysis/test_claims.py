@@ -166,6 +166,7 @@ def test_both_schedules_stand_beside_the_printed_number(make_record):
     found = schedules.schedules(runs).set_index("metric").loc["pixel_auroc"]
     assert (found["first"], found["second"], found["printed"]) == (0.97, 0.985, 0.985730)
     assert (found["seeds"], found["nearer"], found["decision"]) == ((0,), 200, "too few seeds")
+    assert found["among"] == [0.97, 0.971]
     runs += [make_record("pill", variant=name, gaps=["x"]) for name in ("", "epochs=200")]
     labelled = schedules.schedules(runs)
     assert labelled[labelled["category"] == "pill"]["printed"].isna().all()
@@ -257,6 +258,19 @@ def test_rows_are_compared_at_the_steps_that_both_were_watched_at(make_record):
     assert ablation.sides(seen[seen["step"] < 4]) == {"below": ["bottle"]}
     assert ablation.sides(seen[seen["step"] == 4].assign(seed=2)) == {"above": ["bottle, seed 2"]}
     assert ablation.along_training([], "pixel_ap").empty
+
+
+def test_what_two_precisions_leave_out_is_told(make_record):
+    runs = [
+        make_record(name, method="pfadseg", variant=variant, precision=precision)
+        for name, other in (("pill", "bf16"), ("grid", "fp32"))
+        for variant, precision in (("none", other), ("", "fp32"))
+    ]
+    ((base, whole),) = ablation.unpaired(runs)
+    assert (base.category, base.precision, whole.precision) == ("pill", "bf16", "fp32")
+    assert [pair.category for pair in ablation.steps(runs, "iap", "paper")["none → RCM+AFF+PCAR"][:-1]] == [
+        "grid"
+    ]
 
 
 def test_a_late_change_is_the_last_thousand_steps(make_record):

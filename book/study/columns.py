@@ -228,7 +228,7 @@ SCHEDULES = {
     "Printed": '{% if printed is not missing %}<span title="{{ source }}">{{ printed|score }}</span>'
     "{% endif %}",
     "100 epochs": "{{ first|score }}"
-    "{{ ('all seeds: ' ~ among|map('score')|join(', '))|note if among|length > 1 }}",
+    "{{ ('all: ' ~ among|map('score')|join(', '))|note if among|length > seeds|length }}",
     "200 epochs": "second",
     "Difference": "{{ difference|signed }}{{ interval(low, high, seeds)|note }}",
     "Answer": "decision",

@@ -1,7 +1,7 @@
 """What a sceptical reviewer counts: the runs behind the verdicts, how firm they are. Imports no torch."""
 
 from collections.abc import Iterable, Sequence
-from statistics import stdev
+from statistics import median, stdev
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, Metric
 from stlib.records.schema import Record
 from study.analysis.comparison import METHODS, comparable, comparison, select
+from study.analysis.paired import RunGroup, compare, match_runs
 from study.analysis.runs import good_and_defective
 
 
@@ -90,6 +91,34 @@ def verdicts(records: Sequence[Record]) -> pd.DataFrame:
         if row.difference is not None
     ]
     return pd.DataFrame(rows, columns=["method", "metric", "verdict", "seeds", "share"])
+
+
+def basic_intervals(records: Sequence[Record], metrics: Iterable[Metric]) -> pd.DataFrame:
+    """The images' part of paired intervals by Student's rule and as basic bootstrap intervals, by `metric`.
+
+    Every single run that can be paired with STPM's. `pairs`; `moved`, how far an end moves as a share of the
+    interval's width, in the median; `turned`, intervals that then lie on another side of zero.
+    """
+    everything = list(records)
+    stpm = RunGroup("stpm").of(everything)
+    others = [r for r in everything if r.profile == "paper" and (r.method, r.variant) != ("stpm", "")]
+    variants = {(r.method, r.variant) for r in others}
+    rows = []
+    for metric in metrics:
+        moved, turned = [], 0
+        for variant in sorted(variants):
+            for a, b in match_runs(stpm, RunGroup(*variant).of(others), metric):
+                pair = compare([(a, b)], metric)[0]
+                draws = np.subtract(b.bootstrap[metric], a.bootstrap[metric])
+                low, high = 2 * pair.difference - np.percentile(draws, (97.5, 2.5))
+                if width := pair.high - pair.low:
+                    moved.append(max(abs(low - pair.low), abs(high - pair.high)) / width)
+                    turned += (np.sign(low) + np.sign(high)) != (np.sign(pair.low) + np.sign(pair.high))
+        if moved:
+            rows.append(
+                {"metric": metric, "pairs": len(moved), "moved": median(moved), "turned": int(turned)}
+            )
+    return pd.DataFrame(rows, columns=["metric", "pairs", "moved", "turned"])
 
 
 def counted_again(records: Iterable[Record]) -> list[float]:

@@ -1,5 +1,6 @@
 """What a sceptical reviewer counts: every number is that of the records."""
 
+import numpy as np
 import pytest
 
 from stlib.records.schema import ImageScore
@@ -39,6 +40,24 @@ def test_a_verdict_says_how_much_of_its_tolerance_it_takes(make_record):
     assert found["share"].tolist() == pytest.approx([0.8, 1.5])
     assert found["verdict"].tolist() == ["inside, not proven", "outside, not proven"]
     assert set(found["seeds"]) == {1}
+
+
+def test_basic_intervals_differ_where_replicates_lean_to_one_side(make_record):
+    first = make_record(spread=0.0)
+    even = np.linspace(-0.02, 0.02, 200)
+    second = make_record(method="et_stpm", value=0.98)
+
+    def found(draws):
+        leaning = second.model_copy(update={"bootstrap": {"iap": list(0.98 + draws)}})
+        (row,) = doubts.basic_intervals([first, leaning], ["iap"]).to_dict("records")
+        return row
+
+    assert (found(even)["pairs"], found(even)["turned"]) == (1, 0)
+    assert found(even)["moved"] < 0.1
+    lopsided = found(np.where(even < 0.016, 0.0, -0.06))  # Student: 0.010 +- 0.035; basic: 0.01 to 0.07
+    assert lopsided["moved"] > 0.3
+    assert lopsided["turned"] == 1
+    assert doubts.basic_intervals([first], ["iap"]).empty
 
 
 def test_image_auroc_is_counted_without_our_code(make_record):

@@ -146,12 +146,12 @@ def make(order: dict) -> None:
     import torch
 
     from stlib.methods import METHODS
-    from stlib.methods.training import save_on_sigterm
+    from stlib.methods.training import end_with_checkpoint
     from stlib.records.store import write_record
     from stlib.run.experiment import RunSpec, run
     from stlib.run.fitted import RunFailed
 
-    save_on_sigterm()
+    end_with_checkpoint(signal.SIGTERM)
     torch.set_num_threads(order["threads"])
     try:
         compiled = order["compile"] and METHODS[order["spec"]["method"]].compiles

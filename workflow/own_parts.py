@@ -21,6 +21,8 @@ TILES = 3
 def lay_out(source: Path, out: Path) -> None:
     """Copy every photograph with its label to its place, and its tiles to theirs."""
     labels = {path: _marked(path) for path in sorted(source.glob("kos*/Part*_label.bmp"))}
+    if not labels:
+        raise SystemExit(f"{source} holds no kosNN/PartM_label.bmp: name the folder of KolektorSDD's parts")
     tested = {path.parent for path, marked in labels.items() if marked}
     for label, marked in labels.items():
         image = label.with_name(label.name.replace("_label.bmp", ".jpg"))
@@ -51,4 +53,6 @@ def _marked(label: Path) -> bool:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit(__doc__)
     lay_out(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,6 +1,7 @@
 """The `stlib` command: data, runs, teachers, detectors. Thin: what it does is done in the package."""
 
 import csv
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -48,13 +49,13 @@ def run(  # noqa: PLR0917 - typer reads them by name
     import torch  # here, so that `stlib --help` answers at once
 
     from stlib.data.mvtec import scan
-    from stlib.methods.training import save_on_sigterm
+    from stlib.methods.training import end_with_checkpoint
     from stlib.records.store import read_record, write_record
     from stlib.run.experiment import RunSpec, run as run_experiment
     from stlib.run.fit import progress_bar
     from stlib.run.fitted import RunFailed
 
-    save_on_sigterm()
+    end_with_checkpoint(signal.SIGTERM, signal.SIGINT)
     if threads:
         torch.set_num_threads(threads)
     here = paths.places(profile)

@@ -5,12 +5,14 @@ import io
 import os
 import shutil
 import signal
+import sys
 import time
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, TypeVar, cast
@@ -71,8 +73,8 @@ def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
 class Checkpoint:
     """One file that a run writes as it goes and reads when it starts again."""
 
-    ending: ClassVar[bool] = False
-    """Whether this process was asked to end: the next `offer` or `save` is the last thing that it does."""
+    ending: ClassVar[int] = 0
+    """The signal that asked this process to end, if one did: the next `offer` or `save` is its last act."""
 
     path: Path
     identity: str
@@ -105,55 +107,67 @@ class Checkpoint:
     def save(self, state: State) -> None:
         """Replace the checkpoint. Raises OSError when it cannot be written; the old one then stays.
 
-        Raises SystemExit, with the status of a process that SIGTERM ended, where this one is `ending`.
+        Raises SystemExit, with the status of a process that a signal ended, where this one is `ending`.
         """
         buffer = io.BytesIO()
         spent = self.spent_before + time.monotonic() - self._begun
         torch.save({"identity": self._identity, "spent": spent, "state": dict(state)}, buffer)
         write_atomic(self.path, buffer.getbuffer())
         if self.ending:
-            raise SystemExit(128 + signal.SIGTERM)
+            sys.stderr.write(f"saved after {spent:.0f} s of training: the same command continues\n")
+            raise SystemExit(128 + self.ending)
 
     def load(self) -> State | None:
         """The saved state, or None without one for this run.
 
         A damaged file, and one of a run of other data, settings or code, are set aside with a warning: hours
-        may be in them.
+        may be in them. The latter is found again when that run is back.
         """
+        state, kept = self._load(), self._aside(self._identity)
+        if state is None and kept.is_file():
+            kept.replace(self.path)
+            state = self._load()
+        return state
+
+    def _load(self) -> State | None:
         if not self.path.is_file():
             return None
         try:
             identity, spent, state = _read(self.path)
         except Exception as error:  # damage shows in any way, from EOFError to UnicodeDecodeError
-            self._set_aside(".corrupt", f"is damaged ({error})")
+            self._set_aside(self.path.with_suffix(".corrupt"), f"is damaged ({error})")
             return None
         if identity != self._identity:
-            self._set_aside(".other", "belongs to a run of other data, settings or code")
+            self._set_aside(self._aside(identity), "belongs to a run of other data, settings or code")
             return None
         self.spent_before = spent
         return state
 
-    def _set_aside(self, suffix: str, why: str) -> None:
-        aside = self.path.with_suffix(suffix)
+    def _aside(self, identity: str) -> Path:
+        return self.path.with_suffix(f".{sha256(identity.encode()).hexdigest()[:8]}.other")
+
+    def _set_aside(self, aside: Path, why: str) -> None:
         self.path.replace(aside)
-        warnings.warn(f"{self.path} {why}; moved to {aside}, training starts over", stacklevel=3)
+        warnings.warn(f"{self.path} {why}; moved to {aside}", stacklevel=4)
 
     def remove(self) -> None:
         """Forget the checkpoint; called once the record is written."""
         self.path.unlink(missing_ok=True)
 
 
-def save_on_sigterm() -> None:
-    """Let SIGTERM end this process with a checkpoint, taken between two steps as every other one.
+def end_with_checkpoint(*signals: signal.Signals) -> None:
+    """Let `signals` end this process with a checkpoint, taken between two steps as every other one.
 
-    A training that is over goes on to its record. A second SIGTERM ends the process at once.
+    A training that is over goes on to its record. The same signal once more ends the process at once.
     """
 
     def end(number: int, _: FrameType | None) -> None:
-        Checkpoint.ending = True
-        signal.signal(number, signal.SIG_DFL)
+        Checkpoint.ending = number
+        signal.signal(number, earlier[number])
+        if number == signal.SIGINT:
+            sys.stderr.write("\nends after this step; Ctrl-C once more ends at once\n")
 
-    signal.signal(signal.SIGTERM, end)
+    earlier = {int(number): signal.signal(number, end) for number in signals}
 
 
 def _read(path: Path) -> tuple[str, float, State]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from stlib.files import write_atomic
-from stlib.paths import BUILD, RECORDS
+from stlib.paths import BUILD, DECISIONS, RECORDS
 from stlib.protocol import PROFILES
 from stlib.records.schema import SCHEMA_VERSION, Record
 
@@ -57,10 +57,11 @@ def require_free(run: Record, folder: Path) -> None:
     demo, which is made again at will; and records of own data do not go among the study's or the demo's.
     """
     require_ours(folder)
-    if run.dataset.name == "other" and folder.resolve() in (RECORDS.resolve(), (BUILD / "records").resolve()):
+    studied = [place.resolve() for place in (RECORDS, DECISIONS, BUILD / "records")]
+    if run.dataset.name == "other" and folder.resolve() in studied:
         raise RecordError(
-            f"{folder} holds records of MVTec AD or of the demo, and {run.category} is neither: name another "
-            "folder of records"
+            f"{folder} holds the records of this study or of the demo, and {run.category} is of neither: "
+            "name another folder of records"
         )
     earlier = _finished(folder / run.path)
     if earlier and run.dataset.name != "demo" and (others := _differences(run, earlier)):

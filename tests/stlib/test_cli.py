@@ -150,10 +150,14 @@ def test_records_go_to_no_folder_of_other_things(
     assert "holds passwd, which no run left: name another folder" in result.stderr
 
 
-def test_own_records_stay_out_of_the_studys_folders(tiny: list[str], tmp_path: Path):
-    result = runner.invoke(app, [*tiny, "--records", str(tmp_path / "records")])
+@pytest.mark.parametrize("folder", ["records", "decisions"])
+def test_own_records_stay_out_of_the_studys_folders(
+    folder: str, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(store, "DECISIONS", tmp_path / "decisions")
+    result = runner.invoke(app, [*tiny, "--records", str(tmp_path / folder)])
     assert result.exit_code == 2
-    assert "holds records of MVTec AD or of the demo, and plate is neither" in result.stderr
+    assert "holds the records of this study or of the demo, and plate is of neither" in result.stderr
 
 
 @pytest.mark.parametrize("option", ["--save", "--records"])

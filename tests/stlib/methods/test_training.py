@@ -18,8 +18,8 @@ from stlib.methods.training import (
     Execution,
     Resumable,
     descend,
+    end_with_checkpoint,
     require_compiler,
-    save_on_sigterm,
 )
 from stlib.protocol import Precision
 
@@ -96,19 +96,31 @@ def test_nothing_saved_is_none_and_removing_it_is_no_error(tmp_path: Path):
 
 def test_another_runs_checkpoint_is_set_aside_and_kept(checkpoint: Checkpoint):
     content = checkpoint.path.read_bytes()
-    with pytest.warns(UserWarning, match=r"of other data, settings or code; moved to .*plate-s0\.other"):
+    with pytest.warns(UserWarning, match=r"of other data, settings or code; moved to .*plate-s0\..*\.other"):
         assert Checkpoint(checkpoint.path, "two").load() is None
     assert not checkpoint.path.exists()
-    assert checkpoint.path.with_suffix(".other").read_bytes() == content
+    (aside,) = checkpoint.path.parent.iterdir()
+    assert aside.read_bytes() == content
+
+
+def test_a_run_that_comes_back_finds_what_another_had_set_aside(checkpoint: Checkpoint):
+    other = Checkpoint(checkpoint.path, "two")
+    with pytest.warns(UserWarning, match="moved to"):
+        assert other.load() is None
+    other.save({"step": 2})
+    with pytest.warns(UserWarning, match="moved to"):  # the other's is kept as well, beside it
+        state = Checkpoint(checkpoint.path, checkpoint.identity).load()
+    assert state is not None
+    assert state["losses"] == STATE["losses"]
+    with pytest.warns(UserWarning, match="moved to"):
+        assert Checkpoint(checkpoint.path, "two").load() == {"step": 2}
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.2, 0.5, 0.9, 0.999])
 def test_a_truncated_file_is_set_aside_with_a_warning(checkpoint: Checkpoint, share: float):
     content = checkpoint.path.read_bytes()
     checkpoint.path.write_bytes(content[: int(share * len(content))])
-    with pytest.warns(
-        UserWarning, match=r"plate-s0\.ckpt is damaged .*plate-s0\.corrupt, training starts over"
-    ):
+    with pytest.warns(UserWarning, match=r"plate-s0\.ckpt is damaged .*plate-s0\.corrupt"):
         assert checkpoint.load() is None
     assert not checkpoint.path.exists()
     assert checkpoint.path.with_suffix(".corrupt").is_file()
@@ -224,23 +236,28 @@ def test_without_a_least_time_every_offer_is_taken(tmp_path: Path):
     assert made == [0, 1, 2]
 
 
-def test_sigterm_ends_the_process_with_a_checkpoint_however_young_the_last_one_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_process_with_a_checkpoint_however_young_the_last_one_is(
+    number: signal.Signals,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
-    monkeypatch.setattr(Checkpoint, "ending", False)  # and so afterwards
-    earlier = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Checkpoint, "ending", 0)  # and so afterwards
+    earlier = signal.getsignal(number)
     saved = Checkpoint(tmp_path / "a.ckpt", "one", seconds=1000)
     try:
-        save_on_sigterm()
+        end_with_checkpoint(number)
         saved.offer(lambda: {"step": 1})
         assert saved.load() is None
-        signal.raise_signal(signal.SIGTERM)  # and nothing happens within the step
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # a second one would end it at once
+        signal.raise_signal(number)  # and nothing happens within the step
+        assert signal.getsignal(number) is earlier  # a second one would end it at once
         with pytest.raises(SystemExit) as end:
             saved.offer(lambda: {"step": 2})
     finally:
-        signal.signal(signal.SIGTERM, earlier)
-    assert end.value.code == 143
+        signal.signal(number, earlier)
+    assert end.value.code == 128 + number
+    assert "the same command continues" in capsys.readouterr().err
     assert saved.load() == {"step": 2}
 
 

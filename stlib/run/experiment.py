@@ -31,7 +31,7 @@ from stlib.records.store import require_free
 from stlib.run.evaluation import observed, rounded
 from stlib.run.fitted import FittedDetector, failure, unfinished
 from stlib.run.provenance import Clock
-from stlib.run.teacher_cache import Teacher, tuned_teacher
+from stlib.run.teacher_cache import Teacher, require_classes, tuned_teacher
 
 SPACE = 1 << 30
 """Bytes that must be free before a run starts: the largest checkpoint and the one that replaces it."""
@@ -78,6 +78,8 @@ class RunSpec:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed {self.seed}: choose a whole number from 0 to {2**32 - 1}")
         require_device(self.device, self.precision)
+        if entry.tuning and (self.data / self.category).is_dir():  # the demo may be made later
+            require_classes(self.data)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save as serialise
 
-from stlib.data.images import read_images
+from stlib.data.images import DatasetError, read_images
 from stlib.data.mvtec import Layout, fingerprint, scan
 from stlib.data.splits import seen_anomalies, split_train
 from stlib.files import file_lock, write_atomic
@@ -32,6 +32,22 @@ def categories_of(root: Path) -> list[Layout]:
     found = {path.parent.parent.name for path in root.glob("*/train/good")}
     official = [name for name in CATEGORIES if name in found]
     return [scan(root, name) for name in official or sorted(found)]
+
+
+def require_classes(root: Path) -> list[Layout]:
+    """What `categories_of` finds, where there are categories to tell apart.
+
+    Of a single one every answer is right: the loss is 0, and nothing is learnt but BatchNorm's statistics.
+    Raises DatasetError for fewer than two.
+    """
+    layouts = categories_of(root)
+    if len(layouts) < 2:
+        found = f"only {layouts[0].category}" if layouts else "none"
+        raise DatasetError(
+            f"ET-STPM fine-tunes its teacher to tell categories apart and needs at least two under {root}, "
+            f"which holds {found}: use STPM, or add categories"
+        )
+    return layouts
 
 
 @dataclass(frozen=True)
@@ -62,7 +78,7 @@ def tuned_teacher(
     continue where fewer ended. `execution` gives device, precision and progress. Raises DatasetError or
     ValueError for bad input, and FloatingPointError when the fine-tuning diverges.
     """
-    layouts = categories_of(root)
+    layouts = require_classes(root)
     fingerprints = {layout.category: fingerprint(layout) for layout in layouts}
     name = _name(tuning, info, fingerprints, execution)
     folder = runs / "teachers" / profile / name

@@ -72,10 +72,17 @@ def test_images_of_another_size_are_refused_with_the_remedy(plate: Category, mon
         fit(plate)
 
 
-def test_et_stpm_says_that_its_teacher_needs_a_folder(plate: Category, monkeypatch):
+def test_et_stpm_says_that_its_teacher_needs_categories_and_a_folder(
+    plate: Category, tmp_path, make_category, monkeypatch
+):
     monkeypatch.setitem(et_stpm.PROFILES, "demo", et_stpm.Config(**TINY))
+    with pytest.raises(ValueError, match=r"ET-STPM .* needs at least two .* holds only plate: use STPM"):
+        stlib.fit("et_stpm", plate, profile="demo", teacher="random", runs=tmp_path)
+    for name in ("bolt", "nut"):
+        make_category(tmp_path, name, train=3)
+    bolt = stlib.load_category(tmp_path, "bolt", image_size=64)
     with pytest.raises(ValueError, match=r"ET-STPM fine-tunes its teacher first, on all categories.*runs="):
-        stlib.fit("et_stpm", plate, profile="demo", teacher="random")
+        stlib.fit("et_stpm", bolt, profile="demo", teacher="random")
 
 
 def test_a_fit_that_diverges_leaves_its_record_where_it_is_told(plate: Category, tmp_path, monkeypatch):

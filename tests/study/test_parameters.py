@@ -149,8 +149,9 @@ def test_an_unknown_row_is_refused_with_the_known_ones(row):
 
 
 @pytest.fixture
-def epochs(given):
-    """Parameters of the notebook of the teacher's epochs."""
+def epochs(given, make_category):
+    """Parameters of the notebook of the teacher's epochs, which tells two categories apart."""
+    make_category(Path(given["data"]), "bolt")
     return {k: v for k, v in given.items() if k not in ("method", "textures")} | {"epochs": [5, 0, 2, 5]}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from stlib.data.images import DatasetError
 from stlib.data.mvtec import Category
 from stlib.methods import METHODS, stpm
 from stlib.methods.et_stpm import ETSTPM, Config
@@ -15,6 +16,7 @@ from stlib.methods.training import Execution
 from stlib.nn.backbone import ResNet18Pyramid
 from stlib.nn.losses import feature_pyramid_loss, l1_cosine_loss
 from stlib.records.teacher import load_teacher_records
+from stlib.run import experiment
 from stlib.run.experiment import RunResult, RunSpec, run
 from stlib.run.fitted import RunFailed
 
@@ -113,6 +115,18 @@ def test_a_variant_that_does_not_exist_is_refused_before_any_work(tmp_path: Path
     with pytest.raises(ValueError, match="ET-STPM has no variant 'e=4'"):
         run(spec, runs=tmp_path)
     replace(spec, variant="e=3").check()
+
+
+def test_a_single_category_is_refused_before_any_work_as_there_is_nothing_to_tell_apart(
+    make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    make_category(tmp_path, "flange", train=10)
+    monkeypatch.setattr(experiment, "load_teacher", lambda _: pytest.fail("work has begun"))
+    told = r"ET-STPM .* at least two under .*, which holds only flange: use STPM, or add categories"
+    with pytest.raises(DatasetError, match=told):
+        run(RunSpec("et_stpm", "flange", data=tmp_path, teacher="random"), runs=tmp_path / "runs")
+    RunSpec("stpm", "flange", data=tmp_path).check()
+    RunSpec("et_stpm", "brick", data=tmp_path).check()  # not there, or not yet: the reader says so
 
 
 def test_a_fine_tuning_that_diverges_leaves_a_failed_record(

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from stlib.data.images import read_images
+from stlib.data.images import DatasetError, read_images
 from stlib.methods.finetuning import Tuning
 from stlib.methods.training import Execution, Progress, no_progress
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
@@ -191,6 +191,19 @@ def test_a_teacher_of_renamed_categories_is_refused(cached: Path, data: Path, tm
     }
     with pytest.raises(ValueError, match="is of other categories, across, along: delete it"):
         tuned_teacher("random", BEFORE, TUNING, 1, **options)
+
+
+@pytest.mark.parametrize(("names", "found"), [((), "none"), (("flange",), "only flange")])
+def test_a_teacher_is_not_tuned_on_fewer_than_two_categories(
+    make_category, tmp_path: Path, names: tuple[str, ...], found: str
+):
+    for name in names:
+        make_category(tmp_path, name, train=10, size=32)
+    execution = Execution(torch.device("cpu"), progress=no_training)
+    options = {"root": tmp_path, "profile": "demo", "execution": execution, "runs": tmp_path / "runs"}
+    with pytest.raises(DatasetError, match=f"needs at least two under .*, which holds {found}: use STPM"):
+        tuned_teacher("random", BEFORE, TUNING, 1, **options)
+    assert not (tmp_path / "runs").exists()
 
 
 def interrupt(*_: object) -> None:

@@ -60,7 +60,10 @@ class AnomalySynthesis:
     """Corrupts batches of normal images of one category."""
 
     def __init__(self, textures: Tensor, category: str) -> None:
-        """`textures`: (K, 3, S, S) uint8, on the device of the images to come."""
+        """`textures`: (K, 3, S, S) uint8, on the device of the images to come.
+
+        `category` decides how images are turned, by DeSTSeg's table: empty for parts that it does not know.
+        """
         self.textures, self.category = textures, category
         self.rotation = CATEGORY_ROTATION.get(category, _FIXED)
 

@@ -141,7 +141,7 @@ def train(
     _check_size(spec, config.image_size, category)
     device = torch.device(spec.device)
     execution = Execution(device, spec.precision, progress, compiled=spec.compiled)
-    parts, textures = _synthesis(spec, config.image_size, device) if method.needs_textures else ({}, None)
+    parts, textures = _synthesis(spec, category, device) if method.needs_textures else ({}, None)
 
     def observe(steps: int) -> dict[Metric, float]:
         return observed(category, detector, steps, device)
@@ -237,11 +237,16 @@ def _dataset(category: Category) -> Dataset:
 
 
 def _synthesis(
-    spec: RunSpec, size: int, device: torch.device
+    spec: RunSpec, category: Category, device: torch.device
 ) -> tuple[dict[str, AnomalySynthesis], TextureInfo]:
-    """The part that corrupts training images, and the description of its textures."""
-    textures, info = load_textures(spec.textures, size)
-    return {"synthesis": AnomalySynthesis(textures.to(device), spec.category)}, info
+    """The part that corrupts training images, and the description of its textures.
+
+    What recipes say of a category by its name, how to turn it and where its foreground is, holds for MVTec
+    AD's images: own parts, whose folder may bear any name, are not turned and are foreground throughout.
+    """
+    textures, info = load_textures(spec.textures, category.train.shape[-1])
+    known = "" if category.layout.dataset == "other" else category.name
+    return {"synthesis": AnomalySynthesis(textures.to(device), known)}, info
 
 
 def _threshold(spec: RunSpec, config: Recipe, detector: Method, category: Category) -> Threshold | None:

@@ -25,13 +25,16 @@ from stlib.run.provenance import Clock
 
 
 def categories_of(root: Path) -> list[Layout]:
-    """Every category under `root`, in the papers' order, or by name in a dataset that is not MVTec AD.
+    """Every category under `root`, MVTec AD's names first in the papers' order.
 
+    Beside images of MVTec AD no other names are taken: what else lies there belongs to no paper's teacher.
     Raises DatasetError for a folder with `train/good` that cannot be used.
     """
     found = {path.parent.parent.name for path in root.glob("*/train/good")}
-    official = [name for name in CATEGORIES if name in found]
-    return [scan(root, name) for name in official or sorted(found)]
+    named = [scan(root, name) for name in CATEGORIES if name in found]
+    if any(layout.dataset == "MVTec AD" for layout in named):  # own parts, too, may be called 'screw'
+        return named
+    return [*named, *(scan(root, name) for name in sorted(found - CATEGORIES.keys()))]
 
 
 def require_classes(root: Path) -> list[Layout]:

@@ -9,6 +9,7 @@ from stlib.data.synthesis import (
     perlin_masks,
     turn_images,
 )
+from stlib.demo.dataset import DEMO_CATEGORIES
 from stlib.protocol import CATEGORIES
 
 CPU = torch.device("cpu")
@@ -77,3 +78,8 @@ def test_upright_categories_are_not_turned_and_others_are():
     assert not torch.allclose(
         AnomalySynthesis(textures, "cable")(images, generator()).clean, fixed, atol=0.05
     )
+
+
+@pytest.mark.parametrize("category", ["", *DEMO_CATEGORIES])
+def test_parts_that_destsegs_table_does_not_know_are_not_turned(category: str):
+    assert not AnomalySynthesis(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), category).turns

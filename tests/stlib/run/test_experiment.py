@@ -15,6 +15,7 @@ from PIL import Image
 from stlib.data.images import DatasetError
 from stlib.data.mvtec import load_category
 from stlib.data.splits import unseen_indices
+from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
 from stlib.methods import METHODS, MethodEntry
 from stlib.methods.stpm import STPM, Config, empty_network
@@ -195,6 +196,25 @@ def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
     assert read_record(path) == record
     assert not list(tmp_path.rglob("*.ckpt"))
     assert not (tmp_path / "teachers").exists()
+
+
+@pytest.mark.parametrize("method", ["destseg", "pfadseg", "aand"])
+def test_the_name_of_a_folder_changes_nothing_for_own_parts_and_tells_mvtec_ads_apart(
+    make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+):
+    def build(*_arguments: object, synthesis: AnomalySynthesis) -> STPM:
+        known.append(synthesis.category)
+        raise KeyboardInterrupt
+
+    known: list[str] = []
+    make_category(tmp_path, "screw", train=8)
+    make_category(tmp_path, "Schraube", train=8)
+    make_category(tmp_path, "toothbrush", train=60, defects={"defective": 1})
+    monkeypatch.setitem(METHODS, method, replace(METHODS[method], profiles={"demo": TINY}, build=build))
+    for category in ("screw", "Schraube", "toothbrush"):
+        with pytest.raises(KeyboardInterrupt):
+            run(spec(tmp_path, category, method=method), runs=tmp_path / "runs")
+    assert known == ["", "", "toothbrush"]
 
 
 @pytest.mark.usefixtures("tiny")

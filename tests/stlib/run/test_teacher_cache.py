@@ -243,12 +243,18 @@ def test_labels_are_the_category_not_the_defect(data: Path):
 
 
 def test_categories_come_in_the_papers_order_and_others_by_name(make_category, tmp_path: Path):
-    for name in ("zipper", "carpet", "bottle"):
-        make_category(tmp_path / "official", name, train=1, good=1, defects={}, size=8)
-    (tmp_path / "official" / "notes").mkdir()
-    make_category(tmp_path / "official", "spoon", train=1, good=1, defects={}, size=8)
+    official, own = tmp_path / "official", tmp_path / "own"
+    for name in ("zipper", "carpet", "spoon"):
+        make_category(official, name, train=1, good=1, defects={}, size=8)
+    make_category(official, "toothbrush", train=60, good=1, defects={}, size=8)
+    (official / "notes").mkdir()
     for name in ("washer", "brick"):
-        make_category(tmp_path / "demo", name, train=1, good=1, defects={}, size=8)
-    official = [layout.category for layout in categories_of(tmp_path / "official")]
-    assert official == ["carpet", "bottle", "zipper"]
-    assert [layout.category for layout in categories_of(tmp_path / "demo")] == ["brick", "washer"]
+        make_category(own, name, train=1, good=1, defects={}, size=8)
+    assert [layout.category for layout in categories_of(official)] == ["carpet", "toothbrush", "zipper"]
+    assert [layout.category for layout in categories_of(own)] == ["brick", "washer"]
+
+
+def test_of_own_parts_none_is_left_out_because_another_has_a_name_of_mvtec_ads(make_category, tmp_path: Path):
+    for name in ("Schraube", "screw"):
+        make_category(tmp_path, name, train=1, good=1, defects={}, size=8)
+    assert [layout.category for layout in categories_of(tmp_path)] == ["screw", "Schraube"]

@@ -122,13 +122,22 @@ def read_images(paths: list[Path], size: int) -> Tensor:
     return images
 
 
-def read_mask(path: Path, size: int, rule: MaskRule = "half", *, of: Path | None = None) -> np.ndarray:
+def require_rule(rule: str) -> None:
+    """Raise ValueError for a name that is not among MASK_RULES."""
+    if rule not in MASK_RULES:
+        raise ValueError(f"unknown mask rule '{rule}': choose one of {', '.join(MASK_RULES)}")
+
+
+def read_mask(
+    path: Path | str, size: int, rule: MaskRule = "half", *, of: Path | str | None = None
+) -> np.ndarray:
     """(size, size) bool under `rule` (see MASK_RULES); `of` is the image that the mask belongs to.
 
     Raises DatasetError for a mask that is unreadable, has another size than its image, or does not say
-    which pixels are defective.
+    which pixels are defective, and ValueError for another rule.
     """
-    mask = _open_mask(path)
+    require_rule(rule)
+    mask = _open_mask(Path(path))
     if of is not None and mask.size != (wanted := pixel_size(of)):
         raise DatasetError(
             f"{path} has {mask.size[0]} x {mask.size[1]} pixels and its image {wanted[0]} x {wanted[1]}: "

@@ -28,6 +28,7 @@ from stlib.data.images import (
     named,
     read_images,
     read_mask,
+    require_rule,
 )
 from stlib.demo.dataset import DEMO_CATEGORIES
 from stlib.files import sha256
@@ -218,13 +219,15 @@ def load_category(
     The resizing is PIL's bilinear one, as in the official STPM and DeSTSeg code; `mask_rule` says which
     pixels of a resized mask count as defective (MASK_RULES). What was left out, and images that are there
     twice, are logged as warnings. Raises DatasetError naming the first image or mask that cannot be used, a
-    missing mask, or a category that is not there: what `stlib data check` finds, all at once.
+    missing mask, or a category that is not there: what `stlib data check` finds, all at once. Raises
+    ValueError for an unknown rule.
 
     >>> import stlib
     >>> brick = stlib.load_category(stlib.make_demo(), "brick", image_size=64)
     >>> brick.train.shape, int(brick.labels.sum())
     (torch.Size([48, 3, 64, 64]), 20)
     """
+    require_rule(mask_rule)
     layout = scan(Path(root), category)
     if without := layout.missing_masks():
         raise DatasetError(_no_mask(layout, without))
@@ -247,7 +250,8 @@ def _no_mask(layout: Layout, without: list[TestItem]) -> str:
 
 
 def with_mask_rule(category: Category, rule: MaskRule) -> Tensor:
-    """(M, S, S) bool masks of `category` under another rule."""
+    """(M, S, S) bool masks of `category` under another rule. Raises ValueError for an unknown one."""
+    require_rule(rule)
     return _masks(category.layout, category.masks.shape[-1], rule)
 
 

@@ -203,6 +203,11 @@ def test_mask_rules_on_a_hand_made_mask(tmp_path: Path):
     assert not read["half"][1:3].any()
 
 
+def test_an_unknown_mask_rule_names_those_there_are(tmp_path: Path):
+    with pytest.raises(ValueError, match="unknown mask rule 'ful': choose one of half, 80/255, any, full"):
+        read_mask(save_mask(tmp_path / "m.png", np.ones((8, 8))), 4, "ful")
+
+
 def test_a_pixel_of_a_mask_counts_from_grey_value_128(tmp_path: Path):
     Image.fromarray(np.array([[127, 128], [0, 255]], np.uint8)).save(tmp_path / "m.png")
     assert read_mask(tmp_path / "m.png", 2).tolist() == [[False, True], [False, True]]

@@ -51,6 +51,17 @@ def test_another_rule_applies_to_the_same_files(tmp_path: Path, make_category):
     assert not (narrow & ~wide).any()
 
 
+def test_a_misspelt_mask_rule_is_refused_and_takes_no_other(root: Path, monkeypatch: pytest.MonkeyPatch):
+    category = load_category(root, "plate", image_size=32)
+    shutil.rmtree(root / "plate/ground_truth")
+    monkeypatch.setattr(mvtec, "read_images", lambda *_: pytest.fail("work has begun"))
+    told = "unknown mask rule 'hlaf': choose one of half, 80/255, any, full"
+    with pytest.raises(ValueError, match=told):
+        load_category(root, "plate", mask_rule="hlaf")
+    with pytest.raises(ValueError, match=told):
+        with_mask_rule(category, "hlaf")
+
+
 def test_an_absent_category_names_the_folder_and_the_remedy(tmp_path: Path):
     with pytest.raises(
         DatasetError, match=r"no category 'plate' under .*plate/train/good.*stlib data download"

@@ -36,9 +36,11 @@ def check_category(root: Path, category: str) -> CategoryReport:
         return CategoryReport(category, 0, 0, 0, [fault], ["nothing can be run on it"])
     findings = [Finding("count", None, gap) for gap in layout.missing_images()]
     findings += [*layout.findings, *_file_faults(layout)]
-    findings += [
-        Finding("missing mask", item.image, f"{item.image} has no mask") for item in layout.missing_masks()
-    ]
+    if layout.dataset == "MVTec AD":  # of own parts a person may have masked some defects only
+        findings += [
+            Finding("missing mask", item.image, f"{item.image} has no mask")
+            for item in layout.missing_masks()
+        ]
     findings += duplicates(layout, {path: sha256(path) for path in layout.files() if _readable(path)})
     good = sum(item.defect == "good" for item in layout.test)
     return CategoryReport(
@@ -107,6 +109,8 @@ def _consequences(layout: Layout, findings: list[Finding], good: int) -> list[st
         consequences.append("no metric at all: there is no defective test image")
     elif all(item.mask is None for item in defective):
         consequences.append("no pixel metric: the defective images have no masks")
+    elif gap := layout.mask_gap():
+        consequences.append(f"no pixel metric: {gap}")
     if {"unreadable", "unusable mask", "missing mask"} & kinds:
         consequences.append("runs stop with an error until these files are mended")
     if "count" in kinds:

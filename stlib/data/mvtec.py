@@ -121,6 +121,13 @@ class Layout:
         without = [item for item in defective if item.mask is None]
         return without if len(without) < len(defective) else []
 
+    def mask_gap(self) -> str:
+        """How many masks are missing where others are there, in words; empty where none is missing."""
+        without = self.missing_masks()
+        defective = sum(item.defect != "good" for item in self.test)
+        such = f"{len(without)} of {defective} defective images have no mask, such as"
+        return f"{such} {self.name_of(without[0])}" if without else ""
+
 
 @dataclass(frozen=True)
 class Category:
@@ -132,7 +139,7 @@ class Category:
     test: Tensor
     """(M, 3, S, S) uint8 RGB."""
     masks: Tensor
-    """(M, S, S) bool, True on defective pixels."""
+    """(M, S, S) bool, True on defective pixels; nowhere if the mask of some defective image is missing."""
     layout: Layout
     fingerprint: str
     """SHA-256 over the names and contents of all files of the category."""
@@ -217,10 +224,10 @@ def load_category(
     """Read one category under `root` and resize every whole image to `image_size` pixels.
 
     The resizing is PIL's bilinear one, as in the official STPM and DeSTSeg code; `mask_rule` says which
-    pixels of a resized mask count as defective (MASK_RULES). What was left out, and images that are there
-    twice, are logged as warnings. Raises DatasetError naming the first image or mask that cannot be used, a
-    missing mask, or a category that is not there: what `stlib data check` finds, all at once. Raises
-    ValueError for an unknown rule.
+    pixels of a resized mask count as defective (MASK_RULES). What was left out, images that are there twice,
+    and masks that are missing beside others, are logged as warnings. Raises DatasetError naming the first
+    image or mask that cannot be used, a mask that MVTec AD has and this copy has not, or a category that is
+    not there: what `stlib data check` finds, all at once. Raises ValueError for an unknown rule.
 
     >>> import stlib
     >>> brick = stlib.load_category(stlib.make_demo(), "brick", image_size=64)
@@ -229,8 +236,10 @@ def load_category(
     """
     require_rule(mask_rule)
     layout = scan(Path(root), category)
-    if without := layout.missing_masks():
-        raise DatasetError(_no_mask(layout, without))
+    if gap := layout.mask_gap():
+        if layout.dataset == "MVTec AD":
+            raise DatasetError(_no_mask(layout, layout.missing_masks()))
+        logger.warning("%s: %s: no metric of pixels is measured", category, gap)
     train = read_images(layout.train, image_size)
     test = read_images([item.image for item in layout.test], image_size)
     masks = _masks(layout, image_size, mask_rule)
@@ -257,6 +266,8 @@ def with_mask_rule(category: Category, rule: MaskRule) -> Tensor:
 
 def _masks(layout: Layout, size: int, rule: MaskRule) -> Tensor:
     masks = np.zeros((len(layout.test), size, size), dtype=bool)
+    if layout.missing_masks():  # the others would call the defects without a mask good, pixel by pixel
+        return torch.from_numpy(masks)
     for place, item in zip(masks, layout.test, strict=True):
         if item.mask is not None:
             place[:] = read_mask(item.mask, size, rule, of=item.image)

@@ -141,7 +141,8 @@ def _reason(category: Category, metric: Metric) -> str:
     if metric.startswith("image"):
         return "the test set holds no normal image"
     masked = any(item.mask for item in category.layout.test)
-    return "no mask marks a defective pixel" if masked else "the defective images have no masks"
+    told = "no mask marks a defective pixel" if masked else "the defective images have no masks"
+    return category.layout.mask_gap() or told
 
 
 def _image_scores(category: Category, scores: Tensor) -> list[ImageScore]:

@@ -69,11 +69,21 @@ def test_a_bomb_among_the_defects_is_a_finding_not_an_exception(
     assert "decompression bomb" in report.findings[0].text
 
 
-def test_a_missing_mask_is_named(root: Path) -> None:
+def test_a_missing_mask_of_own_parts_is_a_consequence_and_no_finding(root: Path) -> None:
     (root / "nut/ground_truth/scratch/002_mask.png").unlink()
     report = check_category(root, "nut")
-    assert kinds(report) == ["missing mask"]
-    assert "002.png has no mask" in report.findings[0].text
+    assert report.findings == []
+    told = "no pixel metric: 1 of 3 defective images have no mask, such as scratch/002.png"
+    assert report.consequences == [told]
+
+
+def test_a_missing_mask_of_mvtec_ad_is_named_and_stops_a_run(root: Path, make_category) -> None:
+    make_category(root, "toothbrush", train=60, good=1, defects={"defective": 2}, size=16)
+    (root / "toothbrush/ground_truth/defective/001_mask.png").unlink()
+    report = check_category(root, "toothbrush")
+    (missing,) = [finding for finding in report.findings if finding.kind == "missing mask"]
+    assert "001.png has no mask" in missing.text
+    assert "runs stop with an error until these files are mended" in report.consequences
 
 
 def test_a_mask_of_another_size_than_its_image(root: Path) -> None:

@@ -129,10 +129,21 @@ def test_a_training_image_that_is_tested_is_told_where_the_run_begins(root: Path
     assert "plate: equal files train/good/000.png, test/good/000.png" in caplog.text
 
 
-def test_a_missing_mask_names_the_image_and_the_mask(root: Path):
+def test_a_missing_mask_of_mvtec_ad_names_the_image_and_the_mask(root: Path, make_category):
+    make_category(root, "toothbrush", train=60, good=1, defects={"defective": 2}, size=16)
+    (root / "toothbrush/ground_truth/defective/001_mask.png").unlink()
+    told = r"test/defective/001\.png has no mask.* add .*defective/001_mask\.png"
+    with pytest.raises(DatasetError, match=told):
+        load_category(root, "toothbrush")
+
+
+def test_of_own_parts_with_some_masks_missing_none_counts_and_a_warning_says_so(root: Path, caplog):
     (root / "plate/ground_truth/turned/001_mask.png").unlink()
-    with pytest.raises(DatasetError, match=r"test/turned/001\.png has no mask.* add .*turned/001_mask\.png"):
-        load_category(root, "plate")
+    category = load_category(root, "plate", image_size=32)
+    assert category.labels.sum() == 3
+    assert not category.masks.any()
+    assert not with_mask_rule(category, "any").any()
+    assert "plate: 1 of 3 defective images have no mask, such as turned/001.png: no metric of" in caplog.text
 
 
 @pytest.mark.parametrize(

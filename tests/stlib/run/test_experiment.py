@@ -255,6 +255,7 @@ def test_a_killed_run_continues_and_ends_alike(
 
 NO_NORMAL = dict.fromkeys(["image_auroc", "image_ap"], "the test set holds no normal image")
 NO_MASKS = dict.fromkeys(list(METRICS)[2:], "the defective images have no masks")
+SOME_MASKS = dict.fromkeys(NO_MASKS, "1 of 3 defective images have no mask, such as turned/001.png")
 
 
 @pytest.mark.usefixtures("tiny")
@@ -263,6 +264,7 @@ NO_MASKS = dict.fromkeys(list(METRICS)[2:], "the defective images have no masks"
     [
         (0, 3, None, NO_NORMAL),
         (3, 3, "ground_truth", NO_MASKS),
+        (3, 3, "ground_truth/turned/001_mask.png", SOME_MASKS),
         (0, 3, "ground_truth", NO_NORMAL | NO_MASKS),
         (3, 0, None, dict.fromkeys(METRICS, "the test set holds no defective image")),
         (3, 3, "test", dict.fromkeys(METRICS, "there are no test images")),
@@ -273,7 +275,8 @@ def test_what_cannot_be_measured_is_said_and_the_rest_is_done(
 ):
     make_category(tmp_path, train=6, good=good, defects={"turned": defects} if defects else {})
     if removed:
-        shutil.rmtree(tmp_path / "plate" / removed)
+        place = tmp_path / "plate" / removed
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
     result = run(spec(tmp_path), runs=tmp_path / "runs")
     record = result.record
     assert record.undefined == undefined

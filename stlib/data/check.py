@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stlib.data.images import DatasetError, open_image, read_mask
-from stlib.data.mvtec import Finding, Layout, duplicates, scan
+from stlib.data.mvtec import Finding, Layout, duplicates, odd_mask, scan
 from stlib.files import sha256
 from stlib.protocol import CATEGORIES, IMAGE_SIZE
 
@@ -80,7 +80,7 @@ def _readable(path: Path) -> bool:
 
 
 def _file_faults(layout: Layout) -> Iterator[Finding]:
-    """Every image and mask that a run would refuse, and masks in which it would see nothing."""
+    """Every image and mask that a run would refuse, and masks that it would warn of."""
     broken = set()
     for path in [*layout.train, *(item.image for item in layout.test)]:
         try:
@@ -92,9 +92,8 @@ def _file_faults(layout: Layout) -> Iterator[Finding]:
         if item.mask is None or item.image in broken:
             continue
         try:
-            if not read_mask(item.mask, IMAGE_SIZE, of=item.image).any():
-                told = f"{item.mask} marks no pixel of {IMAGE_SIZE} x {IMAGE_SIZE}"
-                yield Finding("empty mask", item.mask, told)
+            if odd := odd_mask(layout, item.mask, read_mask(item.mask, IMAGE_SIZE, of=item.image)):
+                yield odd
         except DatasetError as error:
             yield Finding("unusable mask", item.mask, str(error))
 
@@ -113,6 +112,8 @@ def _consequences(layout: Layout, findings: list[Finding], good: int) -> list[st
         consequences.append(f"no pixel metric: {gap}")
     if {"unreadable", "unusable mask", "missing mask"} & kinds:
         consequences.append("runs stop with an error until these files are mended")
+    if {"empty mask", "large mask"} & kinds:
+        consequences.append("pixel metrics count what these masks mark, right or wrong: look at them first")
     if "count" in kinds:
         known = layout.dataset == "MVTec AD"
         consequences.append(

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stlib.data.images import (
@@ -48,7 +49,7 @@ class Finding:
 
     kind: str
     """left out, stray mask, duplicate, count, unusable category, unreadable, unusable mask, missing mask,
-    empty mask."""
+    empty mask, large mask."""
     file: Path | None
     text: str
 
@@ -225,9 +226,9 @@ def load_category(
 
     The resizing is PIL's bilinear one, as in the official STPM and DeSTSeg code; `mask_rule` says which
     pixels of a resized mask count as defective (MASK_RULES). What was left out, images that are there twice,
-    and masks that are missing beside others, are logged as warnings. Raises DatasetError naming the first
-    image or mask that cannot be used, a mask that MVTec AD has and this copy has not, or a category that is
-    not there: what `stlib data check` finds, all at once. Raises ValueError for an unknown rule.
+    masks that are missing beside others, and odd ones, are logged as warnings. Raises DatasetError naming
+    the first image or mask that cannot be used, a mask that MVTec AD has and this copy has not, or a category
+    that is not there: what `stlib data check` finds, all at once. Raises ValueError for an unknown rule.
 
     >>> import stlib
     >>> brick = stlib.load_category(stlib.make_demo(), "brick", image_size=64)
@@ -244,7 +245,8 @@ def load_category(
     test = read_images([item.image for item in layout.test], image_size)
     masks = _masks(layout, image_size, mask_rule)
     hashes = content(layout)
-    for finding in [*layout.findings, *duplicates(layout, hashes)]:
+    odd = [odd_mask(layout, item.mask, mask.numpy()) for item, mask in zip(layout.test, masks, strict=True)]
+    for finding in [*layout.findings, *duplicates(layout, hashes), *filter(None, odd)]:
         logger.warning("%s: %s", category, finding.text)
     return Category(category, train, test, masks, layout, fingerprint(layout, hashes))
 
@@ -272,6 +274,20 @@ def _masks(layout: Layout, size: int, rule: MaskRule) -> Tensor:
         if item.mask is not None:
             place[:] = read_mask(item.mask, size, rule, of=item.image)
     return torch.from_numpy(masks)
+
+
+def odd_mask(layout: Layout, path: Path | None, mask: NDArray[np.bool_]) -> Finding | None:
+    """What is strange about the (S, S) bool `mask` in `path`: it marks nothing, or most of its picture."""
+    share = mask.mean()
+    if path is None or layout.missing_masks():  # then no mask counts
+        return None
+    if not share:
+        told = f"{path} marks no pixel of {mask.shape[0]} x {mask.shape[1]}"
+        remedy = "mark the defect, or move its image to test/good"
+        return Finding("empty mask", path, f"{told}: {remedy}")
+    if share > 0.5 and layout.dataset != "MVTec AD":  # whose masks are right, however large
+        return Finding("large mask", path, f"{path} marks {share:.0%} of its picture: inverted?")
+    return None
 
 
 def content(layout: Layout) -> dict[Path, str]:

@@ -15,7 +15,7 @@ from stlib.protocol import CATEGORIES
 def save(path: Path, *, shade: int, size: tuple[int, int] = (8, 8), hole: bool = False) -> None:
     pixels = np.full((size[1], size[0]), shade, dtype=np.uint8)
     if hole:
-        pixels[2:4, 2:4] = 255
+        pixels[2:4, 2:4] = 255 - shade
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
 
@@ -94,6 +94,21 @@ def test_a_mask_of_another_size_than_its_image(root: Path) -> None:
 def test_a_mask_that_marks_nothing(root: Path) -> None:
     save(root / "nut/ground_truth/scratch/000_mask.png", shade=0)
     assert kinds(check_category(root, "nut")) == ["empty mask"]
+
+
+@pytest.mark.parametrize(("hole", "share"), [(True, "94%"), (False, "100%")])
+def test_a_mask_that_marks_most_of_its_picture(root: Path, hole: bool, share: str) -> None:
+    save(root / "nut/ground_truth/scratch/000_mask.png", shade=255, hole=hole)
+    report = check_category(root, "nut")
+    assert kinds(report) == ["large mask"]
+    assert f"scratch/000_mask.png marks {share} of its picture: inverted?" in report.findings[0].text
+    assert any("right or wrong: look at them first" in text for text in report.consequences)
+
+
+def test_a_large_mask_of_mvtec_ad_is_right(root: Path, make_category) -> None:
+    make_category(root, "toothbrush", train=60, good=1, defects={"defective": 1}, size=16)
+    save(root / "toothbrush/ground_truth/defective/000_mask.png", shade=255, size=(16, 16))
+    assert "large mask" not in kinds(check_category(root, "toothbrush"))
 
 
 def test_a_mask_without_image(root: Path) -> None:

@@ -137,6 +137,15 @@ def test_a_missing_mask_of_mvtec_ad_names_the_image_and_the_mask(root: Path, mak
         load_category(root, "toothbrush")
 
 
+def test_a_run_begins_with_a_warning_of_empty_and_of_inverted_masks(root: Path, caplog):
+    for name, value in (("000", 0), ("001", 255)):
+        Image.new("L", (64, 64), value).save(root / f"plate/ground_truth/turned/{name}_mask.png")
+    load_category(root, "plate", image_size=32)
+    assert "turned/000_mask.png marks no pixel of 32 x 32: mark the defect, or" in caplog.text
+    assert "turned/001_mask.png marks 100% of its picture: inverted?" in caplog.text
+    assert len(caplog.records) == 2
+
+
 def test_of_own_parts_with_some_masks_missing_none_counts_and_a_warning_says_so(root: Path, caplog):
     (root / "plate/ground_truth/turned/001_mask.png").unlink()
     category = load_category(root, "plate", image_size=32)

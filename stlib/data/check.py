@@ -103,7 +103,10 @@ def _consequences(layout: Layout, findings: list[Finding], good: int) -> list[st
     consequences = []
     defective = [item for item in layout.test if item.defect != "good"]
     if not good:
-        consequences.append("no image AUROC or AP: test/good is empty; pixel metrics lack the normal images")
+        kinds_here = ", ".join(sorted({item.defect for item in defective}))
+        remedy = f", only {kinds_here}: rename the one of good images, if there is one, to 'good'"
+        told = f"test/ has no images in 'good'{remedy if defective else ''}"
+        consequences.append(f"no image AUROC or AP, pixel metrics without the normal images: {told}")
     if not defective:
         consequences.append("no metric at all: there is no defective test image")
     elif all(item.mask is None for item in defective):

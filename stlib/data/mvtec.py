@@ -37,8 +37,14 @@ from stlib.protocol import CATEGORIES, DEFECTS, IMAGE_SIZE
 
 DEMO_MARKER = "demo.json"
 """File in a dataset's root by which the demo dataset is known."""
-_SOUNDS_GOOD = ("good", "ok", "okay", "normal", "nominal", "pass", "passed")
-"""Names of folders that hold good images in other layouts; in this one only 'good' does."""
+_SOUNDS_GOOD = {
+    *("good", "goodparts", "goodimages", "ok", "okay", "normal", "nominal", "pass", "passed", "nodefect"),
+    *("gut", "gutteil", "gutteile", "io", "inordnung", "fehlerfrei", "goed", "bra", "god", "dobry", "dobre"),
+    *("bon", "bonne", "bons", "bonnes", "conforme", "conformes", "buono", "buona", "buoni", "buone"),
+    *("bueno", "buena", "buenos", "buenas", "bien", "bom", "boa", "boas"),
+}
+"""Names of folders that hold good images in other layouts, as `_plain` has them; in this one only 'good'
+does. Other languages than these are left to a person: `stlib data check` names the folders there are."""
 
 logger = logging.getLogger(__name__)
 
@@ -197,7 +203,7 @@ def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[Tes
         if len(parts) == 1:
             left_out.setdefault("in no folder of test/", []).append(image)
             continue
-        if (defect := parts[0]) != "good" and defect.lower() in _SOUNDS_GOOD:
+        if (defect := parts[0]) != "good" and _plain(defect) in _SOUNDS_GOOD:
             raise DatasetError(
                 f"{folder / 'test' / defect} would count as a kind of defect: rename it to 'good' if its "
                 "images are good, or give the defect another name"
@@ -209,6 +215,11 @@ def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[Tes
             left_out[MASKS] = [*left_out.get(MASKS, []), *own]
         items.append(TestItem(image, defect, own[0] if own and defect != "good" else None))
     return items, sorted(path for paths in masks.values() for path in paths)
+
+
+def _plain(name: str) -> str:
+    """Letters and digits only, in one case: 'i.O.' and 'Good parts' become 'io' and 'goodparts'."""
+    return re.sub(r"[\W_]", "", name.casefold())
 
 
 def _entries(folder: Path) -> list[Path]:

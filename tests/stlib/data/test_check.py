@@ -124,8 +124,13 @@ def test_a_training_image_that_is_also_tested(root: Path) -> None:
 
 
 def test_without_normal_test_images_there_is_no_image_auroc(root: Path) -> None:
-    shutil.rmtree(root / "nut/test/good")
-    assert any("no image AUROC" in text for text in check_category(root, "nut").consequences)
+    (root / "nut/test/good").rename(root / "nut/test/aceptable")
+    told, _ = check_category(root, "nut").consequences
+    assert "no image AUROC" in told
+    assert "no images in 'good', only aceptable, scratch: rename the one of good images" in told
+    shutil.rmtree(root / "nut/test")
+    told, _ = check_category(root, "nut").consequences
+    assert told.endswith("test/ has no images in 'good'")
 
 
 def test_official_counts_are_compared_by_name(root: Path) -> None:

@@ -75,11 +75,17 @@ def test_without_training_images_the_error_names_folder_and_remedy(root: Path):
         load_category(root, "plate")
 
 
-@pytest.mark.parametrize("name", ["ok", "Good", "normal"])
+@pytest.mark.parametrize("name", ["ok", "Good", "normal", "Gut", "i.O.", "bon", "Buono", "good parts"])
 def test_good_test_images_under_another_name_are_no_defects(root: Path, name: str):
     (root / "plate/test/good").rename(root / "plate/test" / name)
     with pytest.raises(DatasetError, match=rf"test/{name} would count as a kind of defect: rename it"):
         load_category(root, "plate")
+
+
+@pytest.mark.parametrize("name", ["n.i.O.", "nicht gut", "not good", "goods_scratched", "Kratzer"])
+def test_names_that_only_hold_a_word_for_good_are_kinds_of_defect(root: Path, name: str):
+    (root / "plate/test/turned").rename(root / "plate/test" / name)
+    assert name in {item.defect for item in scan(root, "plate").test}
 
 
 def test_own_parts_may_lie_as_cameras_and_labelling_tools_leave_them(root: Path, caplog):

@@ -52,8 +52,10 @@ def check(
     for report in reports:
         for finding in report.findings:
             console.print(f"{report.category}: {finding.text}")
+        for note in report.notes:
+            console.print(f"{report.category}: note: {note.text}")
         for consequence in report.consequences:
-            console.print(f"  -> {consequence}")
+            console.print(f"{report.category}: -> {consequence}")
     if missing := absent(root):
         console.print(f"not here: {', '.join(missing)}")
     if any(report.findings for report in reports):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stlib.data.images import DatasetError, open_image, read_mask
-from stlib.data.mvtec import Finding, Layout, duplicates, odd_mask, scan
+from stlib.data.mvtec import Finding, Layout, categories_in, duplicates, odd_mask, require_root, scan
 from stlib.files import sha256
 from stlib.protocol import CATEGORIES, IMAGE_SIZE
 
@@ -23,6 +23,9 @@ class CategoryReport:
     good: int
     defect: int
     findings: list[Finding]
+    """What is wrong, or may be."""
+    notes: list[Finding]
+    """What was left out by rule, and may well be right."""
     consequences: list[str]
     """What cannot be measured, or is not comparable, because of the findings."""
 
@@ -33,9 +36,10 @@ def check_category(root: Path, category: str) -> CategoryReport:
         layout = scan(root, category)
     except DatasetError as error:
         fault = Finding("unusable category", None, str(error))
-        return CategoryReport(category, 0, 0, 0, [fault], ["nothing can be run on it"])
+        return CategoryReport(category, 0, 0, 0, [fault], [], ["nothing can be run on it"])
     findings = [Finding("count", None, gap) for gap in layout.missing_images()]
-    findings += [*layout.findings, *_file_faults(layout)]
+    notes = [finding for finding in layout.findings if finding.kind == "note"]
+    findings += [*(finding for finding in layout.findings if finding not in notes), *_file_faults(layout)]
     if layout.dataset == "MVTec AD":  # of own parts a person may have masked some defects only
         findings += [
             Finding("missing mask", item.image, f"{item.image} has no mask")
@@ -49,6 +53,7 @@ def check_category(root: Path, category: str) -> CategoryReport:
         good,
         len(layout.test) - good,
         findings,
+        notes,
         _consequences(layout, findings, good),
     )
 
@@ -56,13 +61,14 @@ def check_category(root: Path, category: str) -> CategoryReport:
 def check_dataset(root: Path) -> Iterator[CategoryReport]:
     """Reports for every category under `root`, the official ones first.
 
-    Raises DatasetError when `root` is no folder, or holds no category.
+    Raises DatasetError when `root` is no folder, holds no category, or is one itself.
     """
     if not root.is_dir():
         raise DatasetError(
             f"no folder {root}: `stlib data download` fetches MVTec AD, `stlib data demo` makes the demo"
         )
-    present = sorted(path.name for path in root.iterdir() if (path / "train").is_dir())
+    require_root(root)
+    present = categories_in(root)
     if not present:
         raise DatasetError(f"{root} holds no folder with train/ in it: name the folder of the categories")
     order = list(CATEGORIES)
@@ -71,8 +77,9 @@ def check_dataset(root: Path) -> Iterator[CategoryReport]:
 
 
 def absent(root: Path) -> list[str]:
-    """Official categories without a folder under `root`."""
-    return [name for name in CATEGORIES if not (root / name).is_dir()]
+    """Official categories without a folder under `root`; none where it holds only own parts."""
+    missing = [name for name in CATEGORIES if not (root / name).is_dir()]
+    return missing if len(missing) < len(CATEGORIES) else []
 
 
 def _readable(path: Path) -> bool:

@@ -34,6 +34,8 @@ MASK_ENDINGS = ("_mask", "_label")
 """An image whose stem is that of another one beside it and such an ending is the mask of it."""
 MASKS = "masks beside their images"
 """Why masks are left out where images are looked for."""
+HIDDEN = "hidden, or of the system"
+"""Why other files are."""
 
 MaskRule = Literal["half", "80/255", "any", "full"]
 MASK_RULES: dict[MaskRule, str] = {
@@ -72,7 +74,7 @@ def images_below(folder: Path) -> tuple[list[Path], dict[str, list[Path]]]:
             continue
         seen.add(real)
         hidden = [name for name in (*folders, *files) if name[0] == "." or name.lower() in _OF_SYSTEMS]
-        left_out["hidden, or of the system"] += [here / name for name in hidden]
+        left_out[HIDDEN] += [here / name for name in hidden]
         folders[:] = sorted(name for name in folders if name not in hidden)
         for path in [here / name for name in files if name not in hidden]:
             (images if path.suffix.lower() in SUFFIXES else left_out["no image by its ending"]).append(path)

@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stlib.data.images import (
+    HIDDEN,
     MASKS,
     SUFFIXES,
     DatasetError,
@@ -46,6 +48,9 @@ _SOUNDS_GOOD = {
 """Names of folders that hold good images in other layouts, as `_plain` has them; in this one only 'good'
 does. Other languages than these are left to a person: `stlib data check` names the folders there are."""
 
+_BY_RULE = (MASKS, HIDDEN)
+"""Reasons to leave out what lies in folders of good data, too."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -54,8 +59,8 @@ class Finding:
     """One thing to know about a dataset; `file` is None where a whole part is concerned."""
 
     kind: str
-    """left out, stray mask, duplicate, count, unusable category, unreadable, unusable mask, missing mask,
-    empty mask, large mask."""
+    """note, left out, stray mask, duplicate, count, unusable category, unreadable, unusable mask, missing
+    mask, empty mask, large mask."""
     file: Path | None
     text: str
 
@@ -157,6 +162,17 @@ class Category:
         return torch.tensor([item.defect != "good" for item in self.layout.test], dtype=torch.bool)
 
 
+def categories_in(root: Path) -> list[str]:
+    """The names of all folders under `root` that hold a folder `train`, sorted."""
+    return sorted(path.name for path in _entries(root) if (path / "train").is_dir())
+
+
+def require_root(root: Path) -> None:
+    """Raise DatasetError for the folder of a category where that of all categories is expected."""
+    if (root / "train" / "good").is_dir():
+        raise DatasetError(f"{root} is itself a category: name its parent, {root.resolve().parent}")
+
+
 def scan(root: Path, category: str) -> Layout:
     """List the files of `category` under `root`.
 
@@ -165,10 +181,8 @@ def scan(root: Path, category: str) -> Layout:
     """
     folder = root / category
     if Path(category).name != category or not folder.is_dir():  # a name, not a path out of the root
-        raise DatasetError(
-            f"no category '{category}' under {root}: expected {folder}/train/good; "
-            "`stlib data download` fetches MVTec AD, `stlib data demo` makes the demo"
-        )
+        require_root(root)
+        raise DatasetError(f"no category '{category}' under {root}: {_instead(root, category)}")
     good = folder / "train" / "good"
     train, left_out = images_below(good)
     others = sorted(path.name for path in _entries(folder / "train") if path.is_dir() and path != good)
@@ -178,7 +192,7 @@ def scan(root: Path, category: str) -> Layout:
     left_out["beside train/good"] = [folder / "train" / name for name in others if name[0] != "."]
     test, stray = _test_items(folder, left_out)
     findings = [
-        Finding("left out", paths[0], f"left out ({reason}) {named(paths)}")
+        Finding("note" if reason in _BY_RULE else "left out", paths[0], f"left out ({reason}) {named(paths)}")
         for reason, paths in left_out.items()
         if paths
     ]
@@ -215,6 +229,18 @@ def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[Tes
             left_out[MASKS] = [*left_out.get(MASKS, []), *own]
         items.append(TestItem(image, defect, own[0] if own and defect != "good" else None))
     return items, sorted(path for paths in masks.values() for path in paths)
+
+
+def _instead(root: Path, category: str) -> str:
+    """What to name or to make where `category` is not under `root`."""
+    if not (there := categories_in(root)):
+        return (
+            f"expected {root / category}/train/good; "
+            "`stlib data download` fetches MVTec AD, `stlib data demo` makes the demo"
+        )
+    plain = {name.casefold(): name for name in there}
+    near = get_close_matches(category.casefold(), plain, n=1)
+    return f"did you mean '{plain[near[0]]}'?" if near else f"there are {', '.join(there)}"
 
 
 def _plain(name: str) -> str:

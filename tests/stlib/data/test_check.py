@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from stlib.cli import app
+from stlib.cli.status import FINDINGS
 from stlib.data.check import CategoryReport, absent, check_category, check_dataset
 from stlib.data.images import DatasetError
 from stlib.protocol import CATEGORIES
@@ -147,10 +150,43 @@ def test_a_missing_category_is_a_finding_not_an_exception(root: Path) -> None:
 
 def test_the_whole_dataset_and_what_is_absent(root: Path) -> None:
     assert [report.category for report in check_dataset(root)] == ["nut"]
-    assert absent(root) == list(CATEGORIES)
+    assert absent(root) == []  # own parts: nobody misses the official categories
+    (root / "bottle").mkdir()
+    assert absent(root) == [name for name in CATEGORIES if name != "bottle"]
 
 
-@pytest.mark.parametrize("folder", ["nowhere", "nut"])
+def test_a_category_itself_is_answered_with_its_parent(root: Path) -> None:
+    with pytest.raises(DatasetError, match=rf"nut is itself a category: name its parent, {root}$"):
+        check_dataset(root / "nut")
+
+
+def test_masks_beside_their_images_and_files_of_the_system_are_notes_and_no_findings(root: Path) -> None:
+    for index in range(3):
+        save(root / f"nut/train/good/{index:03}_label.png", shade=0)
+        save(root / f"nut/test/good/{index:03}_label.png", shade=0)
+    (root / "nut/train/good/Thumbs.db").write_bytes(b"")
+    report = check_category(root, "nut")
+    assert report.findings == report.consequences == []
+    assert sorted(note.text.partition(")")[0] for note in report.notes) == [
+        "left out (hidden, or of the system",
+        "left out (masks beside their images",
+    ]
+
+
+def test_every_line_of_the_command_names_its_category_and_notes_are_no_failure(root: Path) -> None:
+    shutil.copytree(root / "nut", root / "bolt")
+    (root / "bolt/ground_truth/scratch/002_mask.png").unlink()
+    save(root / "nut/train/good/000_label.png", shade=0)
+    result = CliRunner().invoke(app, ["data", "check", str(root)], env={"COLUMNS": "400"})
+    assert result.exit_code == 0, result.output
+    told = result.stdout.splitlines()[-2:]
+    assert told[0].startswith("bolt: -> no pixel metric: 1 of 3")
+    assert told[1].startswith("nut: note: left out (masks beside their images) 1:")
+    (root / "nut/train/good/001.png").write_bytes(b"")
+    assert CliRunner().invoke(app, ["data", "check", str(root)]).exit_code == FINDINGS
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "nut/train"])
 def test_a_folder_without_categories_is_refused(root: Path, folder: str) -> None:
     with pytest.raises(DatasetError, match=folder):
         check_dataset(root / folder)

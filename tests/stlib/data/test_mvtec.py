@@ -69,6 +69,28 @@ def test_an_absent_category_names_the_folder_and_the_remedy(tmp_path: Path):
         scan(tmp_path, "plate")
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("PLATE", "did you mean 'plate'"),
+        ("plates", "did you mean 'plate'"),
+        ("flansch links", "did you mean 'Flansch Links'"),
+        ("screw", "there are Flansch Links, plate"),
+    ],
+)
+def test_a_misspelt_category_is_answered_with_the_names_there_are(
+    root: Path, make_category, asked: str, told: str
+):
+    make_category(root, "Flansch Links", train=1)
+    with pytest.raises(DatasetError, match=rf"no category '{asked}' under .*: {told}"):
+        scan(root, asked)
+
+
+def test_a_root_that_is_itself_a_category_is_answered_with_its_parent(root: Path):
+    with pytest.raises(DatasetError, match=rf"plate is itself a category: name its parent, {root}$"):
+        load_category(root / "plate", "plate")
+
+
 def test_without_training_images_the_error_names_folder_and_remedy(root: Path):
     (root / "plate/train/good").rename(root / "plate/train/ok")
     with pytest.raises(DatasetError, match=r"plate/train/good holds no image .* train/ holds ok: rename"):

@@ -16,6 +16,17 @@ DRAWN = 138
 """Number of drawn textures: two of every kind."""
 
 
+def texture_files(folder: str | Path) -> list[Path]:
+    """The textures in the folder of DTD, in order. Raises DatasetError when there is none."""
+    paths, _ = images_below(Path(folder) / "images")
+    if not paths:
+        raise DatasetError(
+            f"{Path(folder) / 'images'} holds no image: name DTD's folder by --textures; "
+            "`stlib data download dtd` fetches it"
+        )
+    return paths
+
+
 def load_textures(source: str | Path, size: int) -> tuple[Tensor, TextureInfo]:
     """(K, 3, size, size) uint8 textures, and where they come from.
 
@@ -24,11 +35,7 @@ def load_textures(source: str | Path, size: int) -> tuple[Tensor, TextureInfo]:
     """
     if source == "demo":
         return _drawn(size)
-    paths, _ = images_below(Path(source) / "images")
-    if not paths:
-        raise DatasetError(
-            f"{Path(source) / 'images'} holds no image: `stlib data download dtd` fetches textures"
-        )
+    paths = texture_files(source)
     digest = hashlib.sha256()
     for path in paths:
         digest.update(f"{path.parent.name}/{path.name}".encode() + path.read_bytes())

@@ -7,7 +7,7 @@ import torch
 
 from stlib.data.mvtec import Category, load_category
 from stlib.data.synthesis import AnomalySynthesis
-from stlib.data.textures import load_textures
+from stlib.data.textures import load_textures, texture_files
 from stlib.decision import Threshold, threshold_from
 from stlib.detector import DetectorInfo
 from stlib.files import file_lock, require_space
@@ -64,8 +64,8 @@ class RunSpec:
         entry.recipe(self.profile, self.variant)
         if entry.needs_textures and self.profile != "demo" and self.textures == "demo":
             raise ValueError(
-                f"profile '{self.profile}' of {entry.title} takes its textures from DTD: name its folder "
-                "(`stlib data download dtd` fetches it)"
+                f"profile '{self.profile}' of {entry.title} takes its textures from DTD: name its folder by "
+                "--textures (`stlib data download dtd` fetches it)"
             )
         if self.compiled:
             if not entry.compiles:
@@ -135,7 +135,8 @@ def train(
         reuse_memory()
     method = get_method(spec.method)
     config = method.recipe(spec.profile, spec.variant, spec.seed)
-    teacher = Teacher(*load_teacher(spec.teacher))  # a missing weight file is told before the images are read
+    _require_textures(spec)  # missing ones and a missing weight file are told before the images are read
+    teacher = Teacher(*load_teacher(spec.teacher))
     if category is None:
         category = load_category(spec.data, spec.category, image_size=config.image_size)
     _check_size(spec, config.image_size, category)
@@ -211,6 +212,12 @@ def prepare_teacher(spec: RunSpec, teacher: Teacher, execution: Execution, runs:
         execution=execution,
         runs=runs,
     )
+
+
+def _require_textures(spec: RunSpec) -> None:
+    """Raise DatasetError for a method that needs textures, and a folder that holds none."""
+    if get_method(spec.method).needs_textures and spec.textures != "demo":
+        texture_files(spec.textures)
 
 
 def _check_size(spec: RunSpec, wanted: int, category: Category) -> None:

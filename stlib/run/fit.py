@@ -49,8 +49,8 @@ def fit(
         seed: Seed of the weights, the order of the images, the synthetic anomalies and ET-STPM's fine-tuning.
         teacher: 'torchvision' (ImageNet weights, downloaded once), 'demo', 'random', or the path of a weight
             file. By default 'demo' for the demo and 'torchvision' otherwise.
-        textures: Folder of the Describable Textures Dataset, for DeSTSeg and PFADSeg. By default drawn for
-            the demo, and `data/dtd` otherwise.
+        textures: Folder of the Describable Textures Dataset, for DeSTSeg, PFADSeg and AAND. By default drawn
+            for the demo, and `data/dtd` otherwise.
         device: 'cpu', 'cuda' or 'cuda:N'.
         precision: Arithmetic of the training: 'fp32', 'bf16', or on a GPU 'tf32'.
         compiled: Whether DeSTSeg and PFADSeg train through `torch.compile`.

@@ -37,7 +37,7 @@ def test_the_fingerprint_knows_contents_and_names_but_not_the_place_or_size(dtd:
 
 
 def test_a_folder_without_textures_is_refused(tmp_path: Path):
-    with pytest.raises(DatasetError, match="stlib data download dtd"):
+    with pytest.raises(DatasetError, match=r"images holds no image: name DTD's folder by --textures"):
         load_textures(tmp_path, 16)
 
 

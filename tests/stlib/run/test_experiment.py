@@ -384,11 +384,22 @@ def test_scores_that_are_not_finite_fail_the_run_and_leave_a_record(
     assert (caught.value.record.status, caught.value.record.metrics) == ("failed", {})
 
 
-@pytest.mark.parametrize("method", ["destseg", "pfadseg"])
+@pytest.mark.parametrize("method", ["destseg", "pfadseg", "aand"])
+def test_a_folder_without_textures_is_told_before_an_image_is_read(
+    make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+):
+    make_category(tmp_path, train=1)
+    for step in ("load_teacher", "load_category"):
+        monkeypatch.setattr(experiment, step, lambda *_, **__: pytest.fail("work has begun"))
+    with pytest.raises(DatasetError, match="none/images holds no image: name DTD's folder by --textures"):
+        run(spec(tmp_path, method=method, textures=tmp_path / "none"), runs=tmp_path / "runs")
+
+
+@pytest.mark.parametrize("method", ["destseg", "pfadseg", "aand"])
 @pytest.mark.parametrize("profile", ["paper", "short"])
 def test_drawn_textures_are_for_the_demo_only(tmp_path: Path, method: str, profile: Profile):
     wanted = spec(tmp_path, "bottle", method=method, profile=profile)
-    with pytest.raises(ValueError, match=f"profile '{profile}' of .*Seg takes its textures from DTD"):
+    with pytest.raises(ValueError, match=f"profile '{profile}' of .* takes its textures from DTD"):
         run(wanted, runs=tmp_path)
     replace(wanted, textures=tmp_path / "dtd").check()
     replace(wanted, method="stpm").check()

@@ -9,6 +9,7 @@ models. Hidden files and those of operating systems are left out, and whatever i
 import os
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -59,7 +60,7 @@ class DatasetError(ValueError):
     """A dataset that cannot be used as it is; the message names the file and the remedy."""
 
 
-def images_below(folder: Path) -> tuple[list[Path], dict[str, list[Path]]]:
+def images_below(folder: Path | str) -> tuple[list[Path], dict[str, list[Path]]]:
     """Every image below `folder`, sorted, and by its reason whatever was left out.
 
     Links are followed, each folder once. An ending makes an image: what it holds shows when it is opened.
@@ -101,13 +102,13 @@ def named(paths: list[Path], most: int = 3) -> str:
     return f"{len(paths)}: {names}{', ...' if len(paths) > most else ''}"
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: Path | str) -> Image.Image:
     """The image as a person sees it, in RGB with 8 bits per channel.
 
     Raises DatasetError, naming file, value and remedy, for one that is broken, no plain file, too big, or of
     a kind that has no such reading.
     """
-    return _decoded(path).convert("RGB")
+    return _decoded(Path(path)).convert("RGB")
 
 
 def as_input(image: Image.Image, size: int) -> Tensor:
@@ -116,7 +117,7 @@ def as_input(image: Image.Image, size: int) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def read_images(paths: list[Path], size: int) -> Tensor:
+def read_images(paths: Sequence[Path | str], size: int) -> Tensor:
     """(N, 3, size, size) uint8 RGB in the order of `paths`. Raises what `open_image` does."""
     images = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
     for index, path in enumerate(paths):
@@ -153,14 +154,14 @@ def read_mask(
     return np.asarray((resized > 0 if rule == "any" else resized >= 1)[0, 0])
 
 
-def pixel_size(path: Path) -> tuple[int, int]:
+def pixel_size(path: Path | str) -> tuple[int, int]:
     """Width and height of an image as it is shown, from its header. Raises what `open_image` does."""
     try:
         with Image.open(path, formats=tuple(FORMATS)) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else image.size
     except Exception as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(Path(path), error) from error
 
 
 def _decoded(path: Path) -> Image.Image:

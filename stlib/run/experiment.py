@@ -97,7 +97,7 @@ class RunResult:
         maps = detector.maps(detector.category.test)
         return cls(detector.record(maps), maps, detector)
 
-    def save(self, folder: Path = RECORDS, detector: Path | None = None) -> Path:
+    def save(self, folder: Path | str = RECORDS, detector: Path | str | None = None) -> Path:
         """Write the record under `folder`; see `FittedDetector.save_record`."""
         return self.detector.save_record(self.record, folder, detector)
 

@@ -19,7 +19,7 @@ from stlib.run.fitted import FittedDetector, RunFailed
 
 def fit(
     method: str,
-    category: Category,
+    category: Category | Path | str,
     *,
     profile: Profile = "paper",
     variant: str = "",
@@ -43,7 +43,7 @@ def fit(
         method: 'stpm', 'et_stpm', 'destseg', 'pfadseg', 'patchcore', 'padim', 'spade',
             'rd4ad' or 'aand'.
         category: What `load_category` returned, at the size that the profile takes: 256 pixels for 'paper'
-            and 'short', other sizes for 'demo'.
+            and 'short', other sizes for 'demo'. Or the category's folder, which is then read at that size.
         profile: The schedule: 'paper', 'short', or the small one of the 'demo'.
         variant: A named deviation from the paper's recipe, such as 'RCM+PCAR' or 'e=5'.
         seed: Seed of the weights, the order of the images, the synthetic anomalies and ET-STPM's fine-tuning.
@@ -74,13 +74,15 @@ def fit(
     ValueError: brick was loaded at 64 pixels, and profile 'demo' of stpm takes 96: ...
     """
     here = paths.places(profile)
+    loaded = category if isinstance(category, Category) else None
+    folder = category.layout.folder if isinstance(category, Category) else Path(category).absolute()
     spec = RunSpec(
         method,
-        category.name,
+        folder.name,
         seed=seed,
         profile=profile,
         variant=variant,
-        data=category.layout.folder.parent,
+        data=folder.parent,
         teacher=teacher or here.teacher,
         textures=textures or here.textures,
         device=device,
@@ -97,7 +99,7 @@ def fit(
         try:
             return train(
                 spec,
-                category,
+                loaded,
                 progress=report,
                 runs=Path(runs or scratch),
                 records=Path(records) if records else None,

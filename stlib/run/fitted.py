@@ -53,7 +53,9 @@ class FittedDetector(Detector):
             raise failure(self.base, error, self.clock) from error
         return _completed(self.base, history=self.history, **measured, runtime=self.clock.runtime())
 
-    def save_record(self, record: Record, folder: Path | str = RECORDS, detector: Path | None = None) -> Path:
+    def save_record(
+        self, record: Record, folder: Path | str = RECORDS, detector: Path | str | None = None
+    ) -> Path:
         """Write what `record` returned under `folder`, and the `detector` where a file is named for it.
 
         The record of a teacher that was fine-tuned goes to the folder `teachers` beside it. Only then is the

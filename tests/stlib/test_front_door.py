@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def _tiny(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(stpm.PROFILES, "demo", stpm.Config(**TINY))
 
 
-def fit(category: Category, **options) -> stlib.FittedDetector:
+def fit(category: Category | Path | str, **options) -> stlib.FittedDetector:
     return stlib.fit("stpm", category, profile="demo", teacher="random", progress=False, **options)
 
 
@@ -47,6 +48,18 @@ def test_the_front_door_and_a_run_give_the_same_record(plate: Category, tmp_path
     assert same_result(detector.record(maps), result.record)
     metrics = stlib.evaluate(maps, plate).metrics
     assert {name: metrics[name] for name in result.record.metrics} == result.record.metrics
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_folder_is_fitted_as_the_category_that_was_read_from_it(plate: Category, kind):
+    here, there = fit(plate), fit(kind(plate.layout.folder))
+    assert there.category.fingerprint == plate.fingerprint
+    assert torch.equal(here.maps(plate.test).pixel, there.maps(plate.test).pixel)
+
+
+def test_a_folder_that_is_not_there_is_refused_with_the_names_there_are(plate: Category):
+    with pytest.raises(ValueError, match=r"no category 'plates' under .*: did you mean 'plate'"):
+        fit(f"{plate.layout.folder.parent}/plates")
 
 
 def test_a_saved_detector_gives_the_same_maps(plate: Category, tmp_path):

@@ -39,6 +39,18 @@ def test_every_format_is_found_by_its_ending_in_any_case_and_read(tmp_path: Path
     assert (whole - whole[0]).abs().max() < 30  # JPEG and WebP lose a little
 
 
+def test_paths_may_be_given_as_text(tmp_path: Path):
+    Image.fromarray(SHADES).save(tmp_path / "a.png")
+    mask = encoded(tmp_path / "m.png", "255")
+    name = str(tmp_path / "a.png")
+    assert torch.equal(read_images([name], 8), read_images([tmp_path / "a.png"], 8))
+    assert pixel_size(name) == (8, 6)
+    assert images_below(str(tmp_path)) == images_below(tmp_path)
+    assert np.array_equal(read_mask(str(mask), 40, of=str(mask)), read_mask(mask, 40))
+    with pytest.raises(DatasetError, match=r"m\.png has 40 x 40 pixels and its image 8 x 6"):
+        read_mask(str(mask), 40, of=name)
+
+
 def test_what_is_left_out_is_named_and_links_are_followed_once(tmp_path: Path):
     folder, elsewhere = tmp_path / "good", tmp_path / "elsewhere"
     for path in (folder / "sub" / "a.png", elsewhere / "b.png", folder / ".ipynb_checkpoints" / "c.png"):

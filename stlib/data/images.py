@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 from torch import Tensor
 
 FORMATS = {
@@ -52,6 +52,7 @@ on the files that its authors had; on masks that were resized before, every soft
 
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 _OF_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx")
+_SMALLER = "make it smaller, or cut it"
 _GREY = (32, 223)
 """Values of a mask that are neither black nor white, with room for the noise of JPEG."""
 
@@ -105,8 +106,8 @@ def named(paths: list[Path], most: int = 3) -> str:
 def open_image(path: Path | str) -> Image.Image:
     """The image as a person sees it, in RGB with 8 bits per channel.
 
-    Raises DatasetError, naming file, value and remedy, for one that is broken, no plain file, too big, or of
-    a kind that has no such reading.
+    Raises DatasetError, naming file, value and remedy, for one that is not there, broken, no plain file, too
+    big, or of a kind that has no such reading.
     """
     return _decoded(Path(path)).convert("RGB")
 
@@ -156,40 +157,68 @@ def read_mask(
 
 def pixel_size(path: Path | str) -> tuple[int, int]:
     """Width and height of an image as it is shown, from its header. Raises what `open_image` does."""
+    path = Path(path)
     try:
+        _require_file(path)
         with Image.open(path, formats=tuple(FORMATS)) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else image.size
+    except DatasetError:
+        raise
     except Exception as error:
-        raise _unreadable(Path(path), error) from error
+        raise _unreadable(path, error) from error
 
 
 def _decoded(path: Path) -> Image.Image:
     """The decoded image, turned, opaque and of 8 bits. Raises DatasetError as `open_image` does."""
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
-            raise ValueError("no plain file")
+        _require_file(path)
         with Image.open(path, formats=tuple(FORMATS)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read")
-            # PIL would clip them to white; of colours it would keep the upper half
-            if image.mode.startswith(("I", "F")) or re.search(r";16[BLN]", str(image.tile)):
-                raise ValueError(f"mode {image.mode}, 16 or 32 bits, convert it to 8 bits per channel")
-            if image.mode not in _MODES:
-                raise ValueError(f"mode {image.mode}, convert it to grey or RGB")
-            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: a camera's extra previews
-                raise ValueError("several frames, save the one that counts")
+            _require_one_reading(path, image)
             image.load()
             shown = ImageOps.exif_transpose(image)
             if shown.has_transparency_data and shown.convert("RGBA").getchannel("A").getextrema()[0] != 255:
-                raise ValueError("transparent pixels, lay it on the background that belongs to it")
+                raise _unreadable(path, "transparent pixels", "lay it on the background that belongs to it")
+    except DatasetError:
+        raise
     except Exception as error:  # damage shows in any way, from OSError to struct.error
         raise _unreadable(path, error) from error
     return shown
 
 
-def _unreadable(path: Path, error: Exception) -> DatasetError:
-    return DatasetError(f"{path} is not a readable image ({error}): mend it, or fetch or extract it again")
+def _require_file(path: Path) -> None:
+    """Raise DatasetError for what is not there, and for what is no file."""
+    if not path.exists():
+        told = (
+            "is a link to nothing: mend the link" if path.is_symlink() else "does not exist: check its name"
+        )
+        raise DatasetError(f"{path} {told}")
+    if not path.is_file():  # opening a pipe would wait for a writer
+        raise _unreadable(path, "no plain file", "name a file")
+
+
+def _require_one_reading(path: Path, image: ImageFile.ImageFile) -> None:
+    """Raise DatasetError for an image that is whole, and that a network would not see as a person does."""
+    if image.width * image.height > MAX_PIXELS:
+        told = f"{image.width} x {image.height} pixels, at most {MAX_PIXELS} are read"
+        raise _unreadable(path, told, _SMALLER)
+    # PIL would clip them to white; of colours it would keep the upper half
+    if image.mode.startswith(("I", "F")) or re.search(r";16[BLN]", str(image.tile)):
+        raise _unreadable(path, f"mode {image.mode}, 16 or 32 bits", "convert it to 8 bits per channel")
+    if image.mode not in _MODES:
+        raise _unreadable(path, f"mode {image.mode}", "convert it to grey or RGB")
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: a camera's extra previews
+        raise _unreadable(path, "several frames", "save the one that counts")
+
+
+def _unreadable(path: Path, reason: str | Exception, remedy: str = "") -> DatasetError:
+    """What a decoder's error asks for follows from its kind; without another one the file is damaged."""
+    known: dict[type, str] = {
+        Image.DecompressionBombError: _SMALLER,
+        PermissionError: "let this user read it",
+    }
+    told = remedy or known.get(type(reason), "mend it, or fetch or extract it again")
+    return DatasetError(f"{path} is not a readable image ({reason}): {told}")
 
 
 def _open_mask(path: Path) -> Image.Image:

@@ -109,20 +109,31 @@ def refused(path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("read", [read_image, read_mask])
 @pytest.mark.parametrize(
-    ("kind", "reason"),
+    ("kind", "told"),
     [
-        ("transparent", "transparent pixels"),
-        ("a transparent colour", "transparent pixels"),
-        ("frames", "several frames"),
-        ("CMYK", "mode CMYK"),
-        ("EPS", "cannot identify"),
-        ("RGB of 16 bits", "16 or 32 bits"),
-        ("pipe", "no plain file"),
+        ("transparent", r"\(transparent pixels\): lay it on the background that belongs to it"),
+        ("a transparent colour", r"\(transparent pixels\): lay it on the background that belongs to it"),
+        ("frames", r"\(several frames\): save the one that counts"),
+        ("CMYK", r"\(mode CMYK\): convert it to grey or RGB"),
+        ("EPS", r"\(cannot identify .*\): mend it, or fetch or extract it again"),
+        ("RGB of 16 bits", r"\(mode RGB, 16 or 32 bits\): convert it to 8 bits per channel"),
+        ("pipe", r"\(no plain file\): name a file"),
     ],
 )
-def test_what_has_no_single_reading_is_refused_by_name(tmp_path: Path, read, kind: str, reason: str):
+def test_what_has_no_single_reading_is_refused_by_name_with_its_own_remedy(
+    tmp_path: Path, read, kind: str, told: str
+):
     refused(tmp_path / "a.png", kind)
-    with pytest.raises(DatasetError, match=rf"a\.png is not a readable image \(.*{reason}"):
+    with pytest.raises(DatasetError, match=rf"a\.png is not a readable image {told}$"):
+        read(tmp_path / "a.png", 8)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask, lambda path, _: pixel_size(path)])
+def test_a_file_that_is_not_there_is_not_called_unreadable(tmp_path: Path, read):
+    with pytest.raises(DatasetError, match=r"a\.png does not exist: check its name$"):
+        read(tmp_path / "a.png", 8)
+    (tmp_path / "a.png").symlink_to("b.png")
+    with pytest.raises(DatasetError, match=r"a\.png is a link to nothing: mend the link$"):
         read(tmp_path / "a.png", 8)
 
 
@@ -180,7 +191,8 @@ def test_an_image_without_pixels_or_with_too_many_is_refused_by_name(
     tmp_path: Path, width: int, height: int, reason: str
 ):
     path = hostile(tmp_path / "a.png", width, height)
-    with pytest.raises(DatasetError, match=rf"a\.png is not a readable image \(.*{reason}"):
+    remedy = "mend it" if reason == "cannot identify" else "make it smaller, or cut it$"
+    with pytest.raises(DatasetError, match=rf"a\.png is not a readable image \(.*{reason}.*\): {remedy}"):
         read_image(path, 8)
 
 
@@ -188,7 +200,7 @@ def test_an_image_without_pixels_or_with_too_many_is_refused_by_name(
 def test_an_image_of_sixteen_bits_is_refused_and_not_clipped_to_white(tmp_path: Path, read):
     Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(tmp_path / "a.png")
     with pytest.raises(
-        DatasetError, match=r"a\.png is not .*mode I;16, 16 or 32 bits, convert it to 8 bits per channel"
+        DatasetError, match=r"a\.png is not .*mode I;16, 16 or 32 bits\): convert it to 8 bits per channel$"
     ):
         read(tmp_path / "a.png", 4)
 

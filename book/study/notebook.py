@@ -159,7 +159,8 @@ def metrics(record: Record) -> Markup:
 def synthesis(category: Category, count: int = 3) -> Figure:
     """How synthetic anomalies are made, on the first training images, with the demo's textures."""
     textures, _ = load_textures("demo", category.train.shape[-1])
-    make = AnomalySynthesis(textures, "" if category.layout.dataset == "other" else category.name)  # as in a run
+    known = "" if category.layout.dataset == "other" else category.name  # as in a run
+    make = AnomalySynthesis(textures, known)
     batch = make(category.train[:count], torch.Generator().manual_seed(0))
     clean, corrupted, texture = (
         part.permute(0, 2, 3, 1).numpy() for part in (batch.clean, batch.corrupted, batch.texture)

@@ -1,11 +1,12 @@
 """A trained detector as it is deployed: one file of weights and description, images in, anomaly maps out."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -35,6 +36,17 @@ class DetectorInfo(BaseModel, frozen=True, extra="ignore"):
     teacher: TeacherInfo
     threshold: Threshold | None = None
     """Above which an image is anomalous: `stlib threshold` reads one from other good images."""
+    training_images: list[str] = Field(default_factory=list, repr=False)
+    """The `digests` of the training's images, held-out ones among them; older files know none."""
+
+
+def digests(images: Tensor) -> list[str]:
+    """What each of (M, 3, S, S) uint8 images is known by: twelve digits of its pixels' SHA-256.
+
+    Pixels as the network sees them, not files: a picture stays the same under another name or in another
+    lossless format. Ten thousand images and as many others have an equal pair by chance once in a million.
+    """
+    return [hashlib.sha256(image.numpy().tobytes()).hexdigest()[:12] for image in images.cpu()]
 
 
 @dataclass(frozen=True)
@@ -184,7 +196,7 @@ class Detector:
             "normalisation": "inside the model",
             "decision": "anomalous where image_score > threshold",
             "threshold": str(threshold.value) if threshold else "",
-            _KEY: self.info.model_dump_json(),
+            _KEY: self.info.model_dump_json(exclude={"training_images"}),
         }
         for key, value in card.items():
             model.metadata_props.add(key=key, value=value)

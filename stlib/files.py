@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-MAX_HEADER = 1 << 20
-"""Bytes of a safetensors header; the largest network here needs some 50,000."""
+MAX_HEADER = 1 << 22
+"""Bytes of a safetensors header; the largest network here needs some 50,000, a detector 17 more per training
+image."""
 
 
 def write_atomic(path: Path, content: bytes | memoryview) -> None:

@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stlib.data.images import DatasetError, as_input, images_below, named, open_image
-from stlib.detector import Detector
+from stlib.data.images import DatasetError, as_input, images_below, named, open_image, read_images
+from stlib.detector import Detector, digests
 from stlib.protocol import Precision
 
 BATCH = 8
@@ -75,6 +75,24 @@ def listed(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
             raise DatasetError(f"{place} holds no image: name another folder. {'; '.join(notes)}")
         files += found
     return files, notes
+
+
+def unseen(detector: Detector, files: Sequence[Path]) -> tuple[list[Path], Tensor]:
+    """The images that a threshold of `detector` may be read from, each picture once, and as its input.
+
+    Raises DatasetError for pictures of its training, and as `open_image` does.
+    """
+    pixels = read_images(list(files), detector.image_size)
+    pictures: dict[str, int] = {}
+    for index, digest in enumerate(digests(pixels)):
+        pictures.setdefault(digest, index)
+    if learnt := [files[pictures[digest]] for digest in detector.info.training_images if digest in pictures]:
+        raise DatasetError(
+            f"{learnt[0]} is one of the pictures the detector learnt from ({len(learnt)} of {len(pictures)} "
+            "are): it scores them lower than any other, name good pictures that it has not seen"
+        )
+    once = list(pictures.values())
+    return [files[index] for index in once], pixels[once]
 
 
 def inspect(

@@ -207,18 +207,21 @@ def threshold(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Read a detector's threshold from good images, and say how many false alarms to expect."""
-    from stlib.data.images import read_images
     from stlib.decision import threshold_from
     from stlib.detector import Detector
-    from stlib.inspection import listed
+    from stlib.inspection import listed, unseen
     from stlib.methods.training import require_device
 
     try:
         require_device(device, "fp32")
         trained = Detector.load(detector)
         files, notes = listed(images)
-        scores = trained.maps(read_images(files, trained.image_size), device=device).image
-        found = threshold_from(scores.tolist(), quantile)
+        if not trained.info.training_images:
+            notes.append("this detector does not know what it learnt from: name none of those pictures")
+        pictures, pixels = unseen(trained, files)
+        if twice := len(files) - len(pictures):
+            notes.append(f"{twice} of {len(files)} are pictures named before: each counts once")
+        found = threshold_from(trained.maps(pixels, device=device).image.tolist(), quantile)
         trained.with_threshold(found).save(detector)
     except (ValueError, OSError, RuntimeError) as error:
         raise refusal(error) from error

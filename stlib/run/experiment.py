@@ -9,7 +9,7 @@ from stlib.data.mvtec import Category, load_category
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures, texture_files
 from stlib.decision import Threshold, threshold_from
-from stlib.detector import DetectorInfo
+from stlib.detector import DetectorInfo, digests
 from stlib.files import file_lock, require_space
 from stlib.methods import Method, get_method
 from stlib.methods.training import (
@@ -179,7 +179,7 @@ def train(
             base["threshold"] = _threshold(spec, config, detector, category)
     except FloatingPointError as error:
         raise failure({**about, "teacher": teacher.info}, error, clock) from error
-    described = DetectorInfo.model_validate({name: base[name] for name in DetectorInfo.model_fields})
+    described = DetectorInfo.model_validate({**base, "training_images": digests(category.train)})
     return FittedDetector(
         described,
         detector.network,

@@ -113,3 +113,10 @@ def test_an_onnx_file_that_cannot_be_written_is_told_before_the_export(tmp_path:
     (tmp_path / "d.onnx").mkdir()
     with pytest.raises(IsADirectoryError, match=r"d\.onnx is a folder"):
         made("stpm").export_onnx(tmp_path / "d.onnx")
+
+
+def test_a_detector_of_many_training_images_can_be_read_again(tmp_path: Path):
+    detector = made("stpm")
+    info = detector.info.model_copy(update={"training_images": [f"{index:012x}" for index in range(100_000)]})
+    Detector(info, detector.network).save(tmp_path / "d.safetensors")
+    assert Detector.load(tmp_path / "d.safetensors").info == info

@@ -9,9 +9,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stlib.cli import app
-from stlib.data.images import pixel_size
+from stlib.data.images import pixel_size, read_images
+from stlib.data.mvtec import Category
 from stlib.decision import threshold_from
-from stlib.detector import Detector
+from stlib.detector import Detector, digests
+from stlib.methods import METHODS, MethodEntry
+from stlib.methods.stpm import STPM, Config, empty_network
+from stlib.run.fit import fit
 
 runner = CliRunner()
 
@@ -129,3 +133,40 @@ def test_two_images_of_one_map_name_are_refused_before_any_is_scored(
     assert "two of the images would write the map" in result.output
     assert not (tmp_path / "maps").exists()
     assert runner.invoke(app, arguments).exit_code == 0
+
+
+def trained_on(detector: Path, files: list[Path]) -> None:
+    """Let the detector know these as the images of its training."""
+    trained = Detector.load(detector)
+    known = digests(read_images(files, trained.image_size))
+    info = trained.info.model_copy(update={"training_images": known})
+    Detector(info, trained.network).save(detector)
+
+
+def test_a_threshold_is_refused_from_a_picture_of_the_training_under_any_name(detector: Path, folder: Path):
+    trained_on(detector, [folder / "d.png"])
+    Image.open(folder / "d.png").save(folder / "copy.bmp")
+    (folder / "d.png").unlink()
+    before = detector.read_bytes()
+    result = runner.invoke(app, ["threshold", str(detector), str(folder)])
+    assert result.exit_code == 2, result.output
+    assert "copy.bmp is one of the pictures the detector learnt from (1 of 5 are)" in result.stderr
+    assert detector.read_bytes() == before
+
+
+def test_a_picture_named_three_times_counts_once(detector: Path, folder: Path):
+    Image.open(folder / "d.png").save(folder / "copy.bmp")
+    result = runner.invoke(app, ["threshold", str(detector), *[str(folder)] * 3])
+    assert result.exit_code == 0, result.output
+    assert Detector.load(detector).info.threshold.images == 5
+    assert "named before: each counts once" in result.output
+    assert "does not know what it learnt from" in result.output
+
+
+def test_a_detector_knows_what_its_training_read(plate: Category):
+    config = Config(image_size=64, epochs=1, batch_size=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "stpm", MethodEntry("STPM", {"demo": config}, STPM, empty_network))
+        info = fit("stpm", plate, profile="demo", teacher="random", progress=False).info
+    assert info.training_images == digests(read_images(plate.layout.train, 64))
+    assert "training_images" not in repr(info)

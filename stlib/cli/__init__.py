@@ -237,7 +237,14 @@ def export(
     from stlib.detector import Detector
 
     try:
-        Detector.load(detector).export_onnx(output)
+        trained = Detector.load(detector)
+        trained.export_onnx(output)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         raise refusal(error) from error
+    if trained.info.threshold is None:
+        typer.echo(
+            f"no threshold in it, so it decides nothing: `stlib threshold {detector} folder/of/good`, then "
+            "export again",
+            err=True,
+        )
     typer.echo(output)

@@ -1,15 +1,21 @@
 """A detector on disk and as ONNX gives the maps that were measured; other files are refused by name."""
 
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
+from stlib.cli import app
+from stlib.data.images import DatasetError, open_image
 from stlib.decision import threshold_from
 from stlib.detector import Detector
 from stlib.inspection import inspect
@@ -18,6 +24,11 @@ from stlib.paths import ROOT
 
 def made(method: str) -> Detector:
     return Detector.untrained(method, "demo")
+
+
+def score_onnx(model: Path, photo: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", ROOT / "workflow/score_onnx.py", model, photo]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def images(detector: Detector, count: int = 3) -> torch.Tensor:
@@ -101,11 +112,56 @@ def test_the_script_without_stlib_scores_a_photograph_as_the_command_does(tmp_pa
     detector.export_onnx(tmp_path / "d.onnx")
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
     (found,) = inspect(detector, [tmp_path / "photo.jpg"])
-    command = [sys.executable, "-I", ROOT / "workflow/score_onnx.py", tmp_path / "d.onnx", found.path]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    score, decision = done.stdout.split()
+    score, decision = score_onnx(tmp_path / "d.onnx", found.path).stdout.split()
     assert float(score) == pytest.approx(found.score, rel=1e-4)
     assert decision == found.decision == "good"
+
+
+@pytest.fixture(scope="module")
+def without_threshold(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file that the command made of a detector without a threshold, and warned of."""
+    folder = tmp_path_factory.mktemp("onnx")
+    made("stpm").save(folder / "d.safetensors")
+    result = CliRunner().invoke(app, ["export", str(folder / "d.safetensors"), str(folder / "d.onnx")])
+    assert result.exit_code == 0, result.output
+    assert "no threshold in it, so it decides nothing" in result.stderr
+    return folder / "d.onnx"
+
+
+def test_the_script_without_stlib_decides_nothing_without_a_threshold(without_threshold, tmp_path: Path):
+    Image.new("RGBA", (64, 64), (90, 90, 90, 255)).save(tmp_path / "opaque.png")
+    assert score_onnx(without_threshold, tmp_path / "opaque.png").stdout.endswith(" no threshold\n")
+
+
+@pytest.mark.parametrize("kind", ["16 bits", "16 bits per colour", "transparent", "CMYK", "two frames"])
+def test_the_script_without_stlib_refuses_what_stlib_refuses(without_threshold, tmp_path: Path, kind: str):
+    path = tmp_path / ("a.tiff" if kind in ("CMYK", "two frames") else "a.png")
+    if kind == "16 bits":
+        Image.fromarray(np.full((64, 64), 30_000, np.uint16)).save(path)
+    elif kind == "16 bits per colour":
+        path.write_bytes(deep_png())
+    elif kind == "two frames":
+        Image.new("L", (64, 64)).save(path, save_all=True, append_images=[Image.new("L", (64, 64), 9)])
+    else:
+        Image.new("CMYK" if kind == "CMYK" else "RGBA", (64, 64), (90, 90, 90, 100)).save(path)
+    with pytest.raises(DatasetError):
+        open_image(path)
+    done = score_onnx(without_threshold, path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"error: {path} is not one opaque image" in done.stderr
+
+
+def deep_png() -> bytes:
+    """A PNG of one pixel with 16 bits in each of three colours, which PIL cannot write."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        sealed = name + content
+        return struct.pack(">I", len(content)) + sealed + struct.pack(">I", zlib.crc32(sealed))
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        )
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(7))) + chunk(b"IEND", b"")
 
 
 def test_an_onnx_file_that_cannot_be_written_is_told_before_the_export(tmp_path: Path, monkeypatch):

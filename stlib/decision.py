@@ -45,6 +45,12 @@ class Threshold(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         )
 
 
+def require_quantile(quantile: float) -> None:
+    """Raise ValueError unless it is a share that can be asked for."""
+    if not 0 < quantile < 1:
+        raise ValueError(f"quantile {quantile}: choose one between 0 and 1, such as {QUANTILE}")
+
+
 def threshold_from(scores: Sequence[float], quantile: float = QUANTILE) -> Threshold:
     """The lowest score above which no more than 1 - `quantile` of good images are to be expected.
 
@@ -54,8 +60,7 @@ def threshold_from(scores: Sequence[float], quantile: float = QUANTILE) -> Thres
     >>> print(threshold_from([0.1, 0.4, 0.2, 0.3], quantile=0.6))
     threshold 0.3 from 4 held-out good images; false alarms to expect: 40.0% of good images (95% interval ...)
     """
-    if not 0 < quantile < 1:
-        raise ValueError(f"quantile {quantile}: choose one between 0 and 1, such as {QUANTILE}")
+    require_quantile(quantile)
     if not scores or not all(map(math.isfinite, scores)):
         raise ValueError("a threshold needs the finite scores of some good images")
     rank = min(math.ceil(quantile * (len(scores) + 1)), len(scores))

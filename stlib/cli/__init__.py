@@ -3,6 +3,7 @@
 import csv
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -207,25 +208,33 @@ def threshold(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Read a detector's threshold from good images, and say how many false alarms to expect."""
-    from stlib.decision import threshold_from
+    from stlib.decision import require_quantile, threshold_from
     from stlib.detector import Detector
-    from stlib.inspection import listed, unseen
+    from stlib.inspection import listed, require_good, unseen
     from stlib.methods.training import require_device
 
     try:
+        require_quantile(quantile)
         require_device(device, "fp32")
-        trained = Detector.load(detector)
+        require_good(images)
         files, notes = listed(images)
+        trained = Detector.load(detector)
         if not trained.info.training_images:
             notes.append("this detector does not know what it learnt from: name none of those pictures")
         pictures, pixels = unseen(trained, files)
         if twice := len(files) - len(pictures):
             notes.append(f"{twice} of {len(files)} are pictures named before: each counts once")
-        found = threshold_from(trained.maps(pixels, device=device).image.tolist(), quantile)
+        notes += [f"{count} in {folder}" for folder, count in Counter(p.parent for p in pictures).items()]
+        typer.echo("\n".join(notes))
+        scores = trained.maps(pixels, device=device).image.tolist()
+        typer.echo("the highest scores (a defect among them would raise the threshold):")
+        for score, picture in sorted(zip(scores, pictures, strict=True), reverse=True)[:3]:
+            typer.echo(f"  {score:.6g} {picture}")
+        found = threshold_from(scores, quantile)
         trained.with_threshold(found).save(detector)
     except (ValueError, OSError, RuntimeError) as error:
         raise refusal(error) from error
-    typer.echo("\n".join([*notes, str(found)]))
+    typer.echo(found)
 
 
 @app.command()

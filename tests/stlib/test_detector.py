@@ -157,8 +157,6 @@ def deep_png() -> bytes:
     def chunk(name: bytes, content: bytes) -> bytes:
         sealed = name + content
         return struct.pack(">I", len(content)) + sealed + struct.pack(">I", zlib.crc32(sealed))
-            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        )
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(7))) + chunk(b"IEND", b"")

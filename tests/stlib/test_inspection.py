@@ -154,6 +154,33 @@ def test_a_threshold_is_refused_from_a_picture_of_the_training_under_any_name(de
     assert detector.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["good", "OK"])
+def test_a_threshold_is_refused_from_a_folder_of_good_images_and_others(
+    detector: Path, tmp_path: Path, make_category, name: str
+):
+    test = make_category(tmp_path, train=1, good=3, defects={"turned": 1}) / "plate" / "test"
+    (test / "good").rename(test / name)
+    result = runner.invoke(app, ["threshold", str(detector), str(test)])
+    assert result.exit_code == 2
+    assert f"{test} holds good images in {name} beside others in turned" in result.stderr
+    assert f"name {test / name}" in result.stderr
+    assert runner.invoke(app, ["threshold", str(detector), str(test / name)]).exit_code == 0
+
+
+def test_a_threshold_says_which_pictures_score_highest_and_how_many_are_where(detector: Path, folder: Path):
+    detected = rows(runner.invoke(app, ["detect", str(detector), str(folder)]).stdout)
+    result = runner.invoke(app, ["threshold", str(detector), str(folder)])
+    assert f"5 in {folder}\n" in result.stdout
+    told = [line.split()[-1] for line in result.stdout.splitlines() if line.startswith("  ")]
+    assert [Path(name).name for name in told] == sorted(detected, key=detected.get, reverse=True)[:3]
+
+
+def test_a_quantile_that_cannot_be_is_told_before_any_work(detector: Path, folder: Path, monkeypatch):
+    monkeypatch.setattr(Detector, "load", lambda _path: pytest.fail("work has begun"))
+    result = runner.invoke(app, ["threshold", str(detector), str(folder), "--quantile", "95"])
+    assert (result.exit_code, "error: quantile 95.0" in result.stderr) == (2, True)
+
+
 def test_a_picture_named_three_times_counts_once(detector: Path, folder: Path):
     Image.open(folder / "d.png").save(folder / "copy.bmp")
     result = runner.invoke(app, ["threshold", str(detector), *[str(folder)] * 3])

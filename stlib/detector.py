@@ -21,6 +21,10 @@ from stlib.records.schema import TeacherInfo
 
 _KEY = "stlib"
 """Under which a file's metadata holds the description."""
+MARK = b'{"__metadata__":{"' + _KEY.encode() + b'":'
+"""Of a detector's file among other files of tensors."""
+_DECISION = "anomalous where image_score > threshold"
+"""What an ONNX file says of itself, and is known by."""
 
 
 class DetectorInfo(BaseModel, frozen=True, extra="ignore"):
@@ -134,7 +138,9 @@ class Detector:
         return Detector(self.info.model_copy(update={"threshold": threshold}), self.network)
 
     def save(self, path: Path | str) -> None:
-        """Write weights and description as one safetensors file. Raises OSError when it cannot be written.
+        """Write weights and description as one safetensors file.
+
+        Raises OSError when it cannot be written, and for another kind of file that is there.
 
         >>> import stlib, tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -142,6 +148,7 @@ class Detector:
         ...     stlib.Detector.load(f"{folder}/brick.safetensors").image_size
         96
         """
+        require_writable(Path(path), MARK)
         state = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()
         }
@@ -169,13 +176,14 @@ class Detector:
             raise ValueError(f"{path} is not a detector of this version ({error}): make it again") from error
         return cls(info, network.eval().requires_grad_(False))
 
-    def export_onnx(self, path: Path) -> None:
+    def export_onnx(self, path: Path | str) -> None:
         """Write an ONNX model: `images` (B, 3, S, S) uint8 -> `anomaly_map` (B, S, S), `image_score` (B,).
 
         Its metadata say how an image becomes an input, and the threshold. Needs the packages onnx and
-        onnxscript. Raises OSError when the file cannot be written.
+        onnxscript. Raises OSError when the file cannot be written, and for another kind of file there.
         """
-        require_writable(path)
+        path = Path(path)
+        require_writable(path, _DECISION.encode())
         example = torch.zeros(2, 3, self.image_size, self.image_size, dtype=torch.uint8)
         program = torch.onnx.export(
             _Outputs(self.network.cpu()).eval(),
@@ -194,7 +202,7 @@ class Detector:
             "resize": f"the whole image to {side} x {side}, bilinear with antialias (PIL's BILINEAR)",
             "colour_order": "RGB; grey images with three equal channels",
             "normalisation": "inside the model",
-            "decision": "anomalous where image_score > threshold",
+            "decision": _DECISION,
             "threshold": str(threshold.value) if threshold else "",
             _KEY: self.info.model_dump_json(exclude={"training_images"}),
         }

@@ -17,20 +17,27 @@ image."""
 def write_atomic(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
 
-    Raises OSError (no space, read-only folder) with the old file untouched.
+    Raises OSError (no space, read-only folder), naming file and remedy, with the old file untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)  # mkstemp makes private files; records are for everyone
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)  # mkstemp makes private files; records are for everyone
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> OSError:
+    return OSError(f"cannot write {path} ({error.strerror or error}): make room, or name another place")
 
 
 @contextmanager
@@ -48,15 +55,26 @@ def file_lock(path: Path, *, wait: bool = False) -> Iterator[None]:
         yield
 
 
-def require_writable(path: Path) -> None:
-    """Raise OSError, before the work, unless a file can be written to `path` after it. Makes its folder."""
+def require_writable(path: Path, mark: bytes = b"") -> None:
+    """Raise OSError, before the work, unless a file can be written to `path` after it. Makes its folder.
+
+    A file that is there may only be replaced if it is empty or holds `mark`, by which what is written here is
+    known: a photograph or another detector may be named by mistake.
+    """
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file in it")
+    if path.exists() and not (path.is_file() and _holds(path, mark)):
+        raise FileExistsError(f"{path} is a file of another kind, which would be lost: name another place")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
-        raise OSError(f"cannot write {path} ({error.strerror}): name another place") from error
+        raise _unwritable(path, error) from error
+
+
+def _holds(path: Path, mark: bytes) -> bool:
+    content = path.read_bytes()
+    return not content or mark in content
 
 
 def require_short_header(path: Path) -> None:

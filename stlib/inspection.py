@@ -147,6 +147,10 @@ def map_paths(files: Sequence[Path], folder: Path) -> list[Path]:
     return paths
 
 
+REPORT_MARK = b"<th>Image and map</th>"
+"""By which a report is known among other pages."""
+
+
 @dataclass
 class Report:
     """One HTML file: the decision, score and picture of every image, the worst first."""

@@ -50,6 +50,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
     import torch  # here, so that `stlib --help` answers at once
 
     from stlib.data.mvtec import scan
+    from stlib.detector import MARK
     from stlib.methods.training import end_with_checkpoint
     from stlib.records.store import read_record, write_record
     from stlib.run.experiment import RunSpec, run as run_experiment
@@ -79,8 +80,10 @@ def run(  # noqa: PLR0917 - typer reads them by name
         own = scan(spec.data, category).dataset == "other"
         here = paths.places(profile, own=own)
         target = records or here.records
-        for file in (target / "record.json", *([save] if save else [])):
+        for file in (target / "record.json", (runs or here.runs) / "run.ckpt"):
             require_writable(file)
+        if save:
+            require_writable(save, MARK)
         with progress_bar(spec, show=True) as progress:
             result = run_experiment(spec, progress=progress, runs=runs or here.runs, records=target)
             path = result.save(target, save)
@@ -163,7 +166,7 @@ def detect(  # noqa: PLR0917
 
     from stlib.data.images import DatasetError
     from stlib.detector import Detector
-    from stlib.inspection import Report, inspect, listed, map_paths
+    from stlib.inspection import REPORT_MARK, Report, inspect, listed, map_paths
     from stlib.methods.training import require_device
 
     failed = 0
@@ -172,8 +175,10 @@ def detect(  # noqa: PLR0917
         trained = Detector.load(detector)
         files, notes = listed(images)
         targets = dict(zip(files, map_paths(files, maps))) if maps else {}
-        for file in [*list(targets.values())[:1], *([report] if report else [])]:
+        for file in list(targets.values())[:1]:
             require_writable(file)
+        if report:
+            require_writable(report, REPORT_MARK)
         about = str(trained.info.threshold or "no threshold: `stlib threshold` reads one from good images")
         typer.echo("\n".join([*notes, about]), err=True)
         page = Report(f"{trained.info.category}: {trained.info.method}", about)
@@ -209,7 +214,7 @@ def threshold(
 ) -> None:
     """Read a detector's threshold from good images, and say how many false alarms to expect."""
     from stlib.decision import require_quantile, threshold_from
-    from stlib.detector import Detector
+    from stlib.detector import MARK, Detector
     from stlib.inspection import listed, require_good, unseen
     from stlib.methods.training import require_device
 
@@ -219,6 +224,7 @@ def threshold(
         require_good(images)
         files, notes = listed(images)
         trained = Detector.load(detector)
+        require_writable(detector, MARK)
         if not trained.info.training_images:
             notes.append("this detector does not know what it learnt from: name none of those pictures")
         pictures, pixels = unseen(trained, files)
@@ -231,10 +237,12 @@ def threshold(
         for score, picture in sorted(zip(scores, pictures, strict=True), reverse=True)[:3]:
             typer.echo(f"  {score:.6g} {picture}")
         found = threshold_from(scores, quantile)
+        typer.echo(found)
+        if before := trained.info.threshold:
+            typer.echo(f"in the place of {before}")
         trained.with_threshold(found).save(detector)
     except (ValueError, OSError, RuntimeError) as error:
         raise refusal(error) from error
-    typer.echo(found)
 
 
 @app.command()

@@ -160,7 +160,7 @@ def test_own_records_stay_out_of_the_studys_folders(
     assert "holds the records of this study or of the demo, and plate is of neither" in result.stderr
 
 
-@pytest.mark.parametrize("option", ["--save", "--records"])
+@pytest.mark.parametrize("option", ["--save", "--records", "--runs"])
 def test_a_target_that_cannot_be_written_is_refused_before_training(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
 ):
@@ -170,7 +170,20 @@ def test_a_target_that_cannot_be_written_is_refused_before_training(
     result = runner.invoke(app, [*tiny, option, str(target)])
     assert result.exit_code == 2, result.output
     assert str(target) in result.stderr
+    assert "name a" in result.stderr
     assert not (tmp_path / "own" / "records" / "demo").exists()
+
+
+def test_a_photograph_is_not_replaced_by_the_detector_that_learns_from_it(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(STPM, "fit", lambda *_arguments, **_options: pytest.fail("training has begun"))
+    photo = tmp_path / "demo" / "plate" / "train" / "good" / "000.png"
+    before = photo.read_bytes()
+    result = runner.invoke(app, [*tiny, "--save", str(photo)])
+    assert result.exit_code == 2
+    assert f"error: {photo} is a file of another kind" in result.stderr
+    assert photo.read_bytes() == before
 
 
 def test_the_record_is_there_even_if_the_detector_cannot_be_written(

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from stlib.cli import app
 from stlib.data.images import DatasetError, open_image
 from stlib.decision import threshold_from
-from stlib.detector import Detector
+from stlib.detector import _DECISION, Detector
+from stlib.files import require_writable
 from stlib.inspection import inspect
 from stlib.paths import ROOT
 
@@ -160,6 +161,29 @@ def deep_png() -> bytes:
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(7))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("write", [Detector.save, Detector.export_onnx])
+def test_a_photograph_is_not_replaced_by_a_detector(tmp_path: Path, monkeypatch, write):
+    monkeypatch.setattr(torch.onnx, "export", lambda *_a, **_k: pytest.fail("the export has begun"))
+    Image.new("L", (8, 8)).save(tmp_path / "photo.jpg")
+    before = (tmp_path / "photo.jpg").read_bytes()
+    with pytest.raises(FileExistsError, match=r"photo\.jpg is a file of another kind"):
+        write(made("stpm"), f"{tmp_path}/photo.jpg")
+    assert (tmp_path / "photo.jpg").read_bytes() == before
+
+
+def test_weights_that_are_no_detector_are_not_replaced_by_one(tmp_path: Path):
+    save_file({"weight": torch.zeros(2)}, tmp_path / "teacher.safetensors", {"format": "pt"})
+    with pytest.raises(FileExistsError, match=r"teacher\.safetensors is a file of another kind"):
+        made("stpm").save(tmp_path / "teacher.safetensors")
+
+
+def test_a_detector_and_its_export_replace_their_own_kind(tmp_path: Path, without_threshold: Path):
+    made("stpm").save(tmp_path / "d.safetensors")
+    made("stpm").with_threshold(threshold_from([1.0])).save(tmp_path / "d.safetensors")
+    assert Detector.load(tmp_path / "d.safetensors").info.threshold
+    require_writable(without_threshold, _DECISION.encode())
 
 
 def test_an_onnx_file_that_cannot_be_written_is_told_before_the_export(tmp_path: Path, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stlib.files import file_lock, require_space, sha256, write_atomic
+from stlib.files import file_lock, require_space, require_writable, sha256, write_atomic
 
 
 def test_folders_are_made_and_the_content_is_exact(tmp_path: Path):
@@ -36,7 +36,9 @@ def test_a_write_that_breaks_off_leaves_the_old_file_and_no_remains(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(
+        OSError, match=rf"^cannot write {path} \(No space left on device\): make room, or name"
+    ):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -51,8 +53,26 @@ def test_a_target_that_is_a_folder_is_refused_without_remains(tmp_path: Path):
 
 def test_a_parent_that_is_a_file_is_refused(tmp_path: Path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match=rf"^cannot write {tmp_path / 'file' / 'below'} \("):
         write_atomic(tmp_path / "file" / "below", b"x")
+
+
+@pytest.mark.parametrize(
+    ("content", "taken"), [(b"a photograph", True), (b"by mark, known", False), (b"", False)]
+)
+def test_only_what_was_written_here_or_is_empty_may_be_replaced(tmp_path: Path, content: bytes, taken: bool):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    if not taken:
+        return require_writable(path, b"mark")
+    with pytest.raises(FileExistsError, match="file is a file of another kind, which would be lost: name"):
+        require_writable(path, b"mark")
+
+
+def test_a_device_is_no_place_for_a_file(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileExistsError, match="pipe is a file of another kind"):
+        require_writable(tmp_path / "pipe")
 
 
 def test_sha256_is_of_the_content(tmp_path: Path):

@@ -1,6 +1,7 @@
 """`stlib detect` and `stlib threshold`: scores, decisions, maps and a report of a folder of images."""
 
 import csv
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,10 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "photos" / "notes.txt").write_text("morning")
     Image.new("L", (64, 64)).save(tmp_path / "photos" / "a_label.bmp")
     return tmp_path / "photos"
+
+
+def full(**_options: object) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def rows(output: str) -> dict[str, tuple[float, str]]:
@@ -113,6 +118,41 @@ def test_nothing_is_scored_for_a_target_or_device_that_is_not_there(
     assert result.exit_code == 2
     assert result.stdout == ""
     assert "error: " in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["export", "detect"])
+def test_a_detector_is_not_replaced_by_what_is_made_with_it(detector: Path, folder: Path, verb: str):
+    before = detector.read_bytes()
+    further = [str(folder), "--report", str(detector)] if verb == "detect" else [str(detector)]
+    result = runner.invoke(app, [verb, str(detector), *further])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{detector} is a file of another kind, which would be lost" in result.stderr
+    assert detector.read_bytes() == before
+
+
+def test_a_report_is_replaced_by_the_next_one(detector: Path, folder: Path, tmp_path: Path):
+    command = ["detect", str(detector), str(folder), "--report", str(tmp_path / "report.html")]
+    assert [runner.invoke(app, command).exit_code for _ in range(2)] == [0, 0]
+
+
+def test_a_threshold_that_cannot_be_kept_is_told_before_any_score(detector: Path, folder: Path, monkeypatch):
+    monkeypatch.setattr(Detector, "maps", lambda *_a, **_k: pytest.fail("scoring has begun"))
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    result = runner.invoke(app, ["threshold", str(detector), str(folder)])
+    assert (result.exit_code, f"error: cannot write {detector} (" in result.stderr) == (2, True)
+
+
+def test_a_threshold_is_printed_even_if_it_cannot_be_kept(detector: Path, folder: Path, monkeypatch):
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    result = runner.invoke(app, ["threshold", str(detector), str(folder)])
+    assert result.exit_code == 2
+    assert "from 5 held-out good images" in result.stdout
+    assert f"error: cannot write {detector} (No space left on device): make room" in result.stderr
+
+
+def test_a_threshold_that_is_replaced_is_told(detector: Path, folder: Path):
+    told = [runner.invoke(app, ["threshold", str(detector), str(folder)]).stdout for _ in range(2)]
+    assert ["in the place of threshold" in text for text in told] == [False, True]
 
 
 def test_an_empty_folder_is_refused(detector: Path, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,13 @@ class DetectorInfo(BaseModel, frozen=True, extra="ignore"):
     """Above which an image is anomalous: `stlib threshold` reads one from other good images."""
     training_images: list[str] = Field(default_factory=list, repr=False)
     """The `digests` of the training's images, held-out ones among them; older files know none."""
+
+
+def kept_threshold(path: Path) -> Threshold | None:
+    """The threshold in the detector at `path`, where there is one."""
+    with suppress(OSError, SafetensorError, KeyError, ValueError), safe_open(path, framework="pt") as file:
+        return DetectorInfo.model_validate_json((file.metadata() or {})[_KEY]).threshold
+    return None
 
 
 def digests(images: Tensor) -> list[str]:

@@ -4,6 +4,7 @@ import csv
 import signal
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from stlib.cli.status import FINDINGS, refusal
 from stlib.decision import QUANTILE
 from stlib.files import require_writable, write_atomic
 from stlib.protocol import Precision, Profile
+from stlib.records.schema import Record
 
 DEFAULT = " Without it: the profile's own."
 
@@ -44,13 +46,16 @@ def run(  # noqa: PLR0917 - typer reads them by name
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves PyTorch's choice.")] = 0,
     records: Annotated[Path | None, typer.Option(help=f"Folder of records.{DEFAULT}")] = None,
     runs: Annotated[Path | None, typer.Option(help=f"Folder of checkpoints.{DEFAULT}")] = None,
-    save: Annotated[Path | None, typer.Option(help="Keep the detector, e.g. bottle.safetensors.")] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Keep the detector, e.g. bottle.safetensors; one of own data is kept anyway."),
+    ] = None,
 ) -> None:
     """Train and measure one method on one category, and write its record. A killed run continues."""
     import torch  # here, so that `stlib --help` answers at once
 
     from stlib.data.mvtec import scan
-    from stlib.detector import MARK
+    from stlib.detector import MARK, kept_threshold
     from stlib.methods.training import end_with_checkpoint
     from stlib.records.store import read_record, write_record
     from stlib.run.experiment import RunSpec, run as run_experiment
@@ -80,13 +85,14 @@ def run(  # noqa: PLR0917 - typer reads them by name
         own = scan(spec.data, category).dataset == "other"
         here = paths.places(profile, own=own)
         target = records or here.records
-        for file in (target / "record.json", (runs or here.runs) / "run.ckpt"):
-            require_writable(file)
-        if save:
-            require_writable(save, MARK)
+        probes = {target / "record.json": b"", (runs or here.runs) / "run.ckpt": b""}
+        for file, mark in (probes | ({save: MARK} if save else {})).items():
+            require_writable(file, mark)
         with progress_bar(spec, show=True) as progress:
             result = run_experiment(spec, progress=progress, runs=runs or here.runs, records=target)
-            path = result.save(target, save)
+            place = save or ((target / result.record.path).with_suffix(".safetensors") if own else None)
+            before = kept_threshold(place) if place else None
+            path = result.save(target, place)
     except RunFailed as failure:
         path = write_record(failure.record, target)
         kept = read_record(path).status == "finished"
@@ -95,13 +101,31 @@ def run(  # noqa: PLR0917 - typer reads them by name
         raise typer.Exit(1) from failure
     except (ValueError, OSError, RuntimeError) as error:
         raise refusal(error) from error
-    typer.echo(path)
-    for name, value in result.record.metrics.items():
-        typer.echo(f"  {name:12} {value:.4f}")
-    for name, reason in result.record.undefined.items():
-        typer.echo(f"  {name:12} not measured: {reason}")
-    if result.record.threshold:
-        typer.echo(f"  {result.record.threshold}")
+    typer.echo("\n  ".join([str(path), *_told(result.record, place)]))
+    if before:
+        typer.echo(f"{place} was there before: it is replaced, and with it its {before}", err=True)
+
+
+def _told(record: Record, detector: Path | None) -> Iterator[str]:
+    """Line by line what a run found: where its `detector` is, metrics, threshold, and what to do next."""
+    from stlib.methods import get_method
+
+    if detector:
+        yield str(detector)
+    for name, value in record.metrics.items():
+        yield f"{name:12} {value:.4f}"
+    for name, reason in record.undefined.items():
+        yield f"{name:12} not measured: {reason}"
+    if record.threshold:
+        yield str(record.threshold)
+    elif detector:
+        variants = get_method(record.method).variants
+        variant = next((name for name, changed in variants.items() if "held_out" in changed), None)
+        told = f"; `--variant {variant}` holds some out for one" if variant else ""
+        yield f"no threshold: `stlib threshold {detector} folder/of/good` with other good images{told}"
+    selected = record.history.selected if record.history else {}
+    if "val_score" in selected and selected["epoch"] == record.config["epochs"]:
+        yield f"the last epoch, {selected['epoch']:.0f}, was the best: a longer training may be better"
 
 
 @app.command()

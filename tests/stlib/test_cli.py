@@ -7,11 +7,14 @@ import torch
 from typer.testing import CliRunner
 
 from stlib import paths
-from stlib.cli import app
+from stlib.cli import _told, app
+from stlib.data.mvtec import DEMO_MARKER
+from stlib.decision import threshold_from
 from stlib.detector import Detector
-from stlib.methods import METHODS, MethodEntry
+from stlib.methods import METHODS, MethodEntry, patchcore
 from stlib.methods.stpm import STPM, Config, empty_network
 from stlib.records import store
+from stlib.records.schema import History
 from stlib.records.store import read_record
 
 runner = CliRunner()
@@ -62,6 +65,58 @@ def test_a_run_writes_its_record_and_prints_the_metrics(tiny: list[str], tmp_pat
     assert str(path) in result.stdout
     assert f"pixel_auroc  {record.metrics['pixel_auroc']:.4f}" in result.stdout
     assert not list((tmp_path / "own" / "runs").rglob("*.ckpt"))
+
+
+def test_a_detector_of_own_data_is_kept_beside_its_record_and_one_of_the_demo_is_not(
+    tiny: list[str], tmp_path: Path
+):
+    result = runner.invoke(app, tiny)
+    kept = record_of(tmp_path).with_suffix(".safetensors")
+    assert Detector.load(kept).info.category == "plate"
+    assert str(kept) in result.stdout
+    elsewhere = tmp_path / "new" / "d.safetensors"
+    kept.unlink()
+    assert str(elsewhere) in runner.invoke(app, [*tiny, "--save", str(elsewhere)]).stdout
+    assert (elsewhere.is_file(), kept.exists()) == (True, False)
+    (tmp_path / "demo" / "plate").rename(tmp_path / "demo" / "brick")
+    (tmp_path / "demo" / DEMO_MARKER).touch()
+    result = runner.invoke(app, ["brick" if part == "plate" else part for part in tiny])
+    assert result.exit_code == 0, result.output
+    assert [*tmp_path.rglob("brick-s0.json")]
+    assert not [*tmp_path.rglob("brick*.safetensors")]
+
+
+def test_a_run_that_replaces_a_detector_with_a_threshold_says_so(tiny: list[str], tmp_path: Path):
+    assert "is replaced" not in runner.invoke(app, tiny).stderr
+    kept = record_of(tmp_path).with_suffix(".safetensors")
+    trained = Detector.load(kept)
+    trained.with_threshold(threshold_from([7.0] * 30)).save(kept)
+    told = runner.invoke(app, tiny).stderr
+    assert f"{kept} was there before: it is replaced, and with it its threshold 7 from 30 held-out" in told
+
+
+def test_a_run_without_a_threshold_says_how_to_get_one(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(patchcore.PROFILES, "demo", patchcore.Config(image_size=64))
+    result = runner.invoke(app, ["run", "patchcore", *tiny[2:]])
+    assert result.exit_code == 0, result.output
+    (kept,) = tmp_path.rglob("*.safetensors")
+    assert f"no threshold: `stlib threshold {kept} folder/of/good`" in result.stdout
+    assert "`--variant held-out=20%`" in result.stdout
+    result = runner.invoke(app, ["run", "patchcore", *tiny[2:], "--variant", "held-out=20%"])
+    assert "no threshold" not in result.stdout
+    assert "held-out good images" in result.stdout
+
+
+@pytest.mark.parametrize("best", [1, 2])
+def test_a_run_whose_last_epoch_was_the_best_says_that_longer_may_be_better(
+    tiny: list[str], make_record, best: int
+):
+    history = History(steps=2, images_seen=8, curves={}, selected={"epoch": best, "val_score": 0.1})
+    told = "\n".join(_told(make_record(history=history, config={"epochs": 2}), None))
+    assert ("the last epoch, 2, was the best" in told) == (best == 2)
+    assert "no threshold" not in told  # of a detector that was not kept
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ An image that cannot be read is told, and the others are scored.
 import base64
 import html
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from torch import Tensor
 from stlib.data.images import DatasetError, as_input, images_below, named, open_image, read_images
 from stlib.data.mvtec import _SOUNDS_GOOD as SOUNDS_GOOD
 from stlib.detector import Detector, digests
+from stlib.files import write_atomic
 from stlib.protocol import Precision
 
 BATCH = 8
@@ -60,13 +62,15 @@ class Inspected:
 
 
 def listed(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """The images that `places` name, files or folders, and what was left out, in words.
+    """The images that `places` name, files or folders, each once, and what was left out, in words.
 
-    Raises DatasetError for a folder without any.
+    Raises FileNotFoundError for a place that is not there, and DatasetError for a folder without images.
     """
     files: list[Path] = []
     notes: list[str] = []
     for place in places:
+        if not place.exists():
+            raise FileNotFoundError(f"no such file or folder: {place}")
         if not place.is_dir():
             files.append(place)
             continue
@@ -75,7 +79,12 @@ def listed(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
         if not found:
             raise DatasetError(f"{place} holds no image: name another folder. {'; '.join(notes)}")
         files += found
-    return files, notes
+    return list({_absolute(file): file for file in files}.values()), notes
+
+
+def _absolute(path: Path) -> str:
+    """The path from the root, without '..' and with links as they are: a linked folder stays where it is."""
+    return os.path.normpath(path.absolute())
 
 
 def require_good(places: Sequence[Path]) -> None:
@@ -137,14 +146,26 @@ def _opened(path: Path) -> Image.Image | DatasetError:
         return error
 
 
-def map_paths(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Where the map of every image goes. Raises ValueError when two images would write the same one."""
-    paths = [folder / f"{file.parent.name}-{file.stem}.tiff" for file in files]
-    if twice := [path for path, count in Counter(paths).items() if count > 1]:
-        raise ValueError(
-            f"two of the images would write the map {twice[0].name}: detect them one folder at a time"
-        )
+def map_paths(places: Sequence[Path], files: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """Where under `folder` the map of each of `files` goes: a path of its own, as below all `places`.
+
+    Raises ValueError when a map, or the picture beside it, would replace an image.
+    """
+    base = os.path.commonpath([_absolute(place if place.is_dir() else place.parent) for place in places])
+    paths = {file: folder / f"{os.path.relpath(file, base)}.tiff" for file in files}
+    images = {file.resolve() for file in files}
+    for path in paths.values():
+        if images & {path.resolve(), path.with_suffix(".png").resolve()}:
+            raise ValueError(f"the map {path} would replace one of the images: name another folder")
     return paths
+
+
+def write_map(found: Inspected, path: Path) -> None:
+    """Write the map as float32 TIFF to `path`, and as a PNG to look at beside it. Raises OSError."""
+    for image, kind in ((found.full_map(), "tiff"), (found.overlay(), "png")):
+        buffer = io.BytesIO()
+        image.save(buffer, kind)
+        write_atomic(path.with_suffix(f".{kind}"), buffer.getvalue())
 
 
 REPORT_MARK = b"<th>Image and map</th>"

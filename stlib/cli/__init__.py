@@ -190,15 +190,15 @@ def detect(  # noqa: PLR0917
 
     from stlib.data.images import DatasetError
     from stlib.detector import Detector
-    from stlib.inspection import REPORT_MARK, Report, inspect, listed, map_paths
+    from stlib.inspection import REPORT_MARK, Report, inspect, listed, map_paths, write_map
     from stlib.methods.training import require_device
 
     failed = 0
     try:
         require_device(device, precision)
-        trained = Detector.load(detector)
         files, notes = listed(images)
-        targets = dict(zip(files, map_paths(files, maps))) if maps else {}
+        trained = Detector.load(detector)
+        targets = map_paths(images, files, maps) if maps else {}
         for file in list(targets.values())[:1]:
             require_writable(file)
         if report:
@@ -218,8 +218,7 @@ def detect(  # noqa: PLR0917
                 continue
             lines.writerow([found.path, f"{found.score:.6g}", found.decision])
             if target := targets.get(found.path):
-                found.full_map().save(target)
-                found.overlay().save(target.with_suffix(".png"))
+                write_map(found, target)
         if report:
             write_atomic(report, page.html())
     except (ValueError, OSError, RuntimeError) as error:
@@ -245,8 +244,8 @@ def threshold(
     try:
         require_quantile(quantile)
         require_device(device, "fp32")
-        require_good(images)
         files, notes = listed(images)
+        require_good(images)
         trained = Detector.load(detector)
         require_writable(detector, MARK)
         if not trained.info.training_images:

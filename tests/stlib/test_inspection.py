@@ -72,10 +72,10 @@ def test_scores_decisions_maps_and_report_agree(detector: Path, folder: Path, tm
     worst_first = sorted(scores, key=lambda name: -scores[name])
     assert [page.index(f"/{name}<") for name in worst_first] == sorted(page.index(f"/{n}<") for n in scores)
     assert page.count("data:image/jpeg;base64,") == 5
-    wide = np.asarray(Image.open(maps / "photos-wide.tiff"))
+    wide = np.asarray(Image.open(maps / "wide.png.tiff"))
     assert (wide.shape, wide.dtype) == ((90, 150), np.float32)
     assert wide.max() == pytest.approx(scores["wide.png"], rel=0.1)  # STPM's score is the largest pixel
-    assert pixel_size(maps / "photos-wide.png") == (150, 90)
+    assert pixel_size(maps / "wide.png.png") == (150, 90)
 
 
 def test_a_bad_image_is_told_and_the_others_are_scored(detector: Path, folder: Path, tmp_path: Path):
@@ -162,36 +162,38 @@ def test_an_empty_folder_is_refused(detector: Path, tmp_path: Path):
     assert "holds no image" in result.output
 
 
-def test_two_images_of_one_map_name_are_refused_before_any_is_scored(
-    detector: Path, tmp_path: Path, make_category
-):
+@pytest.mark.parametrize("verb", ["detect", "threshold"])
+def test_a_misspelt_place_is_told_before_any_work(detector: Path, folder: Path, monkeypatch, verb: str):
+    monkeypatch.setattr(Detector, "load", lambda _path: pytest.fail("work has begun"))
+    result = runner.invoke(app, [verb, str(detector), str(folder), str(folder / "neu heut")])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"error: no such file or folder: {folder / 'neu heut'}\n" in result.stderr
+
+
+def test_an_image_named_twice_is_scored_once(detector: Path, folder: Path):
+    result = runner.invoke(app, ["detect", str(detector), *[str(folder)] * 2, str(folder / "a.png")])
+    assert len(result.stdout.splitlines()) == 6
+
+
+def test_images_of_one_name_have_a_map_each(detector: Path, tmp_path: Path, make_category):
     for root in ("a", "b"):
         make_category(tmp_path / root, train=1, good=1, defects={"turned": 1})
-    arguments = ["detect", str(detector), *(str(tmp_path / r / "plate" / "test") for r in "ab")]
-    result = runner.invoke(app, [*arguments, "--maps", str(tmp_path / "maps")])
-    assert result.exit_code == 2
-    assert "two of the images would write the map" in result.output
-    assert not (tmp_path / "maps").exists()
-    assert runner.invoke(app, arguments).exit_code == 0
+    Image.open(tmp_path / "b/plate/test/good/000.png").save(tmp_path / "b/plate/test/good/000.jpg")
+    places = [str(tmp_path / root / "plate" / "test") for root in "ab"]
+    result = runner.invoke(app, ["detect", str(detector), *places, "--maps", str(tmp_path / "maps")])
+    assert result.exit_code == 0, result.output
+    kinds = ["a/plate/test/good/000.png", "a/plate/test/turned/000.png", "b/plate/test/good/000.jpg"]
+    kinds += ["b/plate/test/good/000.png", "b/plate/test/turned/000.png"]
+    written = sorted(p.relative_to(tmp_path / "maps").as_posix() for p in (tmp_path / "maps").rglob("*.*"))
+    assert written == sorted(f"{name}.{kind}" for name in kinds for kind in ("png", "tiff"))
 
 
-def trained_on(detector: Path, files: list[Path]) -> None:
-    """Let the detector know these as the images of its training."""
-    trained = Detector.load(detector)
-    known = digests(read_images(files, trained.image_size))
-    info = trained.info.model_copy(update={"training_images": known})
-    Detector(info, trained.network).save(detector)
-
-
-def test_a_threshold_is_refused_from_a_picture_of_the_training_under_any_name(detector: Path, folder: Path):
-    trained_on(detector, [folder / "d.png"])
-    Image.open(folder / "d.png").save(folder / "copy.bmp")
-    (folder / "d.png").unlink()
-    before = detector.read_bytes()
-    result = runner.invoke(app, ["threshold", str(detector), str(folder)])
-    assert result.exit_code == 2, result.output
-    assert "copy.bmp is one of the pictures the detector learnt from (1 of 5 are)" in result.stderr
-    assert detector.read_bytes() == before
+def test_a_map_never_replaces_an_image(detector: Path, folder: Path):
+    command = ["detect", str(detector), str(folder), "--maps", str(folder)]
+    assert runner.invoke(app, command).exit_code == 0
+    result = runner.invoke(app, command)  # now the maps are among the images
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "would replace one of the images: name another folder" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["good", "OK"])

@@ -7,6 +7,12 @@ The front door. From images to metrics:
     maps = detector.maps(bottle.test)
     print(stlib.evaluate(maps, bottle))
 
+And from a trained detector to decisions on photographs:
+
+    detector = stlib.Detector.load("bottle.safetensors")
+    for found in stlib.inspect(detector, "photos"):
+        print(found.path, found.score, found.anomalous)
+
 Names are imported on first use (PEP 562): `import stlib` loads no PyTorch, and neither does `stlib.records`.
 """
 
@@ -17,6 +23,7 @@ if TYPE_CHECKING:
     from stlib.data.mvtec import Category, load_category
     from stlib.demo.dataset import make_demo
     from stlib.detector import Detector
+    from stlib.inspection import Inspected, inspect
     from stlib.nn.maps import Maps
     from stlib.run.evaluation import Evaluation, evaluate
     from stlib.run.fit import fit
@@ -29,10 +36,12 @@ _HOMES = {
     "Detector": "stlib.detector",
     "Evaluation": "stlib.run.evaluation",
     "FittedDetector": "stlib.run.fitted",
+    "Inspected": "stlib.inspection",
     "Maps": "stlib.nn.maps",
     "RunFailed": "stlib.run.fitted",
     "evaluate": "stlib.run.evaluation",
     "fit": "stlib.run.fit",
+    "inspect": "stlib.inspection",
     "load_category": "stlib.data.mvtec",
     "make_demo": "stlib.demo.dataset",
 }
@@ -43,11 +52,13 @@ __all__ = [
     "Detector",
     "Evaluation",
     "FittedDetector",
+    "Inspected",
     "Maps",
     "RunFailed",
     "__version__",
     "evaluate",
     "fit",
+    "inspect",
     "load_category",
     "make_demo",
 ]

@@ -92,11 +92,16 @@ class Detector:
 
         `batch_size` images go through the network at once, by default as many as in its training. `device` is
         where the network runs, by default where it is: that of its training, or the CPU for a loaded one.
-        Raises ValueError for other input.
+        Raises ValueError for other tensors, and TypeError for a path: `stlib.inspect` reads photographs.
 
         With `precision="bf16"` or, on a GPU, "tf32" the convolutions round their inputs: faster where the
         processor has it, and not exactly what the records measured.
         """
+        if not isinstance(images, Tensor):
+            raise TypeError(
+                f"images are a {type(images).__name__}, and maps are made of a tensor: "
+                "`stlib.inspect(detector, FOLDER)` scores photographs"
+            )
         side = self.image_size
         if images.dtype != torch.uint8 or images.shape[1:] != (3, side, side):
             raise ValueError(

@@ -8,9 +8,10 @@ import html
 import io
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -43,11 +44,14 @@ class Inspected:
     threshold: float | None
 
     @property
+    def anomalous(self) -> bool | None:
+        """Whether the score is above the threshold; None for a detector without one."""
+        return None if self.threshold is None else self.score > self.threshold
+
+    @property
     def decision(self) -> str:
         """'anomalous', 'good', or nothing for a detector without a threshold."""
-        if self.threshold is None:
-            return ""
-        return "anomalous" if self.score > self.threshold else "good"
+        return {True: "anomalous", False: "good", None: ""}[self.anomalous]
 
     def full_map(self) -> Image.Image:
         """The map as float32 at the size of the image, bilinear: what a TIFF holds."""
@@ -118,32 +122,63 @@ def unseen(detector: Detector, files: Sequence[Path]) -> tuple[list[Path], Tenso
 
 
 def inspect(
-    detector: Detector, files: Sequence[Path], *, device: str = "cpu", precision: Precision = "fp32"
-) -> Iterator[Inspected | DatasetError]:
-    """What the detector says about each of `files`, in order; an error in the place of an unreadable one."""
+    detector: Detector,
+    images: Path | str | Sequence[Path | str],
+    *,
+    device: str | None = None,
+    precision: Precision = "fp32",
+    unreadable: Callable[[DatasetError], object] | None = None,
+) -> Iterator[Inspected]:
+    """Score photographs: what the detector says about each of them, in order.
+
+    Args:
+        detector: What `fit` or `Detector.load` returned.
+        images: A file, a folder with everything below it, or several of them.
+        device: Where the network runs, by default where it is, as in `Detector.maps`.
+        precision: Arithmetic, as in `Detector.maps`.
+        unreadable: Called with the error of every image that cannot be read; the others are scored.
+            Without it such an image raises DatasetError.
+
+    Raises FileNotFoundError for a place that is not there, and DatasetError for a folder without images.
+
+    >>> import stlib
+    >>> detector = stlib.Detector.untrained("stpm", "demo")
+    >>> for found in stlib.inspect(detector, stlib.make_demo() / "brick" / "test" / "good"):
+    ...     print(found.path.name, found.score, found.anomalous)
+    000.png ... None
+    001.png ... None
+    ...
+    """
+    places = [images] if isinstance(images, str | Path) else images
+    files, _ = listed([Path(place) for place in places])
+    return _scored(detector, files, device, precision, unreadable or _raise)
+
+
+def _scored(
+    detector: Detector,
+    files: Sequence[Path],
+    device: str | None,
+    precision: Precision,
+    unreadable: Callable[[DatasetError], object],
+) -> Iterator[Inspected]:
     limit = detector.info.threshold.value if detector.info.threshold else None
     for start in range(0, len(files), BATCH):
-        opened = [_opened(path) for path in files[start : start + BATCH]]
-        readable = [image for image in opened if not isinstance(image, DatasetError)]
-        if not readable:
-            yield from (error for error in opened if isinstance(error, DatasetError))
+        opened = {}
+        for path in files[start : start + BATCH]:
+            try:
+                opened[path] = open_image(path)
+            except DatasetError as error:
+                unreadable(error)
+        if not opened:
             continue
-        pixels = torch.stack([as_input(image, detector.image_size) for image in readable])
+        pixels = torch.stack([as_input(image, detector.image_size) for image in opened.values()])
         maps = detector.maps(pixels, device=device, precision=precision)
-        scored = iter(zip(maps.pixel, maps.image.tolist(), strict=True))
-        for path, image in zip(files[start : start + BATCH], opened, strict=True):
-            if isinstance(image, DatasetError):
-                yield image
-            else:
-                pixel, score = next(scored)
-                yield Inspected(path, image, pixel, score, limit)
+        for (path, image), pixel, score in zip(opened.items(), maps.pixel, maps.image.tolist(), strict=True):
+            yield Inspected(path, image, pixel, score, limit)
 
 
-def _opened(path: Path) -> Image.Image | DatasetError:
-    try:
-        return open_image(path)
-    except DatasetError as error:
-        return error
+def _raise(error: DatasetError) -> NoReturn:
+    raise error
 
 
 def map_paths(places: Sequence[Path], files: Sequence[Path], folder: Path) -> dict[Path, Path]:
@@ -179,14 +214,14 @@ class Report:
     title: str
     about: str
     """Which threshold the decisions rest on."""
+    images: int
+    """How many it is to hold; with fewer it says that it was broken off."""
     rows: list[tuple[float, str, str, bytes]] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    """Why images could not be read."""
 
-    def add(self, found: Inspected | DatasetError) -> None:
+    def add(self, found: Inspected) -> None:
         """Take note of one image."""
-        if isinstance(found, DatasetError):
-            self.failed.append(str(found))
-            return
         both = Image.new("RGB", (2 * found.image.width, found.image.height))
         both.paste(found.image)
         both.paste(found.overlay(), (found.image.width, 0))
@@ -205,6 +240,8 @@ class Report:
             lines.append(f'<tr class="{decision}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>')
         counts = Counter(row[1] for row in rows)
         summary = "".join(f", {counts[name]} {name}" for name in ("anomalous", "good") if counts[name])
+        if (reached := len(rows) + len(self.failed)) < self.images:
+            summary += f"; broken off after {reached} of {self.images}"
         failed = "".join(f"<li>{html.escape(text)}</li>" for text in self.failed)
         return _PAGE.format(
             title=html.escape(self.title),

@@ -4,19 +4,23 @@ import csv
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stlib import paths
 from stlib.cli.datasets import datasets
-from stlib.cli.status import FINDINGS, refusal
+from stlib.cli.status import FINDINGS, refusal, sigterm_as_exit
 from stlib.decision import QUANTILE
 from stlib.files import require_writable, write_atomic
 from stlib.protocol import Precision, Profile
 from stlib.records.schema import Record
+
+if TYPE_CHECKING:
+    from stlib.data.images import DatasetError
+    from stlib.inspection import Inspected, Report
 
 DEFAULT = " Without it: the profile's own."
 
@@ -186,14 +190,10 @@ def detect(  # noqa: PLR0917
 
     Exit status 3: some images could not be read; the others are scored.
     """
-    from tqdm import tqdm
-
-    from stlib.data.images import DatasetError
     from stlib.detector import Detector
-    from stlib.inspection import REPORT_MARK, Report, inspect, listed, map_paths, write_map
+    from stlib.inspection import REPORT_MARK, Report, inspect, listed, map_paths
     from stlib.methods.training import require_device
 
-    failed = 0
     try:
         require_device(device, precision)
         files, notes = listed(images)
@@ -205,27 +205,46 @@ def detect(  # noqa: PLR0917
             require_writable(report, REPORT_MARK)
         about = str(trained.info.threshold or "no threshold: `stlib threshold` reads one from good images")
         typer.echo("\n".join([*notes, about]), err=True)
-        page = Report(f"{trained.info.category}: {trained.info.method}", about)
-        lines = csv.writer(sys.stdout, lineterminator="\n")
-        lines.writerow(["image", "score", "decision"])
-        results = inspect(trained, files, device=device, precision=precision)
-        for found in tqdm(results, total=len(files), unit="image", disable=len(files) <= 32):
-            if report:
-                page.add(found)
-            if isinstance(found, DatasetError):
-                failed += 1
-                typer.echo(f"error: {found}", err=True)
-                continue
-            lines.writerow([found.path, f"{found.score:.6g}", found.decision])
-            if target := targets.get(found.path):
-                write_map(found, target)
-        if report:
-            write_atomic(report, page.html())
+        page = Report(f"{trained.info.category}: {trained.info.method}", about, len(files))
+
+        def skip(error: "DatasetError") -> None:
+            page.failed.append(str(error))
+            typer.echo(f"error: {error}", err=True)
+
+        results = inspect(trained, files, device=device, precision=precision, unreadable=skip)
+        with sigterm_as_exit():
+            _write(results, page, report, targets)
     except (ValueError, OSError, RuntimeError) as error:
         raise refusal(error) from error
-    if failed:
-        typer.echo(f"{failed} of {len(files)} images could not be read", err=True)
+    if page.failed:
+        typer.echo(f"{len(page.failed)} of {len(files)} images could not be read", err=True)
         raise typer.Exit(FINDINGS)
+
+
+def _write(
+    results: "Iterator[Inspected]", page: "Report", report: Path | None, targets: Mapping[Path, Path]
+) -> None:
+    """Write a line and a map of each result, and the report of them, even if it is broken off."""
+    from tqdm import tqdm
+
+    from stlib.inspection import write_map
+
+    lines = csv.writer(sys.stdout, lineterminator="\n")
+    lines.writerow(["image", "score", "decision"])
+    scored = 0
+    try:
+        for found in tqdm(results, total=page.images, unit="image", disable=page.images <= 32):
+            lines.writerow([found.path, f"{found.score:.6g}", found.decision])
+            scored += 1
+            if report:
+                page.add(found)
+            if target := targets.get(found.path):
+                write_map(found, target)
+    finally:
+        if scored + len(page.failed) < page.images:
+            typer.echo(f"broken off: {scored} of {page.images} images were scored", err=True)
+        if report:
+            write_atomic(report, page.html())
 
 
 @app.command()

@@ -1,5 +1,10 @@
 """How the commands end when something is wrong."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
 import typer
 
 FINDINGS = 3
@@ -10,3 +15,17 @@ def refusal(error: Exception) -> typer.Exit:
     """Say what is wrong on standard error; the exit status is 2."""
     typer.echo(f"error: {error}", err=True)
     return typer.Exit(2)
+
+
+@contextmanager
+def sigterm_as_exit() -> Iterator[None]:
+    """Let SIGTERM leave the block as Ctrl-C does, so that its `finally` keeps what was computed."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -74,6 +74,11 @@ def test_images_of_another_size_or_type_are_refused(tmp_path: Path):
             detector.maps(wrong)
 
 
+def test_a_folder_in_the_place_of_images_is_refused_with_the_remedy():
+    with pytest.raises(TypeError, match=r"images are a str, .*`stlib\.inspect\(detector, FOLDER\)`"):
+        made("stpm").maps("photos")
+
+
 @pytest.mark.parametrize("method", ["stpm", "destseg"])
 def test_bfloat16_rounds_the_maps_and_no_more(method: str):
     detector = made(method)

@@ -39,6 +39,19 @@ def test_every_exported_name_is_there_and_no_other():
         _ = stlib.train
 
 
+def test_photographs_are_scored_by_exported_names_as_the_training_saw_them(plate: Category, tmp_path):
+    fit(plate).save(f"{tmp_path}/plate.safetensors")
+    detector = stlib.Detector.load(f"{tmp_path}/plate.safetensors")
+    folder = plate.layout.folder / "test"
+    found = list(stlib.inspect(detector, str(folder)))
+    assert [one.path for one in found] == [item.image for item in plate.layout.test]
+    scores = detector.maps(plate.test).image.tolist()
+    assert [one.score for one in found] == pytest.approx(scores)
+    assert [one.anomalous for one in found] == [score > detector.info.threshold.value for score in scores]
+    (single,) = stlib.inspect(detector, [found[0].path])
+    assert single.score == pytest.approx(found[0].score)
+
+
 def test_the_front_door_and_a_run_give_the_same_record(plate: Category, tmp_path, same_result):
     detector = fit(plate)
     maps = detector.maps(plate.test)

@@ -1,6 +1,7 @@
 """`stlib detect` and `stlib threshold`: scores, decisions, maps and a report of a folder of images."""
 
 import csv
+import signal
 import tempfile
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stlib.cli import app
-from stlib.data.images import pixel_size, read_images
+from stlib.data.images import DatasetError, pixel_size, read_images
 from stlib.data.mvtec import Category
 from stlib.decision import threshold_from
 from stlib.detector import Detector, digests
+from stlib.inspection import Inspected, Report, inspect
 from stlib.methods import METHODS, MethodEntry
 from stlib.methods.stpm import STPM, Config, empty_network
 from stlib.run.fit import fit
@@ -87,6 +89,40 @@ def test_a_bad_image_is_told_and_the_others_are_scored(detector: Path, folder: P
     assert "b.JPG is not a readable image" in result.stderr
     assert "1 of 5 images could not be read" in result.stderr
     assert "b.JPG is not a readable image" in report.read_text()
+
+
+def test_an_image_that_cannot_be_read_is_an_error_in_python_unless_it_is_taken(detector: Path, folder: Path):
+    (folder / "b.JPG").write_bytes(b"")
+    trained = Detector.load(detector)
+    with pytest.raises(DatasetError, match=r"b\.JPG is not a readable image"):
+        list(inspect(trained, folder))
+    errors: list[DatasetError] = []
+    assert len(list(inspect(trained, folder, unreadable=errors.append))) == 4
+    assert len(errors) == 1
+    with pytest.raises(FileNotFoundError, match="no such file or folder: nowhere"):
+        inspect(trained, "nowhere")
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
+def test_what_was_scored_is_reported_when_the_command_is_broken_off(
+    detector: Path, folder: Path, tmp_path: Path, monkeypatch, how: str
+):
+    write = Report.add
+
+    def broken(self: Report, found: Inspected) -> None:
+        write(self, found)
+        if len(self.rows) == 2:
+            signal.raise_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGINT)
+
+    monkeypatch.setattr(Report, "add", broken)
+    before = signal.getsignal(signal.SIGTERM)
+    report = tmp_path / "report.html"
+    result = runner.invoke(app, ["detect", str(detector), str(folder), "--report", str(report)])
+    assert result.exit_code == (143 if how == "SIGTERM" else 130)
+    assert set(rows(result.stdout)) == {"a.png", "b.JPG"}
+    assert "broken off: 2 of 5 images were scored" in result.stderr
+    assert "2 images; broken off after 2 of 5; 0 could not be read" in report.read_text()
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_report_shows_names_as_text(detector: Path, folder: Path, tmp_path: Path):

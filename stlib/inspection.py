@@ -30,6 +30,8 @@ PICTURES = 100
 """Of a report, the worst images first; the others have a line without a picture."""
 THUMBNAIL = 360
 """Longest side of a report's pictures in pixels."""
+REPORT_MARK = b"<th>Image and map</th>"
+"""By which a report is known among other pages."""
 
 
 @dataclass(frozen=True)
@@ -201,10 +203,6 @@ def write_map(found: Inspected, path: Path) -> None:
         buffer = io.BytesIO()
         image.save(buffer, kind)
         write_atomic(path.with_suffix(f".{kind}"), buffer.getvalue())
-
-
-REPORT_MARK = b"<th>Image and map</th>"
-"""By which a report is known among other pages."""
 
 
 @dataclass

@@ -16,11 +16,11 @@ from stlib.cli.status import FINDINGS, refusal, sigterm_as_exit
 from stlib.decision import QUANTILE
 from stlib.files import require_writable, write_atomic
 from stlib.protocol import Precision, Profile
-from stlib.records.schema import Record
 
 if TYPE_CHECKING:
     from stlib.data.images import DatasetError
     from stlib.inspection import Inspected, Report
+    from stlib.records.schema import Record
 
 DEFAULT = " Without it: the profile's own."
 
@@ -110,7 +110,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
         typer.echo(f"{place} was there before: it is replaced, and with it its {before}", err=True)
 
 
-def _told(record: Record, detector: Path | None) -> Iterator[str]:
+def _told(record: "Record", detector: Path | None) -> Iterator[str]:
     """Line by line what a run found: where its `detector` is, metrics, threshold, and what to do next."""
     from stlib.methods import get_method
 
@@ -156,6 +156,7 @@ def teacher(  # noqa: PLR0917
     here = paths.places(profile)
     source = source or here.teacher
     try:
+        require_writable((runs or here.runs) / "teacher.ckpt")
         tuned = tuned_teacher(
             source,
             load_teacher(source)[1],
@@ -172,7 +173,7 @@ def teacher(  # noqa: PLR0917
 
 @app.command()
 def detect(  # noqa: PLR0917
-    detector: Annotated[Path, typer.Argument(help="What `run --save` wrote.")],
+    detector: Annotated[Path, typer.Argument(help="What `run` wrote.")],
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
     maps: Annotated[
         Path | None,
@@ -249,7 +250,7 @@ def _write(
 
 @app.command()
 def threshold(
-    detector: Annotated[Path, typer.Argument(help="What `run --save` wrote; the threshold is kept in it.")],
+    detector: Annotated[Path, typer.Argument(help="What `run` wrote; the threshold is kept in it.")],
     images: Annotated[list[Path], typer.Argument(help="Good images that it did not learn from, or folders.")],
     quantile: Annotated[float, typer.Option(help="Share of good images that should pass.")] = QUANTILE,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
@@ -289,7 +290,7 @@ def threshold(
 
 @app.command()
 def export(
-    detector: Annotated[Path, typer.Argument(help="What `run --save` wrote.")],
+    detector: Annotated[Path, typer.Argument(help="What `run` wrote.")],
     output: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
 ) -> None:
     """Export a trained detector to ONNX: uint8 images in, anomaly map and image score out."""

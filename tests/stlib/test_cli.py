@@ -229,6 +229,13 @@ def test_a_target_that_cannot_be_written_is_refused_before_training(
     assert not (tmp_path / "own" / "records" / "demo").exists()
 
 
+def test_a_teacher_that_cannot_be_written_is_told_before_the_fine_tuning(tmp_path: Path):
+    (tmp_path / "file").touch()
+    result = runner.invoke(app, ["teacher", "--profile", "demo", "--runs", str(tmp_path / "file" / "runs")])
+    assert result.exit_code == 2
+    assert f"error: cannot write {tmp_path / 'file' / 'runs'}" in result.stderr
+
+
 def test_a_photograph_is_not_replaced_by_the_detector_that_learns_from_it(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -151,12 +151,12 @@ def make(order: dict) -> None:
     from stlib.run.experiment import RunSpec, run
     from stlib.run.fitted import RunFailed
 
-    end_with_checkpoint(signal.SIGTERM)
     torch.set_num_threads(order["threads"])
     try:
         compiled = order["compile"] and METHODS[order["spec"]["method"]].compiles
         spec = RunSpec(data=work / "data", compiled=compiled, **order["spec"])
-        run(spec, progress=lambda *state: print(*state), runs=work / "runs").save(work / "records")
+        with end_with_checkpoint(signal.SIGTERM):
+            run(spec, progress=lambda *state: print(*state), runs=work / "runs").save(work / "records")
     except RunFailed as failure:
         write_record(failure.record, work / "records")
         sys.exit(str(failure))

@@ -66,7 +66,6 @@ def run(  # noqa: PLR0917 - typer reads them by name
     from stlib.run.fit import progress_bar
     from stlib.run.fitted import RunFailed
 
-    end_with_checkpoint(signal.SIGTERM, signal.SIGINT)
     if threads:
         torch.set_num_threads(threads)
     here = paths.places(profile)
@@ -92,7 +91,8 @@ def run(  # noqa: PLR0917 - typer reads them by name
         probes = {target / "record.json": b"", (runs or here.runs) / "run.ckpt": b""}
         for file, mark in (probes | ({save: MARK} if save else {})).items():
             require_writable(file, mark)
-        with progress_bar(spec, show=True) as progress:
+        ending = end_with_checkpoint(signal.SIGTERM, signal.SIGINT)
+        with progress_bar(spec, show=True) as progress, ending:
             result = run_experiment(spec, progress=progress, runs=runs or here.runs, records=target)
             place = save or ((target / result.record.path).with_suffix(".safetensors") if own else None)
             before = kept_threshold(place) if place else None

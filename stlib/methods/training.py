@@ -9,8 +9,8 @@ import sys
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -155,10 +155,11 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-def end_with_checkpoint(*signals: signal.Signals) -> None:
-    """Let `signals` end this process with a checkpoint, taken between two steps as every other one.
+@contextmanager
+def end_with_checkpoint(*signals: signal.Signals) -> Iterator[None]:
+    """Let `signals` end a training within the block with a checkpoint, taken between two steps as always.
 
-    A training that is over goes on to its record. The same signal once more ends the process at once.
+    A training that is over goes on to its record. The same signal once more does what it did before.
     """
 
     def end(number: int, _: FrameType | None) -> None:
@@ -168,6 +169,11 @@ def end_with_checkpoint(*signals: signal.Signals) -> None:
             sys.stderr.write("\nends after this step; Ctrl-C once more ends at once\n")
 
     earlier = {int(number): signal.signal(number, end) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def _read(path: Path) -> tuple[str, float, State]:

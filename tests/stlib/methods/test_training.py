@@ -246,16 +246,16 @@ def test_a_signal_ends_the_process_with_a_checkpoint_however_young_the_last_one_
     monkeypatch.setattr(Checkpoint, "ending", 0)  # and so afterwards
     earlier = signal.getsignal(number)
     saved = Checkpoint(tmp_path / "a.ckpt", "one", seconds=1000)
-    try:
-        end_with_checkpoint(number)
+    with end_with_checkpoint(number):
         saved.offer(lambda: {"step": 1})
         assert saved.load() is None
         signal.raise_signal(number)  # and nothing happens within the step
         assert signal.getsignal(number) is earlier  # a second one would end it at once
         with pytest.raises(SystemExit) as end:
             saved.offer(lambda: {"step": 2})
-    finally:
-        signal.signal(number, earlier)
+    with end_with_checkpoint(number):
+        assert signal.getsignal(number) is not earlier
+    assert signal.getsignal(number) is earlier  # of whoever called
     assert end.value.code == 128 + number
     assert "the same command continues" in capsys.readouterr().err
     assert saved.load() == {"step": 2}

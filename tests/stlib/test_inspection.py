@@ -259,6 +259,25 @@ def test_a_quantile_that_cannot_be_is_told_before_any_work(detector: Path, folde
     assert (result.exit_code, "error: quantile 95.0" in result.stderr) == (2, True)
 
 
+def trained_on(detector: Path, files: list[Path]) -> None:
+    """Let the detector know these as the images of its training."""
+    trained = Detector.load(detector)
+    known = digests(read_images(files, trained.image_size))
+    info = trained.info.model_copy(update={"training_images": known})
+    Detector(info, trained.network).save(detector)
+
+
+def test_a_threshold_is_refused_from_a_picture_of_the_training_under_any_name(detector: Path, folder: Path):
+    trained_on(detector, [folder / "d.png"])
+    Image.open(folder / "d.png").save(folder / "copy.bmp")
+    (folder / "d.png").unlink()
+    before = detector.read_bytes()
+    result = runner.invoke(app, ["threshold", str(detector), str(folder)])
+    assert result.exit_code == 2, result.output
+    assert "copy.bmp is one of the pictures the detector learnt from (1 of 5 are)" in result.stderr
+    assert detector.read_bytes() == before
+
+
 def test_a_picture_named_three_times_counts_once(detector: Path, folder: Path):
     Image.open(folder / "d.png").save(folder / "copy.bmp")
     result = runner.invoke(app, ["threshold", str(detector), *[str(folder)] * 3])

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from stlib.data.images import DatasetError, as_input, images_below, named, open_image, read_images
-from stlib.data.mvtec import _SOUNDS_GOOD as SOUNDS_GOOD
+from stlib.data.mvtec import sounds_good
 from stlib.detector import Detector, digests
 from stlib.files import write_atomic
 from stlib.protocol import Precision
@@ -97,7 +97,7 @@ def require_good(places: Sequence[Path]) -> None:
     """Raise DatasetError for a folder that holds good images beside others, which would count as good too."""
     for place in filter(Path.is_dir, places):
         folders = sorted({path.parent.relative_to(place) for path in images_below(place)[0]})
-        good = [folder for folder in folders if {part.lower() for part in folder.parts} & {*SOUNDS_GOOD}]
+        good = [folder for folder in folders if any(map(sounds_good, folder.parts))]
         if good and (others := [folder for folder in folders if folder not in good]):
             raise DatasetError(
                 f"{place} holds good images in {good[0]} beside others in {others[0]}, which would count as "

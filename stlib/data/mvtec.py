@@ -45,8 +45,8 @@ _SOUNDS_GOOD = {
     *("bon", "bonne", "bons", "bonnes", "conforme", "conformes", "buono", "buona", "buoni", "buone"),
     *("bueno", "buena", "buenos", "buenas", "bien", "bom", "boa", "boas"),
 }
-"""Names of folders that hold good images in other layouts, as `_plain` has them; in this one only 'good'
-does. Other languages than these are left to a person: `stlib data check` names the folders there are."""
+"""Names of folders that hold good images in other layouts, letters and digits only, in one case; in this one
+only 'good' does. Other languages are left to a person: `stlib data check` names the folders there are."""
 
 _BY_RULE = (MASKS, HIDDEN)
 """Reasons to leave out what lies in folders of good data, too."""
@@ -217,7 +217,7 @@ def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[Tes
         if len(parts) == 1:
             left_out.setdefault("in no folder of test/", []).append(image)
             continue
-        if (defect := parts[0]) != "good" and _plain(defect) in _SOUNDS_GOOD:
+        if (defect := parts[0]) != "good" and sounds_good(defect):
             raise DatasetError(
                 f"{folder / 'test' / defect} would count as a kind of defect: rename it to 'good' if its "
                 "images are good, or give the defect another name"
@@ -243,9 +243,13 @@ def _instead(root: Path, category: str) -> str:
     return f"did you mean '{plain[near[0]]}'?" if near else f"there are {', '.join(there)}"
 
 
-def _plain(name: str) -> str:
-    """Letters and digits only, in one case: 'i.O.' and 'Good parts' become 'io' and 'goodparts'."""
-    return re.sub(r"[\W_]", "", name.casefold())
+def sounds_good(name: str) -> bool:
+    """Whether a folder of that name holds good images in some layout.
+
+    >>> sounds_good("i.O."), sounds_good("Good parts"), sounds_good("not good")
+    (True, True, False)
+    """
+    return re.sub(r"[\W_]", "", name.casefold()) in _SOUNDS_GOOD
 
 
 def _entries(folder: Path) -> list[Path]:

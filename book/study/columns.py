@@ -66,8 +66,8 @@ below in {{ a.lower }}
 {%- endfor %}
 {% set long = run|rejectattr("longer", "none")|list %}
 {% for a in long %}
-{{- "After 200 epochs, as its authors' command says, on %d seed%s: "|safe|format(
-    a.longer_seeds, "s" if a.longer_seeds > 1 else "") if loop.first -}}
+{{- "After 200 epochs, as its authors' command says, on %s seed%s: "|safe|format(
+    a.longer_seeds|span, "s" if a.longer_seeds|max > 1 else "") if loop.first -}}
 {{ a.metric|named }} {{ a.longer|signed }} (after 100: {{ a.shorter|signed }})
 {{- ". " if loop.last else ", " }}
 {%- endfor %}

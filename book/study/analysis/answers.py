@@ -75,8 +75,8 @@ class Answer:
     longer: float | None = None
     """The difference of STPM after the 200 epochs of its authors' command, on the same categories."""
     shorter: float | None = None
-    longer_seeds: int = 0
-    """After 100 epochs on the seeds of that difference, and their number."""
+    longer_seeds: tuple[int, ...] = ()
+    """After 100 epochs on the seeds of that difference, and their number by category."""
     held: int = 0
     without: int = 0
     """Categories in which a printed gain can be judged, and those whose interval does not hold it."""
@@ -128,8 +128,8 @@ def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
     twice = select(records, method, variant="epochs=200")
     long = comparison(twice, method, metric, variant="epochs=200")
     alike = [row.category for row in long[:-1] if row.difference is not None] == held != []
-    seeds = {run.seed for run in twice}
-    short = comparison([run for run in runs if run.seed in seeds], method, metric)
+    places = {(run.category, run.seed) for run in twice}
+    short = comparison([run for run in runs if (run.category, run.seed) in places], method, metric)
     status = of_score(mean.verdict)
     return Answer(
         "level",
@@ -154,7 +154,7 @@ def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
         ),
         longer=long[-1].difference if alike else None,
         shorter=short[-1].difference if alike else None,
-        longer_seeds=long[-1].seeds if alike else 0,
+        longer_seeds=tuple(row.seeds for row in long[:-1] if row.difference is not None) if alike else (),
     )
 
 

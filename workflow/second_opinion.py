@@ -256,11 +256,11 @@ def epochs(runs: list[dict]) -> list[str]:
             ]
             last = mean(mean(one.values()) for one in gains)
             common = [seed for seed in gains[0] if all(seed in one for one in gains)]
-            by_seed = ", ".join(signed(mean(one[seed] for one in gains)) for seed in common)
+            seeds = [mean(one[seed] for one in gains) for seed in common]
+            by_seed = ", ".join(map(signed, seeds)) if seeds and min(seeds) < 0 <= max(seeds) else ""
             told += [
                 f"{metric} {signed(found['value'])}, printed",
-                f"{signed(last)} if tested at the last epoch"
-                + (f" (by seed {by_seed})" if common[1:] else ""),
+                f"{signed(last)} if tested at the last epoch" + (f" (by seed {by_seed})" if by_seed else ""),
             ]
             told += unequal(found, key)
     return told

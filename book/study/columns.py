@@ -37,8 +37,9 @@ its gain over {{ a.rival|named }}{{ " (row 1 of its ablation)" if a.baseline }} 
 {{ a.metric|named }} {{ a.here|signed }}, printed {{ (a.printed_all if elsewhere else a.printed)|signed }}
 {{- " over 15 categories" if elsewhere }}
 {%- if a.without %} (outside the interval in {{ a.without }} of {{ a.held }} categories){% endif %}
+{%- set losses = a.last_by_seed|select("lt", 0)|list|length %}
 {%- if a.last is not none %}, {{ a.last|signed }} if tested at the last epoch
-{%- if a.last_by_seed|length > 1 %} (by seed{% for one in a.last_by_seed %} {{ one|signed }}
+{%- if losses not in (0, a.last_by_seed|length) %} (by seed{% for one in a.last_by_seed %} {{ one|signed }}
 {{- "," if not loop.last }}{% endfor %}){% endif %}
 {%- endif %}
 {{- ";" if not loop.last }}

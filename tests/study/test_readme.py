@@ -80,6 +80,18 @@ def test_every_count_of_rows_is_told_and_what_differs_between_answers_too():
     assert "4 or 5 of 15 categories, 3 seeds, in part not the paper's setting." in text
 
 
+def test_the_seeds_of_the_last_epoch_are_told_where_they_disagree():
+    def told(*seeds: float) -> str:
+        gain = Answer(
+            "gain", "et_stpm", "iap", "open", here=0.01, rival="stpm", printed=0.02, last=0.0, last_by_seed=seeds,
+            categories=2, seeds=3,
+        )  # fmt: skip
+        return str(say(ANSWERS, answers=[gain], methods=["et_stpm"]))
+
+    assert "0.000 if tested at the last epoch (by seed +0.010, \u22120.020)" in told(0.01, -0.02)
+    assert "by seed" not in told(0.01, 0.02) + told(-0.01, -0.02)
+
+
 @pytest.mark.parametrize("marker", [BEGIN, END])
 def test_a_lost_marker_is_an_error(marker: str):
     with pytest.raises(ValueError, match="lost a marker"):

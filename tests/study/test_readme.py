@@ -83,8 +83,8 @@ def test_every_count_of_rows_is_told_and_what_differs_between_answers_too():
 def test_the_seeds_of_the_last_epoch_are_told_where_they_disagree():
     def told(*seeds: float) -> str:
         gain = Answer(
-            "gain", "et_stpm", "iap", "open", here=0.01, rival="stpm", printed=0.02, last=0.0, last_by_seed=seeds,
-            categories=2, seeds=3,
+            "gain", "et_stpm", "iap", "open", here=0.01, rival="stpm", printed=0.02, last=0.0,
+            last_by_seed=seeds, categories=2, seeds=3,
         )  # fmt: skip
         return str(say(ANSWERS, answers=[gain], methods=["et_stpm"]))
 

@@ -65,12 +65,12 @@ def _measured(runs: Iterable[Record], category: str, metric: Metric) -> Comparis
 
 
 def ranked(table: pd.DataFrame, words: str) -> Ranking | None:
-    """From `systems`: ranks over the categories that every system with two or more has.
+    """From `systems`: ranks of those that have every category; the others would leave too few to rank.
 
     Labelled runs are left out. None for fewer than three systems, or two categories.
     """
     clean = table.map(lambda row: row.reproduced if row and row.verdict != "not comparable" else None)
-    whole = clean.dropna(axis=1, thresh=2).dropna(axis=0).astype(float)
+    whole = clean.dropna(axis=0, how="all").dropna(axis=1).astype(float)
     return ranking(words, whole) if whole.shape[0] > 1 and whole.shape[1] > 2 else None
 
 

@@ -230,7 +230,8 @@ SCHEDULES = {
     "{% endif %}",
     "100 epochs": "{{ first|score }}"
     "{{ ('all: ' ~ among|map('score')|join(', '))|note if among|length > seeds|length }}",
-    "200 epochs": "second",
+    "200 epochs": "{{ second|score }}"
+    "{{ ('all: ' ~ among_long|map('score')|join(', '))|note if among_long|length > 1 }}",
     "Difference": "{{ difference|signed }}{{ interval(low, high, seeds)|note }}",
     "Answer": "decision",
     "Seeds": "seeds|join(', ')",

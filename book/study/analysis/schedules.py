@@ -22,20 +22,23 @@ COMPARED: tuple[Metric, ...] = ("image_auroc", "pixel_auroc", "pixel_ap")
 def schedules(records: Iterable[Record]) -> pd.DataFrame:
     """Both schedules on equal seeds beside the printed number: a row per metric and category.
 
-    Columns: `metric`; those of `paired.row_of`, `first` after 100 epochs and `second` after 200; `among`, the
-    scores of all seeds after 100 epochs; `printed` and `source`; `nearer`, the number of epochs whose mean
-    lies nearer to it, None where both lie as near. `attrs` holds the `labels` of all runs. Empty where
-    only one schedule was run.
+    Columns: `metric`; those of `paired.row_of`, `first` after 100 epochs and `second` after 200; `among` and
+    `among_long`, the scores of all seeds after either; `printed` and `source`; `nearer`, the number of epochs
+    whose mean lies nearer to it, None where both lie as near. `attrs` holds the `labels` of all runs. Empty
+    where only one schedule was run.
     """
     everything = list(records)
     rows: list[dict[str, Any]] = []
     for metric in COMPARED:
         for pair in pairs(everything, PAPER, LONG, metric)[:-1]:
             printed = reported("stpm", metric, pair.category)
-            own = [run for run in PAPER.of(everything) if run.category == pair.category]
-            among = [run.metrics[metric] for run in own if metric in run.metrics]
+            own = [
+                [run for run in group.of(everything) if run.category == pair.category]
+                for group in (PAPER, LONG)
+            ]
+            among, among_long = ([r.metrics[metric] for r in runs if metric in r.metrics] for runs in own)
             row: dict[str, Any] = {"metric": metric, "printed": None, "source": "", "nearer": None}
-            row |= {"among": among}
+            row |= {"among": among, "among_long": among_long}
             row |= row_of(pair)
             if printed and not pair.labels:  # a run with a label is held against no printed number
                 short, long = (abs(score - printed.number) for score in (pair.first, pair.second))

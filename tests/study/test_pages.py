@@ -42,8 +42,8 @@ def test_a_page_stands_on_any_records(run_page, make_record, page, given):
 
 def test_committed_teachers_are_told_with_their_optimisers(run_page):
     text = text_of(run_page("teacher"))
-    assert "Data A, Adam, " in text
-    assert "Data A, SGD, " in text
+    assert "Data A, seed 1, Adam, " in text
+    assert "Data A, seed 0, SGD, " in text
 
 
 def test_the_audit_reads_every_result_from_the_data(run_page):

@@ -228,8 +228,7 @@ SCHEDULES = {
     "Nearer to the printed": "{{ nearer if nearer is not missing }}",
     "Printed": '{% if printed is not missing %}<span title="{{ source }}">{{ printed|score }}</span>'
     "{% endif %}",
-    "100 epochs": "{{ first|score }}"
-    "{{ ('all: ' ~ among|map('score')|join(', '))|note if among|length > 1 }}",
+    "100 epochs": "{{ first|score }}{{ ('all: ' ~ among|map('score')|join(', '))|note if among|length > 1 }}",
     "200 epochs": "{{ second|score }}"
     "{{ ('all: ' ~ among_long|map('score')|join(', '))|note if among_long|length > 1 }}",
     "Difference": "{{ difference|signed }}{{ interval(low, high, seeds)|note }}",

@@ -172,6 +172,7 @@ def end_with_checkpoint(*signals: signal.Signals) -> Iterator[None]:
     try:
         yield
     finally:
+        Checkpoint.ending = 0
         for number, handler in earlier.items():
             signal.signal(number, handler)
 

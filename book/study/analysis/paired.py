@@ -23,7 +23,7 @@ from study.analysis.inference import ALPHA, Part, holm, interval, p_value, satte
 Decision = Literal["gain", "loss", "inconclusive", "not as claimed", "too few seeds"]
 
 MOVED_BY_PRECISION = {"destseg", "pfadseg"}
-"""Methods that another precision makes another training: bf16 moved PFADSeg's pixel AP by .09 in short runs,
+"""Methods that another precision makes another training: bf16 moved PFADSeg's pixel AP by .09 in a short run,
 and rounds the softmax and the sums of its blocks on a CPU, not on a GPU (`protocol.Precision`)."""
 
 

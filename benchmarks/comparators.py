@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from stlib.data.mvtec import Category, load_category
 from stlib.demo.dataset import make_demo
 from stlib.methods import METHODS, get_method
+from stlib.methods.aand import AdvancedTeacher, Config, Training
 from stlib.methods.rd4ad import Student, flat_cosine_loss
 from stlib.methods.training import Execution, reuse_memory
 from stlib.methods.training_free import TrainingFree
@@ -166,7 +167,7 @@ def rd4ad(clones: Path) -> Rows:
 
 
 def aand(clones: Path) -> Rows:
-    """The authors' residual of a Wide ResNet-50's level 1 with their weights in ours, and the focal loss."""
+    """The authors' residual of a Wide ResNet-50's level 1, with its weights in ours, and their losses."""
     with (
         patch.object(sys, "path", [str(clones / "AAND"), *sys.path]),
         patch.dict(sys.modules, {"utils.vis": MagicMock()}),  # pictures
@@ -183,7 +184,25 @@ def aand(clones: Path) -> Rows:
         (other, gate), (mine, own) = theirs([level], True), ours(level)
         masked = theirs([level], False, mask.float())[0], ours(level, shrunk)[0]
     focal = losses.BCEFocalLoss()(gate.flatten(), shrunk.float().flatten())
+    config = Config()
+    training = Training(AdvancedTeacher(ResNet18Pyramid(), config), Student(), config, Execution(CPU))
+    shapes = [(1, channels, side, side) for channels, side in zip(CHANNELS, (64, 32, 16), strict=True)]
+    levels, changed = ([torch.rand(shape) for shape in shapes] for _ in range(2))
+    defect = torch.zeros(1, 1, 256, 256)
+    defect[:, :, 64:128, 32:160] = 1  # so few positions that both sides take them all
+    masks = [F.adaptive_avg_pool2d(defect, level.shape[-1])[:, 0] > 0.3 for level in levels]
+    random = torch.Generator()
+    amplification = sum(
+        training._amplification(level, other, mask, ~mask, random).item()
+        for level, other, mask in zip(levels, changed, masks, strict=True)
+    )
     return {
+        "AAND: amplification loss": both(
+            losses.get_amplify_loss(levels, changed, defect)[1].item(), amplification
+        ),
+        "AAND: the student's loss": both(
+            losses.loss_fucntion(levels, changed).item(), training._hard_loss(levels, changed).item()
+        ),
         "AAND: residual": {"difference": gap(other, mine)},
         "AAND: gate": {"difference": gap(gate.flatten(), own.flatten())},
         "AAND: residual under a mask": {"difference": gap(*masked)},

@@ -1,4 +1,4 @@
-"""Synthetic anomalies for DeSTSeg and PFADSeg: Perlin-shaped patches of a foreign texture, in batches.
+"""Synthetic anomalies for DeSTSeg, PFADSeg and AAND: Perlin-shaped patches of a foreign texture, in batches.
 
 Recipe: Zavrtanik et al., DRAEM, ICCV 2021, section 3.1, as DeSTSeg's code (apple/ml-destseg) uses it: every
 image is corrupted. Random numbers come from the CPU and are few, so that a seed makes the same anomalies on

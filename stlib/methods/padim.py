@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from stlib.methods.training import generator
 from stlib.methods.training_free import MemoryNetwork, MemoryRecipe, entry
 from stlib.nn.backbone import CHANNELS, prepare
-from stlib.nn.maps import Maps, fuse, max_score
-from stlib.nn.memory import smooth
+from stlib.nn.maps import Maps, fuse, max_score, smooth
 from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 
 

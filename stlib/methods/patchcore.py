@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from stlib.methods.training import generator
 from stlib.methods.training_free import MemoryNetwork, MemoryRecipe, entry
 from stlib.nn.backbone import CHANNELS, prepare
-from stlib.nn.maps import Maps, fuse, resize
-from stlib.nn.memory import average_patches, nearest_distances, smooth, squared_distances, vectors
+from stlib.nn.maps import Maps, fuse, resize, smooth
+from stlib.nn.memory import average_patches, nearest_distances, squared_distances, vectors
 from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 
 STARTS = 10

@@ -1,12 +1,13 @@
 """RD4AD: Anomaly Detection via Reverse Distillation from One-Class Embedding (Deng and Li, CVPR 2022).
 
 arXiv:2201.10703. The student never sees the image: it rebuilds the teacher's features, coarse to fine, from a
-narrow code of them. With the ResNet-18 of this study instead of the paper's Wide ResNet-50. Follows the
-official code (hq-deng/RD4AD) where it and the paper differ:
+narrow code of them. With the ResNet-18 of this study instead of the paper's Wide ResNet-50. What the paper
+and the official code (hq-deng/RD4AD) say, and which of them decides:
 
-1. The loss compares the features of a level as one long vector; the paper's equation 2 does so per position.
-2. The levels' maps are summed and smoothed; the image score is the maximum.
-3. The code tests every tenth epoch and prints the last; the last is what is tested here.
+1. The loss compares the features of a level as one long vector. Source: code; the paper's equation 2 does so
+   per position.
+2. The levels' maps are summed and smoothed; the image score is the maximum. Source: both.
+3. The code tests, prints and saves every tenth epoch, each over the one before; the last is tested here.
 """
 
 import math
@@ -23,8 +24,7 @@ from torchvision.models.resnet import BasicBlock
 from stlib.methods.entry import Method, MethodEntry
 from stlib.methods.training import Execution, Recipe, Resumable, descend, generator
 from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, features, prepare
-from stlib.nn.maps import Maps, max_score, stack_levels, top_score
-from stlib.nn.memory import smooth
+from stlib.nn.maps import Maps, max_score, smooth, stack_levels, top_score
 from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 from stlib.records.schema import History
 
@@ -39,7 +39,7 @@ class Config(Recipe):
     batch_size: PositiveInt = 16
     """Images per step; the last, smaller batch of an epoch is kept."""
     learning_rate: PositiveFloat = 0.005
-    """Adam, constant."""
+    """Adam's."""
     betas: tuple[float, float] = (0.5, 0.999)
 
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from stlib.methods.training_free import MemoryNetwork, MemoryRecipe, entry
 from stlib.nn.backbone import CHANNELS, prepare
-from stlib.nn.maps import Maps, resize, stack_levels
-from stlib.nn.memory import nearest_distances, smooth, vectors
+from stlib.nn.maps import Maps, resize, smooth, stack_levels
+from stlib.nn.memory import nearest_distances, vectors
 from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 
 

@@ -23,9 +23,10 @@ class Residual(nn.Module):
 
     def forward(self, level: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(B, C, h, w) -> the residual, and the gate (B, h, w) in [0, 1], which a `mask` may replace."""
-        query = F.normalize(self.query(level + self.position).float(), dim=1)
-        alike = torch.einsum("bchw,kc->bkhw", query, F.normalize(self.keys, dim=1))
-        gate = (alike / self.temperature).softmax(dim=1)[:, self.keys_of_each :].sum(dim=1)
+        query = self.query(level + self.position).float()
+        with torch.autocast(level.device.type, enabled=False):  # a bfloat16 gate reaches 1, its loss infinity
+            alike = torch.einsum("bchw,kc->bkhw", F.normalize(query, dim=1), F.normalize(self.keys, dim=1))
+            gate = (alike / self.temperature).softmax(dim=1)[:, self.keys_of_each :].sum(dim=1)
         used = gate if mask is None else mask.float()
         return used[:, None] * self.values(level).float().tanh() * level, gate
 

@@ -6,6 +6,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
+
+SIGMA = 4.0
+"""Of the Gaussian that smooths the maps of PatchCore, PaDiM, SPADE, RD4AD and AAND, in pixels."""
 
 
 class Maps(NamedTuple):
@@ -55,6 +59,17 @@ def fuse(layers: Tensor, image_size: int, *, rule: str = "product") -> Tensor:
     """
     fused = layers.prod(dim=1, keepdim=True) if rule == "product" else layers.sum(dim=1, keepdim=True)
     return resize(fused, image_size)[:, 0]
+
+
+def smooth(pixel: Tensor) -> Tensor:
+    """(B, S, S) anomaly maps -> the same, smoothed by a Gaussian that ends at four standard deviations.
+
+    The official codes call SciPy's, which repeats the border pixel when it reflects; this one does not, so
+    that maps differ a little near the border.
+    """
+    reach = min(int(4 * SIGMA + 0.5), pixel.shape[-1] - 1)
+    smoothed: Tensor = gaussian_blur(pixel[:, None], 2 * reach + 1, SIGMA)
+    return smoothed[:, 0]
 
 
 def max_score(pixel: Tensor) -> Tensor:

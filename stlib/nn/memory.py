@@ -5,12 +5,9 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.transforms.functional import gaussian_blur
 
 CHUNK = 512
 """Remembered vectors per matrix product: enough to be fast, and no table of all distances in memory."""
-SIGMA = 4.0
-"""Of the Gaussian that PatchCore, PaDiM and SPADE smooth their maps with, in pixels."""
 
 
 class Memory(nn.Module):
@@ -45,16 +42,6 @@ def squared_distances(queries: Tensor, bank: Tensor) -> Tensor:
 def vectors(level: Tensor) -> Tensor:
     """(B, C, h, w) -> (B, h * w, C): one vector per position."""
     return level.flatten(2).mT
-
-
-def smooth(pixel: Tensor) -> Tensor:
-    """(B, S, S) anomaly maps -> the same, smoothed; reflected at the border as far as the kernel reaches.
-
-    The kernel ends at four standard deviations, as SciPy's, which the official codes call.
-    """
-    reach = min(int(4 * SIGMA + 0.5), pixel.shape[-1] - 1)
-    smoothed: Tensor = gaussian_blur(pixel[:, None], 2 * reach + 1, SIGMA)
-    return smoothed[:, 0]
 
 
 def average_patches(level: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stlib.data.mvtec import Category
-from stlib.data.synthesis import AnomalySynthesis
+from stlib.data.synthesis import AnomalySynthesis, Synthetic
 from stlib.data.textures import load_textures
 from stlib.methods import aand
 from stlib.methods.aand import AAND, METHOD, AdvancedTeacher, Config, foreground
@@ -98,16 +98,39 @@ def test_anomalies_lie_in_the_foreground():
 
 def test_synthetic_anomalies_are_cut_to_the_foreground_and_some_images_stay_clean(plate: Category):
     textures, _ = load_textures("demo", 64)
-    random = torch.Generator().manual_seed(0)
-    batch = AnomalySynthesis(textures, "")(plate.train, random)
     front = torch.zeros(20, 64, 64, dtype=torch.bool)
     front[:, :32] = True
-    inside = aand._inside(batch, front, random)
+    images, random = plate.train, torch.Generator().manual_seed(0)
+    inside = aand._corrupted(images, front, AnomalySynthesis(textures, ""), random)
     assert inside.mask.any()
     assert not inside.mask[:, 32:].any()
-    assert torch.equal(inside.corrupted[:, :, 32:], batch.clean[:, :, 32:])
-    spared = [i for i in range(20) if batch.mask[i, :32].any() and not inside.mask[i].any()]
-    assert 1 <= len(spared) <= 9
+    assert torch.equal(inside.corrupted[:, :, 32:], images[:, :, 32:].float() / 255)
+    spared = sum(not mask.any() for mask in inside.mask)
+    assert 1 <= spared <= 9
+
+
+@pytest.mark.parametrize(("draws", "places"), [(3, [0, 1]), (20, [0])])
+def test_a_shape_that_misses_the_foreground_is_drawn_again_up_to_ten_times(draws: int, places: list[int]):
+    images, drawn = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), []
+
+    def synthesis(images: torch.Tensor, random: torch.Generator) -> Synthetic:
+        """The second image's shape lies in the foreground in draw number `draws` only."""
+        drawn.append(len(images))
+        mask = torch.zeros(len(images), 8, 8, dtype=torch.bool)
+        mask[:, :4, :2] = len(images) == 2 or len(drawn) == draws
+        mask[1:, :4, :2] = False
+        mask[:, :4, 5:] = True
+        clean = images.float()
+        return Synthetic(clean, torch.where(mask[:, None], 1.0, clean), mask, clean + 1)
+
+    front = torch.zeros(2, 8, 8, dtype=torch.bool)
+    front[:, :, :2] = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aand, "CLEAN", 0)
+        batch = aand._corrupted(images, front, synthesis, torch.Generator())
+    assert [i for i in range(2) if batch.mask[i].sum() == 8] == places
+    assert drawn == [2] + [1] * (min(draws, 11) - 1)
+    assert torch.equal(batch.corrupted[:, 0] == 1, batch.mask)
 
 
 def test_both_stages_learn_and_the_last_epoch_is_in_use(run: tuple[AAND, History], plate, random_teacher):

@@ -12,7 +12,7 @@ from stlib.methods.rd4ad import METHOD, RD4AD, Config, Student, flat_cosine_loss
 from stlib.methods.training import Checkpoint, Execution
 from stlib.metrics import PixelRanking, label_regions
 from stlib.nn.backbone import CHANNELS, ResNet18Pyramid
-from stlib.nn.memory import smooth
+from stlib.nn.maps import smooth
 from stlib.records.schema import History
 
 SMALL = Config(image_size=64, epochs=3, batch_size=4)

@@ -24,6 +24,17 @@ def test_a_gate_opens_for_what_resembles_the_keys_of_anomalies():
     assert masked[0].abs().max() == masked[1, :, 1:].abs().max() == 0
 
 
+def test_a_gate_is_float32_in_bfloat16_so_that_a_confident_mistake_has_a_finite_loss():
+    part = Residual(8, 4, keys=4, temperature=0.2)
+    level = torch.rand(1, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        query = part.query(level + part.position).float()
+        part.keys[4:], part.keys[:4] = query[0, :, 1, 2], -query[0, :, 1, 2]
+        _, gate = part(level)
+    assert gate.dtype == torch.float32
+    assert gate_loss(gate, torch.zeros(1, 4, 4, dtype=torch.bool)).isfinite()
+
+
 def test_the_focal_loss_weighs_anomalies_and_what_is_hard():
     gate, target = torch.tensor([[[0.9, 0.3]]]), torch.tensor([[[True, False]]])
     expected = (-0.8 * 0.1**2 * torch.tensor(0.9).log() - 0.2 * 0.3**2 * torch.tensor(0.7).log()) / 2

@@ -1,10 +1,12 @@
 """From distances per level to maps and scores."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
 
-from stlib.nn.maps import Maps, fuse, in_batches, max_score, resize, stack_levels, top_score
+from stlib.nn.maps import Maps, fuse, in_batches, max_score, resize, smooth, stack_levels, top_score
 
 
 def levels() -> tuple[torch.Tensor, ...]:
@@ -70,3 +72,11 @@ def test_maps_are_exact_unless_tf32_is_asked_for_whatever_the_training_left_on(t
         assert torch.backends.cudnn.allow_tf32 is not tf32  # the training goes on as it was
     finally:
         torch.backends.cudnn.allow_tf32 = before
+
+
+def test_smoothing_is_scipys_inside_the_image():
+    pixel = torch.rand(2, 96, 96, generator=torch.Generator().manual_seed(0))
+    expected = np.stack([gaussian_filter(one, sigma=4) for one in pixel.numpy()])
+    inside = np.s_[:, 16:-16, 16:-16]  # the borders reflect with and without the outermost pixel
+    assert smooth(pixel).numpy()[inside] == pytest.approx(expected[inside], abs=1e-5)
+    assert smooth(pixel[:, :8, :8]).shape == (2, 8, 8)

@@ -1,12 +1,10 @@
 """Distances to remembered features, against the plain formula."""
 
-import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
 
 from stlib.nn import memory
-from stlib.nn.memory import Memory, nearest_distances, smooth
+from stlib.nn.memory import Memory, nearest_distances
 
 
 def test_the_nearest_distances_are_those_of_all_pairs_whatever_the_size_of_a_product(monkeypatch):
@@ -19,14 +17,6 @@ def test_the_nearest_distances_are_those_of_all_pairs_whatever_the_size_of_a_pro
     assert (
         nearest_distances(queries, queries).amax() < 1e-2
     )  # rounding, and never the root of a negative number
-
-
-def test_smoothing_is_scipys_inside_the_image():
-    pixel = torch.rand(2, 96, 96, generator=torch.Generator().manual_seed(0))
-    expected = np.stack([gaussian_filter(one, sigma=4) for one in pixel.numpy()])
-    inside = np.s_[:, 16:-16, 16:-16]  # the borders reflect with and without the outermost pixel
-    assert smooth(pixel).numpy()[inside] == pytest.approx(expected[inside], abs=1e-5)
-    assert smooth(pixel[:, :8, :8]).shape == (2, 8, 8)
 
 
 class Bank(Memory):

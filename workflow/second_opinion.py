@@ -263,6 +263,15 @@ def epochs(runs: list[dict]) -> list[str]:
                 f"{signed(last)} if tested at the last epoch" + (f" (by seed {by_seed})" if by_seed else ""),
             ]
             told += unequal(found, key)
+            kept = [
+                [r for r in runs if (r["method"], r["variant"]) == (method, "epochs=200")]
+                for method in ("stpm", "et_stpm")
+            ]
+            long = [
+                mean(b["metrics"][key] - a["metrics"][key] for a, b in group.values())
+                for group in couple(*kept, key).values()
+            ]
+            told += [f"{metric} {signed(mean(long))}{', ' if metric[0] == 'i' else '.'}"] if long else []
     return told
 
 

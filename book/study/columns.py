@@ -72,6 +72,15 @@ below in {{ a.lower }}
 {{ a.metric|named }} {{ a.longer|signed }} (after 100: {{ a.shorter|signed }})
 {{- ". " if loop.last else ", " }}
 {%- endfor %}
+{% set both = run|rejectattr("long_gain", "none")|list %}
+{% for a in both %}
+{% set counts = both|map(attribute="long_seeds")|map("length")|unique|sort %}
+{{- "If both train for 200 epochs (%s categor%s, %s seed%s): "|safe|format(
+    counts|join(" or "), "y" if counts == [1] else "ies",
+    both[-1].long_seeds|span, "s" if both[-1].long_seeds|max > 1 else "") if loop.first -}}
+{{ a.metric|named }} {{ a.long_gain|signed }}
+{{- ". " if loop.last else ", " }}
+{%- endfor %}
 {%- if run %}
 {% set seeds = run|map(attribute="seeds")|unique|sort|list %}
 {{ run|map(attribute="categories")|unique|sort|join(" or ") }} of 15 categories

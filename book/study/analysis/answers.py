@@ -10,6 +10,7 @@ from study.analysis.claims import CLAIMS, Claim, ClaimResult, claim_results, pri
 from study.analysis.comparison import OUTSIDE, comparison, select
 from study.analysis.paired import PairedDifference, compare, match_runs, pairs
 from study.analysis.reported import reported
+from study.analysis.schedules import LONG, TUNED_LONG
 from study.analysis.status import Status, of_gain, of_score
 from study.analysis.teacher_epochs import epochs_group, one_teacher, tested_epochs, untuned
 
@@ -77,6 +78,9 @@ class Answer:
     shorter: float | None = None
     longer_seeds: tuple[int, ...] = ()
     """After 100 epochs on the seeds of that difference, and their number by category."""
+    long_gain: float | None = None
+    long_seeds: tuple[int, ...] = ()
+    """ET-STPM's gain where both sides train for 200 epochs, and the number of seeds by category."""
     held: int = 0
     without: int = 0
     """Categories in which a printed gain can be judged, and those whose interval does not hold it."""
@@ -170,6 +174,7 @@ def _gain(item: ClaimResult, records: Sequence[Record]) -> Answer:
     runs = more_seeds(records, claim.metric) if of_teacher else []
     tested = tested_epochs(records, runs, claim.metric) if of_teacher else None
     last: Mapping[Hashable, Any] = {} if tested is None else tested.iloc[-1].to_dict()
+    long = pairs(records, LONG, TUNED_LONG, claim.metric) if of_teacher else []
     judged = [pair.as_claimed for pair in each if pair.as_claimed is not None]
     return Answer(
         "gain",
@@ -190,6 +195,8 @@ def _gain(item: ClaimResult, records: Sequence[Record]) -> Answer:
         seeds=len(mean.seeds),
         one_teacher=any("teacher=0" in r.variant for r in runs),
         labels=mean.labels,
+        long_gain=long[-1].difference if long else None,
+        long_seeds=tuple(len(pair.seeds) for pair in long[:-1]),
         held=len(judged),
         without=judged.count(False),
     )

@@ -63,6 +63,18 @@ def test_a_mean_names_the_categories_outside_and_what_twice_the_epochs_give(make
     assert of(answers([*once, twice[0]]), "stpm", kind="level").longer is None  # of other categories
 
 
+def test_a_gain_is_told_for_both_after_twice_the_epochs_too(make_record):
+    sides = [("stpm", 0.9), ("et_stpm", 0.95)]
+    once = [make_record(c, 0, value, method=method) for c in ("bottle", "grid") for method, value in sides]
+    assert of(answers(once), "et_stpm").long_gain is None
+    twice = [
+        make_record("grid", s, v + 0.02 * s, method=m, variant="epochs=200") for m, v in sides for s in (0, 1)
+    ]
+    lone = make_record("bottle", 0, 0.99, method="et_stpm", variant="epochs=200")  # STPM's run is missing
+    told = of(answers([*once, *twice, lone]), "et_stpm")
+    assert (told.long_gain, told.long_seeds) == (pytest.approx(0.05), (2,))
+
+
 def test_a_gain_counts_the_categories_whose_interval_leaves_out_the_printed_one(make_record):
     # printed gains: bottle -0.007, grid 0.003 pixel AUROC
     values = {"bottle": 0.02, "grid": 0.003}

@@ -52,7 +52,7 @@ def main(readme: str | None = None, landing: str | None = None) -> int:
             told_text = "-" if told is None else f"{told:.3f}"
             print(f"{TITLES[method]:8} {category:12} {metric:12} {told_text} | {row[1]:.3f} | {row[2:]}")
     problems = compare(found, Path(readme).read_text()) if readme else []
-    problems += compare_sentences(Path(readme).read_text(), "README") if readme else []
+    problems += compare_sentences(Path(readme).read_text()) if readme else []
     problems += compare_landing(Path(landing).read_text()) if landing else []
     for problem in problems:
         print(problem, file=sys.stderr)
@@ -117,15 +117,23 @@ def compare_landing(page: str) -> list[str]:
             expected = gain(name, gains) if name in gains else level(who, NAMES[metric], runs)
         if expected != actual:
             problems.append(f"landing page, {name}: the records give {expected}, the page has {actual}")
-    return problems + compare_sentences(page, "landing page")
+    words = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+    for name, own in gains.items():
+        claim = own["all"] if own["here"] is None else own["here"]
+        told = (
+            f"{name.partition(', ')[2]} {signed(own['value'])} (printed {signed(claim)})"
+            if own["pairs"]
+            else ""
+        )
+        problems += [f"landing page: the records give {told!r}"] if told not in words else []
+    return problems
 
 
-def compare_sentences(text: str, where: str) -> list[str]:
-    """What the sentences of README and landing page say of ET-STPM's epochs and of STPM's categories."""
-    runs = read_runs()
-    words = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+def compare_sentences(readme: str) -> list[str]:
+    """What README's sentences say of ET-STPM's epochs and of STPM's categories."""
+    runs, words = read_runs(), " ".join(readme.split())
     return [
-        f"{where}: the records give {told!r}" for told in [*epochs(runs), *outside(runs)] if told not in words
+        f"README: the records give {told!r}" for told in [*epochs(runs), *outside(runs)] if told not in words
     ]
 
 

@@ -94,6 +94,52 @@ below in {{ a.lower }}
 """
 """`answers.answers` in a sentence per method, for the first page and the README."""
 
+IN_SHORT = """
+{% set one = {"supported": "holds", "contradicted": "does not hold", "open": "is open"} %}
+{% set several = {"supported": "hold", "contradicted": "do not hold", "open": "are open"} %}
+{% macro gain(told, status) %}
+its gain over {{ told[0].rival|named }} {{ one[status] }}:
+{%- for a in told %} {{ a.metric|named }} {{ a.here|signed }} (printed
+{{ (a.printed_all if a.printed is none else a.printed)|signed }}){{ "," if not loop.last }}{% endfor %}
+{% endmacro %}
+{% macro level(told, status) %}
+{% set off = told|rejectattr("difference", "none")|list %}
+its {{ told|map(attribute="metric")|map("named")|join(" and ") }} {# -#}
+{{ (one if told|length == 1 else several)[status] }}
+{%- for a in off if status != "supported" %}{{ ":" if loop.first else " and" }} {{ a.difference|signed }}
+{%- if a.farthest and a.categories > 1 %} (on {{ a.farthest[0] }} {{ a.farthest[1]|signed }}){% endif %}
+{%- if loop.last %} from the printed {{ "one" if off|length == 1 else "ones" }}{% endif %}
+{%- endfor %}
+{%- for a in off if status != "supported" and a.longer is not none %}
+{{- "; after 200 epochs, as its authors' command says,"|safe if loop.first else "," }} {{ a.longer|signed }}
+{%- endfor %}
+{% endmacro %}
+{% for method in methods %}
+{% set own = answers|selectattr("method", "eq", method)|rejectattr("kind", "eq", "rows") %}
+{% set own = own|selectattr("status")|list %}
+{% set said = [] if own else ["Not run at its paper's schedule"] %}
+{% for kind in ("gain", "level") %}
+{% for status in one %}
+{% set told = own|selectattr("kind", "eq", kind)|selectattr("status", "eq", status)|list %}
+{% set sentence = gain if kind == "gain" else level %}
+{% set _ = said.append(sentence(told, status)|trim|replace("\n", " ")) if told %}
+{% endfor %}
+{% endfor %}
+{% if own %}
+{% set seeds = own|map(attribute="seeds")|unique|sort|list %}
+{% set note = "" if not own|selectattr("labels")|list else ", in part not the paper's setting"|safe
+    if own|rejectattr("labels")|list else ", not the paper's setting"|safe %}
+{% set _ = said.append(own|map(attribute="categories")|unique|sort|join(" or ") ~ " of 15 categories, "
+    ~ seeds|join(" or ") ~ (" seeds" if seeds != [1] else " seed") ~ note) %}
+{% endif %}
+- **{{ method|named }}**: {% for text in said %}
+{{- text if loop.first else text[0]|upper ~ text[1:] }}.{{ " " }}
+{%- endfor %}
+
+{% endfor %}
+"""
+"""The same in the fewest numbers, for the first page, whose table has them all."""
+
 RECORDS = (
     '{% for path in records %}<a href="{{ RECORDS_URL }}{{ path }}" download aria-label="record {{ path }}">'
     "{{ path.rpartition('-s')[2].removesuffix('.json') }}</a>{{ ', ' if not loop.last }}"

@@ -85,6 +85,11 @@ class Answer:
     without: int = 0
     """Categories in which a printed gain can be judged, and those whose interval does not hold it."""
 
+    @property
+    def farthest(self) -> tuple[str, float] | None:
+        """The category farthest outside the tolerance."""
+        return max(self.outside, key=lambda place: abs(place[1]), default=None)
+
 
 def answers(records: Sequence[Record]) -> list[Answer]:
     """Every headline claim, in the order of the papers."""
@@ -107,13 +112,6 @@ def gains_found(records: Sequence[Record], claims: Iterable[Claim] = CLAIMS) -> 
         return pairs(records, *claim.groups("paper"), claim.metric)
 
     return claim_results(records, claims, found)
-
-
-def first(found: Iterable[Answer], most: int = 8) -> list[Answer]:
-    """At most `most`: those with a status, then the others, all in their order."""
-    everything = list(found)
-    kept = sorted(everything, key=lambda answer: not answer.status)[:most]
-    return [answer for answer in everything if answer in kept]
 
 
 def more_seeds(records: Sequence[Record], metric: Metric) -> list[Record]:

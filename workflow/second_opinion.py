@@ -118,13 +118,10 @@ def compare_landing(page: str) -> list[str]:
         if expected != actual:
             problems.append(f"landing page, {name}: the records give {expected}, the page has {actual}")
     words = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
-    for name, own in gains.items():
-        claim = own["all"] if own["here"] is None else own["here"]
-        told = (
-            f"{name.partition(', ')[2]} {signed(own['value'])} (printed {signed(claim)})"
-            if own["pairs"]
-            else ""
-        )
+    for name, found in gains.items():
+        claim = found["all"] if found["here"] is None else found["here"]
+        shown = f"{name.partition(', ')[2]} {signed(found['value'])}" if found["pairs"] else ""
+        told = f"{shown} (printed {signed(claim)})" if shown else ""
         problems += [f"landing page: the records give {told!r}"] if told not in words else []
     return problems
 
@@ -271,13 +268,11 @@ def epochs(runs: list[dict]) -> list[str]:
                 f"{signed(last)} if tested at the last epoch" + (f" (by seed {by_seed})" if by_seed else ""),
             ]
             told += unequal(found, key)
-            kept = [
-                [r for r in runs if (r["method"], r["variant"]) == (method, "epochs=200")]
-                for method in ("stpm", "et_stpm")
-            ]
+            longer = [r for r in runs if r["variant"] == "epochs=200"]
+            plain, tuned = ([r for r in longer if r["method"] == name] for name in ("stpm", "et_stpm"))
             long = [
                 mean(b["metrics"][key] - a["metrics"][key] for a, b in group.values())
-                for group in couple(*kept, key).values()
+                for group in couple(plain, tuned, key).values()
             ]
             told += [f"{metric} {signed(mean(long))}{', ' if metric[0] == 'i' else '.'}"] if long else []
     return told

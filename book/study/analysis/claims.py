@@ -59,9 +59,10 @@ CLAIMS = (
 """PFADSeg's baseline is row 1 of its ablation: DeSTSeg's networks under PFADSeg's schedule."""
 
 
-def claimed(metric: Metric) -> dict[str, float]:
-    """Every claim about `metric` ('ET-STPM over STPM') with the difference of the printed means."""
-    printed = {claim.sides: printed_gain(claim, "mean") for claim in CLAIMS if claim.metric == metric}
+def claimed(metric: Metric, method: str) -> dict[str, float]:
+    """By claim about `metric` with `method` on a side ('ET-STPM over STPM'): the printed mean gain."""
+    own = [claim for claim in CLAIMS if claim.metric == metric and method in (claim.first, claim.second)]
+    printed = {claim.sides: printed_gain(claim, "mean") for claim in own}
     return {sides: value for sides, value in printed.items() if value is not None}
 
 

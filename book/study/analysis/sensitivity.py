@@ -105,8 +105,7 @@ def effects(chosen: Group, metric: Metric) -> Effects:
         for key, words in REEVALUATED.items()
         if key in known and not key.startswith(blind)
     }
-    again = other_seeds(chosen.runs, metric) or {"another seed": []}
-    again |= _retrained(chosen, metric) or {"training in another precision": []}
+    again = other_seeds(chosen.runs, metric) | _retrained(chosen, metric)
     return found | {
         name: [Effect(p.category, p.difference, p.low, p.high, len(p.seeds)) for p in pairs]
         for name, pairs in again.items()
@@ -156,14 +155,14 @@ def _in_order(names: Mapping[str, object]) -> list[str]:
 
 
 def overview(chosen: Group) -> pd.DataFrame:
-    """A row per claimed gain, and below them one per choice; a column per metric holds an `Effect`.
+    """A row per gain claimed of the method, and below them one per choice; a column per metric: an `Effect`.
 
     Of a choice it is the mean effect, () where it was not run, None where it cannot move the metric. Runs
     with a label are compared with nothing, so no claim stands above theirs.
     """
     if not chosen.runs:
         return pd.DataFrame()
-    claims = {metric: {} if chosen.labels else claimed(metric) for metric in GAINED}
+    claims = {metric: {} if chosen.labels else claimed(metric, chosen.method) for metric in GAINED}
     found = {metric: effects(chosen, metric) for metric in GAINED}
     rows = {
         f"claimed: {sides}": [Effect("", c[sides]) if sides in c else None for c in claims.values()]
@@ -178,13 +177,13 @@ def overview(chosen: Group) -> pd.DataFrame:
 
 
 def by_category(chosen: Group, metric: Metric) -> pd.DataFrame:
-    """The `Effect` of every choice that was run, a row per category and one for the mean; None: not there."""
+    """The `Effect` of every choice that was run, a row per category; None: not there."""
     found = {name: group for name, group in effects(chosen, metric).items() if group}
     rows = _in_order(dict.fromkeys(effect.category for group in found.values() for effect in group[:-1]))
-    columns: dict[str, list[object]] = {"Category": [*rows, "mean"]} if rows else {}
+    columns: dict[str, list[object]] = {"Category": list(rows)} if rows else {}
     for name, group in found.items():
         cells = {effect.category: effect for effect in group}
-        columns[name] = [*(cells.get(row) for row in rows), group[-1]]
+        columns[name] = [cells.get(row) for row in rows]
     return pd.DataFrame(columns, dtype=object)
 
 
@@ -214,13 +213,16 @@ class AgainstClaim:
 
 
 def against_claims(chosen: Group, metrics: Sequence[Metric] = GAINED) -> list[AgainstClaim]:
-    """Every claimed gain beside the choices that were run."""
+    """Every gain claimed of the method, or over it, beside the choices that were run."""
     found = []
     for metric in metrics:
         known = {name: group[:-1] for name, group in effects(chosen, metric).items() if group}
         sizes = {name: fmean(abs(effect.change) for effect in group) for name, group in known.items()}
         most = {name: max(group, key=lambda effect: abs(effect.change)) for name, group in known.items()}
-        found += [AgainstClaim(sides, metric, gain, sizes, most) for sides, gain in claimed(metric).items()]
+        found += [
+            AgainstClaim(sides, metric, gain, sizes, most)
+            for sides, gain in claimed(metric, chosen.method).items()
+        ]
     return found
 
 

@@ -127,18 +127,19 @@ def _of_data(records: Iterable[Record], rest: str) -> list[Record]:
 
 
 def leakage(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
-    """Variant A, B and C at two epochs on all test images and on those that B never saw.
+    """Variant B and C minus A, same seed, on all test images and on those that B never saw.
 
-    Columns: category, seed, variant, all, untouched. A gain of B over A that is larger on all test images
-    than on the untouched ones points to leakage.
+    Columns: category, seed, variant, all, untouched. A gain that is larger on all test images than on the
+    untouched ones points to leakage.
     """
     rows = []
     everything = list(records)
-    for name, rest in (("A", ""), ("B", "data=B"), ("C", "data=C")):
-        for r in _of_data(everything, rest):
-            half = r.sensitivity.get("test=untouched", {})
-            if metric in r.metrics and metric in half:
-                rows.append((r.category, r.seed, name, r.metrics[metric], half[metric]))
+    for name in "BC":
+        for a, b in match_runs(_of_data(everything, ""), _of_data(everything, f"data={name}"), metric):
+            halves = [run.sensitivity.get("test=untouched", {}) for run in (a, b)]
+            if all(metric in half for half in halves):
+                change = b.metrics[metric] - a.metrics[metric], halves[1][metric] - halves[0][metric]
+                rows.append((a.category, a.seed, name, *change))
     return pd.DataFrame(rows, columns=["category", "seed", "variant", "all", "untouched"])
 
 

@@ -191,12 +191,17 @@ def test_leakage_needs_both_parts_of_the_test_set(make_record):
     half = {"test=untouched": {"pixel_auroc": 0.88}}
     runs = [
         make_record(value=0.90, method="et_stpm", sensitivity=half),
-        make_record(value=0.95, method="et_stpm", variant="data=B", sensitivity=half),
+        make_record(
+            value=0.95,
+            method="et_stpm",
+            variant="data=B",
+            sensitivity={"test=untouched": {"pixel_auroc": 0.87}},
+        ),
         make_record(value=0.95, method="et_stpm", variant="data=C"),
     ]
     found = teacher_epochs.leakage(runs, "pixel_auroc")
-    assert list(found["variant"]) == ["A", "B"]
-    assert list(found["all"] - found["untouched"]) == pytest.approx([0.02, 0.07])
+    assert list(found["variant"]) == ["B"]
+    assert found.iloc[0][["all", "untouched"]].tolist() == pytest.approx([0.05, -0.01])
     leaks = teacher_epochs.leaks(runs[:2], "pixel_auroc")
     assert (leaks["B minus A"][-1].difference, leaks["C minus A"]) == (pytest.approx(0.05), [])
 

@@ -120,8 +120,8 @@ def compare_landing(page: str) -> list[str]:
     words = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
     for name, found in gains.items():
         claim = found["all"] if found["here"] is None else found["here"]
-        shown = f"{name.partition(', ')[2]} {signed(found['value'])}" if found["pairs"] else ""
-        told = f"{shown} (printed {signed(claim)})" if shown else ""
+        gained = f"{name.partition(', ')[2]} {signed(found['value'])}" if found["pairs"] else ""
+        told = f"{gained} (printed {signed(claim)})" if gained else ""
         problems += [f"landing page: the records give {told!r}"] if told not in words else []
     return problems
 

@@ -22,7 +22,8 @@ def on_mvtec(records: Iterable[Record]) -> list[Record]:
 def coverage(records: Sequence[Record]) -> pd.DataFrame:
     """A row per method: its `judged` categories, those `run` at all, those with `enough` seeds.
 
-    `runs`: without a label and deviation. `labelled`: with a label; `labels`: which ones.
+    `runs`: as published, without a label. `labelled`: with a label; `labels`: which ones. `variants`: those
+    that deviate from the published method, whatever their labels.
     """
     rows = []
     for method in METHODS:
@@ -36,7 +37,8 @@ def coverage(records: Sequence[Record]) -> pd.DataFrame:
                 "run": [name for name in CATEGORIES if any(r.category == name for r in runs)],
                 "enough": int((seeds >= SEEDS_FOR_A_VERDICT).sum()),
                 "runs": len(clean),
-                "labelled": len(runs) - len(comparable(runs)),
+                "labelled": sum(bool(r.labels()) for r in runs if not r.variant),
+                "variants": sum(bool(r.variant) for r in runs),
                 "labels": list(dict.fromkeys(label for r in runs for label in r.labels())),
             }
         )

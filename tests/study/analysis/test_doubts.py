@@ -13,10 +13,19 @@ def test_coverage_counts_categories_seeds_and_labels(make_record):
         make_record("pill", gaps=["x"]),
     ]
     runs += [make_record(method="pfadseg", profile="short"), make_record("brick", dataset="demo")]
+    runs += [make_record("pill", variant="epochs=200", gaps=["x"])]
     found = doubts.coverage(runs).set_index("method")
-    assert found.loc["stpm"].tolist() == [2, ["grid", "bottle", "pill"], 1, 4, 1, ["incomplete dataset: x"]]
-    assert found.loc["pfadseg"].tolist() == [0, ["bottle"], 0, 0, 1, ["short schedule"]]
-    assert found.loc["destseg"].tolist() == [0, [], 0, 0, 0, []]
+    assert found.loc["stpm"].tolist() == [
+        2,
+        ["grid", "bottle", "pill"],
+        1,
+        4,
+        1,
+        1,
+        ["incomplete dataset: x"],
+    ]
+    assert found.loc["pfadseg"].tolist() == [0, ["bottle"], 0, 0, 1, 0, ["short schedule"]]
+    assert found.loc["destseg"].tolist() == [0, [], 0, 0, 0, 0, []]
 
 
 def test_missing_weights_are_named(make_record):

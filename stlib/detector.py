@@ -215,7 +215,7 @@ class Detector:
             "resize": f"the whole image to {side} x {side}, bilinear with antialias (PIL's BILINEAR)",
             "colour_order": "RGB; grey images with three equal channels",
             "normalisation": "inside the model",
-            "decision": _DECISION,
+            "decision": f"{_DECISION}, and where it is no number",
             "threshold": str(threshold.value) if threshold else "",
             _KEY: self.info.model_dump_json(exclude={"training_images"}),
         }

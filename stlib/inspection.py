@@ -6,6 +6,7 @@ An image that cannot be read is told, and the others are scored.
 import base64
 import html
 import io
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -47,8 +48,8 @@ class Inspected:
 
     @property
     def anomalous(self) -> bool | None:
-        """Whether the score is above the threshold; None for a detector without one."""
-        return None if self.threshold is None else self.score > self.threshold
+        """Whether the score is above the threshold, or no number; None for a detector without a threshold."""
+        return None if self.threshold is None else not self.score <= self.threshold
 
     @property
     def decision(self) -> str:
@@ -60,9 +61,12 @@ class Inspected:
         return Image.fromarray(self.pixel.numpy()).resize(self.image.size, Image.Resampling.BILINEAR)
 
     def overlay(self) -> Image.Image:
-        """The image, ever redder towards the threshold, or towards its own highest value without one."""
+        """The image, ever redder towards the threshold, or towards its own highest value without one.
+
+        Red, too, where the map is no number.
+        """
         scale = self.threshold or float(self.pixel.max()) or 1.0
-        heat = 0.8 * np.clip(np.asarray(self.full_map()) / scale, 0, 1) ** 2
+        heat = 0.8 * np.nan_to_num(np.clip(np.asarray(self.full_map()) / scale, 0, 1), nan=1) ** 2
         red = Image.new("RGB", self.image.size, (255, 0, 0))
         return Image.composite(red, self.image, Image.fromarray((255 * heat).astype(np.uint8)))
 
@@ -230,7 +234,7 @@ class Report:
 
     def html(self) -> bytes:
         """The page."""
-        rows = sorted(self.rows, key=lambda row: -row[0])
+        rows = sorted(self.rows, key=lambda row: -_rank(row[0]))
         lines = []
         for place, (score, decision, path, jpeg) in enumerate(rows):
             shown = f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
@@ -248,6 +252,11 @@ class Report:
             rows="\n".join(lines),
             failed=f"<h2>Not read</h2><ul>{failed}</ul>" if failed else "",
         ).encode()
+
+
+def _rank(score: float) -> float:
+    """The score; infinity for one that is no number, which is the worst."""
+    return math.inf if math.isnan(score) else score
 
 
 _PAGE = """<!DOCTYPE html>

@@ -20,6 +20,6 @@ if deep or frames or clear or image.mode not in ("1", "L", "LA", "P", "PA", "RGB
 resized = photo.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
 _, (score,) = session.run(None, {"images": np.asarray(resized).transpose(2, 0, 1)[None]})
 if threshold := card["threshold"]:
-    print(score, "anomalous" if score > float(threshold) else "good")
+    print(score, "good" if score <= float(threshold) else "anomalous")  # as is a score that is no number
 else:
     print(score, "no threshold")

@@ -123,6 +123,14 @@ def test_the_script_without_stlib_scores_a_photograph_as_the_command_does(tmp_pa
     assert decision == found.decision == "good"
 
 
+def test_the_script_without_stlib_calls_a_score_that_is_no_number_anomalous(tmp_path: Path):
+    detector = made("stpm").with_threshold(threshold_from([1e9]))
+    next(detector.network.student.parameters()).data.fill_(float("nan"))
+    detector.export_onnx(tmp_path / "d.onnx")
+    Image.new("L", (64, 64)).save(tmp_path / "a.png")
+    assert score_onnx(tmp_path / "d.onnx", tmp_path / "a.png").stdout == "nan anomalous\n"
+
+
 @pytest.fixture(scope="module")
 def without_threshold(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ONNX file that the command made of a detector without a threshold, and warned of."""

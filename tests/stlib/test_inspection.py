@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from stlib.detector import Detector, digests
 from stlib.inspection import Inspected, Report, inspect
 from stlib.methods import METHODS, MethodEntry
 from stlib.methods.stpm import STPM, Config, empty_network
+from stlib.nn.maps import Maps
 from stlib.run.fit import fit
 
 runner = CliRunner()
@@ -294,3 +296,28 @@ def test_a_detector_knows_what_its_training_read(plate: Category):
         info = fit("stpm", plate, profile="demo", teacher="random", progress=False).info
     assert info.training_images == digests(read_images(plate.layout.train, 64))
     assert "training_images" not in repr(info)
+
+
+def test_a_score_that_is_no_number_is_anomalous_and_the_worst(
+    detector: Path, folder: Path, tmp_path: Path, monkeypatch
+):
+    trained = Detector.load(detector)
+    trained.with_threshold(threshold_from([1e9])).save(detector)
+    maps = Detector.maps
+
+    def broken(self: Detector, images: torch.Tensor, **options: object) -> Maps:
+        found = maps(self, images, **options)
+        found.image[-1] = found.pixel[-1] = float("nan")  # of wide.png, the last
+        return found
+
+    monkeypatch.setattr(Detector, "maps", broken)
+    report = tmp_path / "report.html"
+    result = runner.invoke(app, ["detect", str(detector), str(folder), "--report", str(report)])
+    assert result.exit_code == 0, result.output
+    decided = {name: decision for name, (_, decision) in rows(result.stdout).items()}
+    assert decided == dict.fromkeys(decided, "good") | {"wide.png": "anomalous"}
+    page = report.read_text()
+    assert page.index("/wide.png<") == min(page.index(f"/{name}<") for name in decided)
+    (found,) = inspect(Detector.load(detector), folder / "wide.png")
+    red = np.asarray(found.overlay())
+    assert (red[..., 0] > red[..., 1]).all()

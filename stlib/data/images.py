@@ -91,10 +91,8 @@ def images_below(folder: Path | str) -> tuple[list[Path], dict[str, list[Path]]]
 
 def mask_owner(path: Path) -> Path:
     """The path, without ending, of the image that a mask of this name belongs to."""
-    stem = path.stem
-    for ending in MASK_ENDINGS:
-        stem = stem.removesuffix(ending)
-    return path.with_name(stem)
+    ending = next((ending for ending in MASK_ENDINGS if path.stem.endswith(ending)), "")
+    return path.with_name(path.stem.removesuffix(ending))
 
 
 def named(paths: list[Path], most: int = 3) -> str:

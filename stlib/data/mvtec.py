@@ -204,11 +204,16 @@ def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[Tes
     """The test images with their masks, and the masks that belong to none; adds to `left_out`."""
     images, others = images_below(folder / "test")
     truth, further = images_below(folder / "ground_truth")
+    stems = {image.with_suffix("") for image in images}
     masks = defaultdict(list)
     for path in others.pop(MASKS, []):
         masks[mask_owner(path)].append(path)
     for path in [*truth, *further.pop(MASKS, [])]:
-        masks[folder / "test" / mask_owner(path).relative_to(folder / "ground_truth")].append(path)
+        same, owner = (
+            folder / "test" / stem.relative_to(folder / "ground_truth")
+            for stem in (path.with_suffix(""), mask_owner(path))
+        )
+        masks[same if same in stems else owner].append(path)  # an image's own name may end in '_label'
     for reason, paths in [*others.items(), *further.items()]:
         left_out[reason] = [*left_out.get(reason, []), *paths]
     items = []

@@ -137,6 +137,18 @@ def test_own_parts_may_lie_as_cameras_and_labelling_tools_leave_them(root: Path,
         assert told in caplog.text
 
 
+@pytest.mark.parametrize(
+    "mask", ["ground_truth/turned/front_label.png", "ground_truth/turned/front_label_mask.png",
+             "test/turned/front_label_mask.png"],
+)  # fmt: skip
+def test_an_image_whose_own_name_ends_like_a_masks_has_its_mask(root: Path, mask: str):
+    (root / "plate/test/turned/000.png").rename(root / "plate/test/turned/front_label.png")
+    (root / "plate/ground_truth/turned/000_mask.png").rename(root / "plate" / mask)
+    layout = scan(root, "plate")
+    assert layout.findings == []
+    assert {item.image.name: item.mask for item in layout.test}["front_label.png"] == root / "plate" / mask
+
+
 def test_two_masks_of_one_image_are_refused(root: Path):
     shutil.copy(root / "plate/ground_truth/turned/000_mask.png", root / "plate/test/turned/000_label.png")
     with pytest.raises(DatasetError, match=r"turned/000\.png has 2 masks, .*: keep one"):

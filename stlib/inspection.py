@@ -6,6 +6,7 @@ An image that cannot be read is told, and the others are scored.
 import base64
 import html
 import io
+import logging
 import math
 import os
 from collections import Counter
@@ -33,6 +34,8 @@ THUMBNAIL = 360
 """Longest side of a report's pictures in pixels."""
 REPORT_MARK = b"<th>Image and map</th>"
 """By which a report is known among other pages."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ class Inspected:
 def listed(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """The images that `places` name, files or folders, each once, and what was left out, in words.
 
-    Raises FileNotFoundError for a place that is not there, and DatasetError for a folder without images.
+    Raises FileNotFoundError for a place that is not there, and DatasetError for a folder without images or
+    one that this user may not read.
     """
     files: list[Path] = []
     notes: list[str] = []
@@ -137,6 +141,8 @@ def inspect(
 ) -> Iterator[Inspected]:
     """Score photographs: what the detector says about each of them, in order.
 
+    Files of a folder that are left out are logged as warnings.
+
     Args:
         detector: What `fit` or `Detector.load` returned.
         images: A file, a folder with everything below it, or several of them.
@@ -145,7 +151,8 @@ def inspect(
         unreadable: Called with the error of every image that cannot be read; the others are scored.
             Without it such an image raises DatasetError.
 
-    Raises FileNotFoundError for a place that is not there, and DatasetError for a folder without images.
+    Raises FileNotFoundError for a place that is not there, and DatasetError for a folder without images or
+    one that this user may not read.
 
     >>> import stlib
     >>> detector = stlib.Detector.untrained("stpm", "demo")
@@ -156,7 +163,9 @@ def inspect(
     ...
     """
     places = [images] if isinstance(images, str | Path) else images
-    files, _ = listed([Path(place) for place in places])
+    files, notes = listed([Path(place) for place in places])
+    for note in notes:
+        logger.warning(note)
     return _scored(detector, files, device, precision, unreadable or _raise)
 
 

@@ -65,11 +65,12 @@ def images_below(folder: Path | str) -> tuple[list[Path], dict[str, list[Path]]]
     """Every image below `folder`, sorted, and by its reason whatever was left out.
 
     Links are followed, each folder once. An ending makes an image: what it holds shows when it is opened.
+    Raises DatasetError for a folder that this user may not read.
     """
     images: list[Path] = []
     left_out: dict[str, list[Path]] = defaultdict(list)
     seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=_closed, followlinks=True):
         here, real = Path(place), os.path.realpath(place)
         if real in seen:  # a link may lead back to a folder above it
             folders.clear()
@@ -87,6 +88,15 @@ def images_below(folder: Path | str) -> tuple[list[Path], dict[str, list[Path]]]
     masks = set(left_out[MASKS])
     left_out = {reason: sorted(paths) for reason, paths in left_out.items() if paths}
     return sorted(path for path in images if path not in masks), left_out
+
+
+def _closed(error: OSError) -> None:
+    """Raise DatasetError for a folder that cannot be listed; one that is not there holds nothing."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise DatasetError(
+            f"cannot read the folder {error.filename} ({error.strerror}): let this user read it, or "
+            "move it away"
+        ) from error
 
 
 def mask_owner(path: Path) -> Path:

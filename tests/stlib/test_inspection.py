@@ -105,6 +105,17 @@ def test_an_image_that_cannot_be_read_is_an_error_in_python_unless_it_is_taken(d
         inspect(trained, "nowhere")
 
 
+def test_files_that_are_left_out_are_told_once_in_python_and_by_the_command(
+    detector: Path, folder: Path, caplog
+):
+    list(inspect(Detector.load(detector), folder))
+    assert caplog.text.count("photos/notes.txt") == caplog.text.count("photos/a_label.bmp") == 1
+    caplog.clear()
+    told = runner.invoke(app, ["detect", str(detector), str(folder)])
+    assert told.stderr.count("photos/notes.txt") == 1
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
 def test_what_was_scored_is_reported_when_the_command_is_broken_off(
     detector: Path, folder: Path, tmp_path: Path, monkeypatch, how: str

@@ -67,6 +67,21 @@ def test_what_is_left_out_is_named_and_links_are_followed_once(tmp_path: Path):
     assert told["no image by its ending"] == ["notes.txt", "photo.heic"]
 
 
+def test_a_folder_that_may_not_be_read_is_named_and_does_not_vanish(tmp_path: Path, monkeypatch):
+    closed, scandir = tmp_path / "good" / "closed", os.scandir
+    closed.mkdir(parents=True)
+
+    def refuse(place: str) -> object:  # tests may run as root, who reads every folder
+        if Path(place) == closed:
+            raise PermissionError(13, "Permission denied", place)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DatasetError, match=rf"folder {closed} \(Permission denied\): let this user read it"):
+        images_below(tmp_path / "good")
+    assert images_below(tmp_path / "absent") == ([], {})
+
+
 @pytest.mark.parametrize("turn", [3, 6, 8])
 def test_a_photograph_is_read_as_the_camera_was_held(tmp_path: Path, turn: int):
     stored = Image.fromarray(SHADES)

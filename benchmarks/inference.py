@@ -30,13 +30,11 @@ def session(file: Path, threads: int, device: str) -> onnxruntime.InferenceSessi
     return onnxruntime.InferenceSession(file, settings, providers=providers)
 
 
-def works(detector: Detector, onnx: onnxruntime.InferenceSession, images: Tensor, device: str) -> Works:
+def works(detector: Detector, onnx: onnxruntime.InferenceSession, images: Tensor) -> Works:
     array = images.numpy()
     return {
-        "Detector": lambda: detector.maps(images, batch_size=len(images), device=device),
-        "Detector, bf16": lambda: detector.maps(
-            images, batch_size=len(images), device=device, precision="bf16"
-        ),
+        "Detector": lambda: detector.maps(images, batch_size=len(images)),
+        "Detector, bf16": lambda: detector.maps(images, batch_size=len(images), precision="bf16"),
         "ONNX Runtime": lambda: onnx.run(None, {"images": array}),
     }
 
@@ -46,7 +44,7 @@ def main(arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     found = {}
     for method in arguments.methods:
-        detector = Detector.untrained(method, "paper")
+        detector = Detector.untrained(method, "paper").on(arguments.device)
         side = detector.image_size
         images = torch.randint(256, (arguments.batch, 3, side, side)).byte()
         with tempfile.TemporaryDirectory() as folder:
@@ -54,7 +52,7 @@ def main(arguments: argparse.Namespace) -> None:
             detector.export_onnx(file)
             onnx = session(file, arguments.threads, arguments.device)
         anomaly_map, _ = onnx.run(None, {"images": images.numpy()})
-        maps = detector.maps(images, device=arguments.device)
+        maps = detector.maps(images)
         gap = float(np.abs(anomaly_map - maps.pixel.numpy()).max())
         top = maps.pixel.max().item()
         print(
@@ -63,11 +61,9 @@ def main(arguments: argparse.Namespace) -> None:
         found[method] = {
             "largest_difference": gap,
             "largest_pixel": top,
-            "one": compare(
-                works(detector, onnx, images[:1], arguments.device), turns=arguments.turns, device=device
-            ),
+            "one": compare(works(detector, onnx, images[:1]), turns=arguments.turns, device=device),
             "batch": compare(
-                works(detector, onnx, images, arguments.device),
+                works(detector, onnx, images),
                 turns=arguments.turns,
                 device=device,
                 items=arguments.batch,

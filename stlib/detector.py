@@ -1,5 +1,6 @@
 """A trained detector as it is deployed: one file of weights and description, images in, anomaly maps out."""
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -92,6 +93,7 @@ class Detector:
 
         `batch_size` images go through the network at once, by default as many as in its training. `device` is
         where the network runs, by default where it is: that of its training, or the CPU for a loaded one.
+        Elsewhere a copy runs, made in every call: `on` makes one to keep.
         Raises ValueError for other tensors, and TypeError for a path: `stlib.inspect` reads photographs.
 
         With `precision="bf16"` or, on a GPU, "tf32" the convolutions round their inputs: faster where the
@@ -108,11 +110,18 @@ class Detector:
                 f"images are {tuple(images.shape)} of {images.dtype}: this detector takes "
                 f"(M, 3, {side}, {side}) uint8 RGB, see `stlib.data.images.read_images`"
             )
-        where = torch.device(device) if device else next(self.network.parameters()).device
-        network = self.network.to(where).to(memory_format=torch.channels_last)  # as the run measured it
+        network = self.on(device).network.to(memory_format=torch.channels_last)  # as the run measured it
+        where = next(network.parameters()).device
         size = batch_size or self._batch_size
         with Execution(where, precision).autocast():
             return in_batches(network, images, size, where, tf32=precision == "tf32")
+
+    def on(self, device: str | None) -> "Detector":
+        """This detector with a copy of its network on `device`; itself for None, and where it is there."""
+        here, wanted = next(self.network.parameters()).device, torch.device(device or "cpu")
+        if device is None or (wanted.type == here.type and wanted.index in (None, here.index)):
+            return self
+        return Detector(self.info, copy.deepcopy(self.network).to(wanted))
 
     @property
     def _batch_size(self) -> int:
@@ -199,7 +208,7 @@ class Detector:
         require_writable(path, _DECISION.encode())
         example = torch.zeros(2, 3, self.image_size, self.image_size, dtype=torch.uint8)
         program = torch.onnx.export(
-            _Outputs(self.network.cpu()).eval(),
+            _Outputs(copy.deepcopy(self.network).cpu()).eval(),
             (example,),
             input_names=["images"],
             output_names=["anomaly_map", "image_score"],

@@ -176,6 +176,7 @@ def _scored(
     precision: Precision,
     unreadable: Callable[[DatasetError], object],
 ) -> Iterator[Inspected]:
+    detector = detector.on(device)
     limit = detector.info.threshold.value if detector.info.threshold else None
     for start in range(0, len(files), BATCH):
         opened = {}
@@ -187,7 +188,7 @@ def _scored(
         if not opened:
             continue
         pixels = torch.stack([as_input(image, detector.image_size) for image in opened.values()])
-        maps = detector.maps(pixels, device=device, precision=precision)
+        maps = detector.maps(pixels, precision=precision)
         for (path, image), pixel, score in zip(opened.items(), maps.pixel, maps.image.tolist(), strict=True):
             yield Inspected(path, image, pixel, score, limit)
 

@@ -15,7 +15,16 @@ def test_folders_are_made_and_the_content_is_exact(tmp_path: Path):
     path = tmp_path / "a" / "b" / "file.bin"
     write_atomic(path, b"\x00one\n")
     assert path.read_bytes() == b"\x00one\n"
-    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_the_umask_decides_who_may_read_a_file(tmp_path: Path, umask: int, mode: int):
+    before = os.umask(umask)
+    try:
+        write_atomic(tmp_path / "map.tiff", b"of a confidential part")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "map.tiff").stat().st_mode & 0o777 == mode
 
 
 def test_an_old_file_is_replaced_and_nothing_else_stays(tmp_path: Path):

@@ -1,6 +1,7 @@
 """`stlib detect` and `stlib threshold`: scores, decisions, maps and a report of a folder of images."""
 
 import csv
+import os
 import signal
 import tempfile
 from pathlib import Path
@@ -45,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def full(**_options: object) -> None:
+def full(*_arguments: object, **_options: object) -> None:
     raise OSError(28, "No space left on device")
 
 
@@ -192,7 +193,7 @@ def test_a_threshold_that_cannot_be_kept_is_told_before_any_score(detector: Path
 
 
 def test_a_threshold_is_printed_even_if_it_cannot_be_kept(detector: Path, folder: Path, monkeypatch):
-    monkeypatch.setattr(tempfile, "mkstemp", full)
+    monkeypatch.setattr(os, "fsync", full)
     result = runner.invoke(app, ["threshold", str(detector), str(folder)])
     assert result.exit_code == 2
     assert "from 5 held-out good images" in result.stdout

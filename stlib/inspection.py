@@ -24,6 +24,7 @@ from stlib.data.images import DatasetError, as_input, images_below, named, open_
 from stlib.data.mvtec import sounds_good
 from stlib.detector import Detector, digests
 from stlib.files import write_atomic
+from stlib.methods import get_method
 from stlib.protocol import Precision
 
 BATCH = 8
@@ -43,11 +44,17 @@ class Inspected:
     """One image, what the detector says about it, and the decision."""
 
     path: Path
+    """Of the image, as it was named or found."""
     image: Image.Image
+    """In RGB, at its own size, turned as the camera says."""
     pixel: Tensor
     """(S, S) float32 anomaly map, at the size of the detector's input."""
     score: float
+    """Of the whole image, without unit; higher is more anomalous."""
     threshold: float | None
+    """Above which a score is anomalous; None for a detector without one."""
+    score_apart: bool = False
+    """Whether the score does not come from the map, as SPADE's: its threshold then says nothing of a pixel."""
 
     @property
     def anomalous(self) -> bool | None:
@@ -64,11 +71,13 @@ class Inspected:
         return Image.fromarray(self.pixel.numpy()).resize(self.image.size, Image.Resampling.BILINEAR)
 
     def overlay(self) -> Image.Image:
-        """The image, ever redder towards the threshold, or towards its own highest value without one.
+        """The image, ever redder towards the threshold, or towards the map's highest value.
 
-        Red, too, where the map is no number.
+        The latter without a threshold, and where the score does not come from the map. Red, too, where the
+        map is no number.
         """
-        scale = self.threshold or float(self.pixel.max()) or 1.0
+        threshold = None if self.score_apart else self.threshold
+        scale = threshold or float(self.pixel.max()) or 1.0
         heat = 0.8 * np.nan_to_num(np.clip(np.asarray(self.full_map()) / scale, 0, 1), nan=1) ** 2
         red = Image.new("RGB", self.image.size, (255, 0, 0))
         return Image.composite(red, self.image, Image.fromarray((255 * heat).astype(np.uint8)))
@@ -178,6 +187,7 @@ def _scored(
 ) -> Iterator[Inspected]:
     detector = detector.on(device)
     limit = detector.info.threshold.value if detector.info.threshold else None
+    apart = get_method(detector.info.method).score_apart
     for start in range(0, len(files), BATCH):
         opened = {}
         for path in files[start : start + BATCH]:
@@ -190,7 +200,7 @@ def _scored(
         pixels = torch.stack([as_input(image, detector.image_size) for image in opened.values()])
         maps = detector.maps(pixels, precision=precision)
         for (path, image), pixel, score in zip(opened.items(), maps.pixel, maps.image.tolist(), strict=True):
-            yield Inspected(path, image, pixel, score, limit)
+            yield Inspected(path, image, pixel, score, limit, apart)
 
 
 def _raise(error: DatasetError) -> NoReturn:

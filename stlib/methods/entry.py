@@ -68,6 +68,9 @@ class MethodEntry:
     """True for a method whose networks can train through `torch.compile`."""
     training_free: bool = False
     """True for a method that remembers the good images and trains nothing."""
+    score_apart: bool = False
+    """True for a method whose image score does not come from its map: a threshold of the one says nothing of
+    the other."""
 
     def recipe(self, profile: Profile, variant: str = "", seed: int = 0) -> Recipe:
         """The config of a run, whose `seed` is its fine-tuned teacher's too unless the variant names another.

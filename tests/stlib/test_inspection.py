@@ -333,3 +333,15 @@ def test_a_score_that_is_no_number_is_anomalous_and_the_worst(
     (found,) = inspect(Detector.load(detector), folder / "wide.png")
     red = np.asarray(found.overlay())
     assert (red[..., 0] > red[..., 1]).all()
+
+
+def test_spades_overlay_is_not_scaled_by_a_threshold_that_says_nothing_of_its_map(folder: Path):
+    detector = Detector.untrained("stpm", "demo")
+    (plain,) = inspect(detector, folder / "a.png")
+    limited = detector.with_threshold(threshold_from([plain.pixel.min().item()]))
+    (red,) = inspect(limited, folder / "a.png")
+    assert red.overlay().tobytes() != plain.overlay().tobytes()
+    of_spade = Detector(limited.info.model_copy(update={"method": "spade"}), limited.network)
+    (found,) = inspect(of_spade, folder / "a.png")
+    assert found.threshold == red.threshold
+    assert found.overlay().tobytes() == plain.overlay().tobytes()

@@ -4,7 +4,7 @@ import copy
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -38,7 +38,7 @@ class DetectorInfo(BaseModel, frozen=True, extra="ignore"):
     seed: int
     profile: Profile
     config: Mapping[str, object]
-    """The recipe, with `image_size`."""
+    """The recipe; `maps` needs its `image_size` and `batch_size`."""
     teacher: TeacherInfo
     threshold: Threshold | None = None
     """Above which an image is anomalous: `stlib threshold` reads one from other good images."""
@@ -71,7 +71,7 @@ class Detector:
     """
 
     info: DetectorInfo
-    network: nn.Module
+    network: nn.Module = field(repr=False)
     """(B, 3, S, S) uint8 images -> `Maps`."""
 
     @property

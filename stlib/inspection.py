@@ -54,7 +54,7 @@ class Inspected:
     threshold: float | None
     """Above which a score is anomalous; None for a detector without one."""
     score_apart: bool = False
-    """Whether the score does not come from the map, as SPADE's: its threshold then says nothing of a pixel."""
+    """Whether the score does not come from the map, as SPADE's: its threshold says nothing of a pixel."""
 
     @property
     def anomalous(self) -> bool | None:

@@ -15,10 +15,11 @@ from stlib.cli.datasets import datasets
 from stlib.cli.status import FINDINGS, refusal, sigterm_as_exit
 from stlib.decision import QUANTILE
 from stlib.files import require_writable, write_atomic
-from stlib.protocol import Precision, Profile
+from stlib.protocol import CATEGORIES, Precision, Profile
 
 if TYPE_CHECKING:
     from stlib.data.images import DatasetError
+    from stlib.data.mvtec import Layout
     from stlib.inspection import Inspected, Report
     from stlib.records.schema import Record
 
@@ -85,12 +86,13 @@ def run(  # noqa: PLR0917 - typer reads them by name
     target = records or here.records
     try:
         spec.check()
-        own = scan(spec.data, category).dataset == "other"
+        own = (layout := scan(spec.data, category)).dataset == "other"
         here = paths.places(profile, own=own)
         target = records or here.records
         probes = {target / "record.json": b"", (runs or here.runs) / "run.ckpt": b""}
         for file, mark in (probes | ({save: MARK} if save else {})).items():
             require_writable(file, mark)
+        _tell_of_name(layout, target)
         ending = end_with_checkpoint(signal.SIGTERM, signal.SIGINT)
         with progress_bar(spec, show=True) as progress, ending:
             result = run_experiment(spec, progress=progress, runs=runs or here.runs, records=target)
@@ -108,6 +110,14 @@ def run(  # noqa: PLR0917 - typer reads them by name
     typer.echo("\n  ".join([str(path), *_told(result.record, place)]))
     if before:
         typer.echo(f"{place} was there before: it is replaced, and with it its {before}", err=True)
+
+
+def _tell_of_name(layout: "Layout", target: Path) -> None:
+    """Say of own parts under a name of MVTec AD's what they count as, why, and where the record goes."""
+    if layout.dataset == "other" and (name := layout.category) in CATEGORIES:
+        why = "; ".join(layout.unofficial_counts()) or "other names of files or kinds of defect"
+        told = f"{name} is not MVTec AD's ({why}): it counts as own parts, its record goes to {target}"
+        typer.echo(told, err=True)
 
 
 def _told(record: "Record", detector: Path | None) -> Iterator[str]:

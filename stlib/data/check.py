@@ -20,8 +20,11 @@ class CategoryReport:
 
     category: str
     train: int
+    """Training images."""
     good: int
+    """Test images without a defect."""
     defect: int
+    """Test images with one."""
     findings: list[Finding]
     """What is wrong, or may be."""
     notes: list[Finding]
@@ -35,16 +38,13 @@ def check_category(root: Path, category: str) -> CategoryReport:
     try:
         layout = scan(root, category)
     except DatasetError as error:
-        fault = Finding("unusable category", None, str(error))
+        fault = Finding("unusable category", str(error))
         return CategoryReport(category, 0, 0, 0, [fault], [], ["nothing can be run on it"])
-    findings = [Finding("count", None, gap) for gap in layout.missing_images()]
+    findings = [Finding("count", gap) for gap in layout.unofficial_counts()]
     notes = [finding for finding in layout.findings if finding.kind == "note"]
     findings += [*(finding for finding in layout.findings if finding not in notes), *_file_faults(layout)]
     if layout.dataset == "MVTec AD":  # of own parts a person may have masked some defects only
-        findings += [
-            Finding("missing mask", item.image, f"{item.image} has no mask")
-            for item in layout.missing_masks()
-        ]
+        findings += [Finding("missing mask", f"{item.image} has no mask") for item in layout.missing_masks()]
     findings += duplicates(layout, {path: sha256(path) for path in layout.files() if _readable(path)})
     good = sum(item.defect == "good" for item in layout.test)
     return CategoryReport(
@@ -94,7 +94,7 @@ def _file_faults(layout: Layout) -> Iterator[Finding]:
             open_image(path)
         except DatasetError as error:
             broken.add(path)
-            yield Finding("unreadable", path, str(error))
+            yield Finding("unreadable", str(error))
     for item in layout.test:
         if item.mask is None or item.image in broken:
             continue
@@ -102,7 +102,7 @@ def _file_faults(layout: Layout) -> Iterator[Finding]:
             if odd := odd_mask(layout, item.mask, read_mask(item.mask, IMAGE_SIZE, of=item.image)):
                 yield odd
         except DatasetError as error:
-            yield Finding("unusable mask", item.mask, str(error))
+            yield Finding("unusable mask", str(error))
 
 
 def _consequences(layout: Layout, findings: list[Finding], good: int) -> list[str]:
@@ -131,7 +131,6 @@ def _consequences(layout: Layout, findings: list[Finding], good: int) -> list[st
             if known
             else "it has a name of MVTec AD's and is not MVTec AD: it counts as another dataset"
         )
-    shared = [f for f in findings if f.kind == "duplicate" and "train" in f.text and "test" in f.text]
-    if shared:
+    if "leak" in kinds:
         consequences.append("training images are also tested: results are too good")
     return consequences

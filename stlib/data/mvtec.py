@@ -54,14 +54,18 @@ _BY_RULE = (MASKS, HIDDEN)
 logger = logging.getLogger(__name__)
 
 
+Kind = Literal[
+    "note", "left out", "stray mask", "duplicate", "leak", "count", "unusable category", "unreadable",
+    "unusable mask", "missing mask", "empty mask", "large mask",
+]  # fmt: skip
+"""Of a finding; a leak is a training image that is also tested."""
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know about a dataset; `file` is None where a whole part is concerned."""
+    """One thing to know about a dataset."""
 
-    kind: str
-    """note, left out, stray mask, duplicate, count, unusable category, unreadable, unusable mask, missing
-    mask, empty mask, large mask."""
-    file: Path | None
+    kind: Kind
     text: str
 
 
@@ -116,6 +120,10 @@ class Layout:
 
     def missing_images(self) -> list[str]:
         """Differences from the official counts, in words; empty for a complete or an unofficial category."""
+        return self.unofficial_counts() if self.dataset == "MVTec AD" else []
+
+    def unofficial_counts(self) -> list[str]:
+        """The same by name alone, for own parts that have a name of MVTec AD's; empty for any other name."""
         if self.category not in CATEGORIES:
             return []
         official = CATEGORIES[self.category]
@@ -192,11 +200,11 @@ def scan(root: Path, category: str) -> Layout:
     left_out["beside train/good"] = [folder / "train" / name for name in others if name[0] != "."]
     test, stray = _test_items(folder, left_out)
     findings = [
-        Finding("note" if reason in _BY_RULE else "left out", paths[0], f"left out ({reason}) {named(paths)}")
+        Finding("note" if reason in _BY_RULE else "left out", f"left out ({reason}) {named(paths)}")
         for reason, paths in left_out.items()
         if paths
     ]
-    findings += [Finding("stray mask", path, f"{path} belongs to no test image") for path in stray]
+    findings += [Finding("stray mask", f"{path} belongs to no test image") for path in stray]
     return Layout(category, folder, train, test, findings)
 
 
@@ -330,9 +338,9 @@ def odd_mask(layout: Layout, path: Path | None, mask: NDArray[np.bool_]) -> Find
     if not share:
         told = f"{path} marks no pixel of {mask.shape[0]} x {mask.shape[1]}"
         remedy = "mark the defect, or move its image to test/good"
-        return Finding("empty mask", path, f"{told}: {remedy}")
+        return Finding("empty mask", f"{told}: {remedy}")
     if share > 0.5 and layout.dataset != "MVTec AD":  # whose masks are right, however large
-        return Finding("large mask", path, f"{path} marks {share:.0%} of its picture: inverted?")
+        return Finding("large mask", f"{path} marks {share:.0%} of its picture: inverted?")
     return None
 
 
@@ -350,7 +358,7 @@ def fingerprint(layout: Layout, hashes: Mapping[Path, str] | None = None) -> str
 
 
 def duplicates(layout: Layout, hashes: Mapping[Path, str]) -> list[Finding]:
-    """Images with equal content; one that is in train and in test leaks."""
+    """Images with equal content: a leak where one is in train and one in test."""
     same: dict[str, list[Path]] = defaultdict(list)
     for path in [*layout.train, *(item.image for item in layout.test)]:
         if path in hashes:
@@ -358,6 +366,7 @@ def duplicates(layout: Layout, hashes: Mapping[Path, str]) -> list[Finding]:
     found = []
     for paths in same.values():
         if len(paths) > 1:
-            names = ", ".join(path.relative_to(layout.folder).as_posix() for path in paths)
-            found.append(Finding("duplicate", paths[1], f"equal files {names}"))
+            names = [path.relative_to(layout.folder) for path in paths]
+            told = f"equal files {', '.join(name.as_posix() for name in names)}"
+            found.append(Finding("leak" if len({name.parts[0] for name in names}) > 1 else "duplicate", told))
     return found

@@ -86,6 +86,26 @@ def test_a_detector_of_own_data_is_kept_beside_its_record_and_one_of_the_demo_is
     assert not [*tmp_path.rglob("brick*.safetensors")]
 
 
+def test_own_parts_under_a_name_of_mvtec_ad_are_told_before_the_training(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def begun(*_arguments: object, **_options: object) -> None:
+        raise ValueError("training has begun")
+
+    (tmp_path / "demo" / "plate").rename(tmp_path / "demo" / "screw")
+    arguments = ["screw" if part == "plate" else part for part in tiny]
+    result = runner.invoke(app, arguments)
+    told = f"it counts as own parts, its record goes to {tmp_path / 'own' / 'records'}\n"
+    assert "screw is not MVTec AD's (train/good: 5 of 320 images; " in result.stderr
+    assert told in result.stderr
+    (path,) = (tmp_path / "own" / "records").rglob("screw*.json")
+    assert read_record(path).dataset.gaps == []
+    monkeypatch.setattr(STPM, "fit", begun)
+    told, _, rest = runner.invoke(app, arguments).stderr.partition(told)
+    assert "screw is not MVTec AD's" in told
+    assert "error: training has begun" in rest
+
+
 def test_a_run_that_replaces_a_detector_with_a_threshold_says_so(tiny: list[str], tmp_path: Path):
     assert "is replaced" not in runner.invoke(app, tiny).stderr
     kept = record_of(tmp_path).with_suffix(".safetensors")

@@ -122,8 +122,15 @@ def test_a_mask_without_image(root: Path) -> None:
 def test_a_training_image_that_is_also_tested(root: Path) -> None:
     shutil.copy(root / "nut/train/good/000.png", root / "nut/test/good/000.png")
     report = check_category(root, "nut")
-    assert kinds(report) == ["duplicate"]
+    assert kinds(report) == ["leak"]
     assert any("also tested" in text for text in report.consequences)
+
+
+def test_equal_training_images_are_no_leak_whatever_their_names(root: Path) -> None:
+    shutil.copy(root / "nut/train/good/000.png", root / "nut/train/good/latest.png")
+    report = check_category(root, "nut")
+    assert kinds(report) == ["duplicate"]
+    assert report.consequences == []
 
 
 def test_without_normal_test_images_there_is_no_image_auroc(root: Path) -> None:

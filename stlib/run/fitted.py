@@ -29,12 +29,12 @@ class RunFailed(RuntimeError):  # noqa: N818 - the run failed, the program did n
 class FittedDetector(Detector):
     """A detector fresh from its training. It also holds all that the record of the run needs."""
 
-    history: History
+    history: History = field(repr=False)
     """The curves of the training, its steps, and which checkpoint is tested."""
-    category: Category
+    category: Category = field(repr=False)
     """What it was trained on."""
     checkpoint: Checkpoint
-    teacher_record: TeacherRecord | None
+    teacher_record: TeacherRecord | None = field(repr=False)
     """Of the fine-tuning behind the teacher, where there was one."""
     method: Method = field(repr=False)
     clock: Clock = field(repr=False)

@@ -1,5 +1,6 @@
 """`stlib detect` and `stlib threshold`: scores, decisions, maps and a report of a folder of images."""
 
+import base64
 import csv
 import os
 import signal
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from stlib import inspection
 from stlib.cli import app
 from stlib.data.images import DatasetError, pixel_size, read_images
 from stlib.data.mvtec import Category
@@ -305,9 +307,10 @@ def test_a_detector_knows_what_its_training_read(plate: Category):
     config = Config(image_size=64, epochs=1, batch_size=4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(METHODS, "stpm", MethodEntry("STPM", {"demo": config}, STPM, empty_network))
-        info = fit("stpm", plate, profile="demo", teacher="random", progress=False).info
+        fitted = fit("stpm", plate, profile="demo", teacher="random", progress=False)
+    info = fitted.info
     assert info.training_images == digests(read_images(plate.layout.train, 64))
-    assert "training_images" not in repr(info)
+    assert len(repr(fitted)) < 1500  # no pixels, no weights, no names of images
 
 
 def test_a_score_that_is_no_number_is_anomalous_and_the_worst(
@@ -345,3 +348,21 @@ def test_spades_overlay_is_not_scaled_by_a_threshold_that_says_nothing_of_its_ma
     (found,) = inspect(of_spade, folder / "a.png")
     assert found.threshold == red.threshold
     assert found.overlay().tobytes() == plain.overlay().tobytes()
+
+
+def test_a_report_keeps_the_pictures_of_the_worst_images_only(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(inspection, "PICTURES", 2)
+    monkeypatch.setattr(
+        inspection, "_picture", lambda found: drawn.append(found.path) or str(found.path).encode()
+    )
+    page = Report("plate: stpm", "no threshold", 5)
+    for score in (3.0, 5.0, 1.0, float("nan"), 4.0, 5.0):
+        page.add(Inspected(Path(f"{score}.png"), Image.new("L", (1, 1)), torch.zeros(1, 1), score, None))
+    assert Path("1.0.png") not in drawn  # nor is it drawn
+    assert len(page.pictures) == 2
+    shown = [
+        base64.b64encode(name).decode() in page.html().decode()
+        for name in (b"nan.png", b"5.0.png", b"4.0.png")
+    ]
+    assert shown == [True, True, False]

@@ -1,6 +1,5 @@
 """Atomic writes, locks, hashes and free space: a file under its final name is always whole."""
 
-import fcntl
 import hashlib
 import os
 import secrets
@@ -9,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 MAX_HEADER = 1 << 22
 """Bytes of a safetensors header; the largest network here needs some 50,000, a detector 17 more per training
@@ -47,12 +48,15 @@ def file_lock(path: Path, *, wait: bool = False) -> Iterator[None]:
     Raises BlockingIOError while another process holds it, unless told to `wait`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:  # left in place: removing it would let a third process lock another file
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise BlockingIOError(f"another process is at work here and holds {path}") from error
+    lock = FileLock(path, timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise BlockingIOError(f"another process is at work here and holds {path}") from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def require_writable(path: Path, mark: bytes = b"") -> None:

@@ -4,8 +4,12 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-"""The checkout: the folder that holds `stlib/`, `results/` and `book/`."""
+PACKAGE = Path(__file__).resolve().parent
+"""The folder `stlib/` itself."""
+
+ROOT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else Path.cwd()
+"""The checkout: the folder that holds `stlib/`, `results/` and `book/`. For an installed package the folder
+that the program was started in: nobody looks for data and results among installed packages."""
 
 DATA = Path(os.environ.get("STLIB_DATA", ROOT / "data"))
 """Downloaded datasets: `mvtec_ad/` and `dtd/` (variable `STLIB_DATA`)."""

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import resource
 import subprocess
 import time
 from contextlib import suppress
@@ -13,7 +12,7 @@ from pathlib import Path
 import torch
 
 from stlib.methods.training import Checkpoint, release_memory
-from stlib.paths import ROOT
+from stlib.paths import PACKAGE
 from stlib.records.schema import Runtime
 
 
@@ -75,13 +74,17 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Peak of this process in bytes: allocated on a GPU, or resident."""
+    """Peak of this process in bytes: allocated on a GPU, or resident; 0 where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:  # ru_maxrss would start at what the parent held when it forked
         status = Path("/proc/self/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
     except (OSError, IndexError):
+        try:
+            import resource  # here, since Windows has none
+        except ImportError:
+            return 0
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if platform.system() == "Darwin" else peak * 1024
 
@@ -106,10 +109,10 @@ def checkout() -> tuple[str | None, bool | None]:
         return commit, {"0": False, "1": True}.get(os.environ.get("STLIB_DIRTY", ""))
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(ROOT), *arguments]
+        command = ["git", "-C", str(PACKAGE), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
 
     try:
-        return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain", "--", "stlib").strip())
+        return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain", "--", ".").strip())
     except (OSError, subprocess.CalledProcessError):
         return None, None

@@ -105,6 +105,12 @@ def test_a_lock_is_one_process_s_until_it_ends_even_by_sigkill(tmp_path: Path):
         pass
 
 
+def test_the_package_can_be_imported_where_there_is_no_fcntl_and_no_resource():
+    """As on Windows; PyTorch comes first, since it has its own way there."""
+    code = "import sys, torch; sys.modules['fcntl'] = sys.modules['resource'] = None; import stlib.run.fit"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_missing_space_is_told_for_a_folder_that_is_not_there_yet(tmp_path: Path):
     require_space(tmp_path / "a" / "b", 1, "run")
     with pytest.raises(OSError, match=r"not enough space in .*a/b to run: 1000000000000\.00 GB needed, "):

@@ -69,10 +69,11 @@ def download(name: Dataset, target: Path, *, url: str | None = None, sha256: str
 
     `url` and `sha256` override the table, for when the archive has moved. The archive stays in `target`; a
     broken transfer leaves `<archive>.part`, which the next call continues. A folder that an earlier call
-    unpacked from this very archive is returned at once. One call at a time per target.
+    unpacked from this very archive is returned at once.
 
     Raises ValueError (unknown name, malformed `sha256`) before any work, ArchiveError (server, checksum,
-    unsafe or unreadable archive, folder of unknown origin) and OSError (no space, read-only folder).
+    unsafe or unreadable archive, folder of unknown origin), BlockingIOError while another process downloads
+    the same, and OSError (no space, read-only folder).
     """
     if name not in ARCHIVES:
         raise ValueError(f"unknown dataset {name!r}: choose one of {', '.join(ARCHIVES)}")
@@ -84,11 +85,12 @@ def download(name: Dataset, target: Path, *, url: str | None = None, sha256: str
     if is_unpacked(folder, expected):
         return folder
     target.mkdir(parents=True, exist_ok=True)
-    if archive.exists():
-        _verify(archive, archive, expected)
-    else:
-        _fetch(url or source.url, archive, expected, source.page)
-    unpack(archive, folder, inner=source.folder, sha256=expected)
+    with files.file_lock(archive.with_name(archive.name + ".lock")):  # two would append to one `.part`
+        if archive.exists():
+            _verify(archive, archive, expected)
+        else:
+            _fetch(url or source.url, archive, expected, source.page)
+        unpack(archive, folder, inner=source.folder, sha256=expected)
     return folder
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from stlib.data import download as module
 from stlib.data.download import ARCHIVES, ArchiveError, download
+from stlib.files import file_lock
 
 FILE = ARCHIVES["mvtec_ad"].file
 IMAGE = random.Random(0).randbytes(50_000)
@@ -110,7 +111,8 @@ def fetch(server: Server, target: Path, expected: bytes | None = None) -> Path:
 
 
 def tree(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    """What is there, but for the lock, which stays."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix != ".lock"}
 
 
 def test_download_verifies_unpacks_and_leaves_nothing_else(server: Server, tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_download_verifies_unpacks_and_leaves_nothing_else(server: Server, tmp_p
 
     assert folder == tmp_path / "data" / "mvtec_ad"
     assert (folder / "bottle/test/good/000.png").read_bytes() == IMAGE
-    assert {path.name for path in (tmp_path / "data").iterdir()} == {FILE, "mvtec_ad"}
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {FILE, f"{FILE}.lock", "mvtec_ad"}
 
 
 def test_dtd_loses_the_wrapping_folder_of_its_archive(server: Server, tmp_path: Path) -> None:
@@ -378,3 +380,12 @@ def test_dtd_address_is_the_one_torchvision_publishes() -> None:
     source = Path(spec.submodule_search_locations[0], "datasets", "dtd.py").read_text()
 
     assert f'"{ARCHIVES["dtd"].url}"' in source
+
+
+def test_a_second_download_at_the_same_time_is_refused(server: Server, tmp_path: Path) -> None:
+    with (
+        file_lock(tmp_path / f"{FILE}.lock"),
+        pytest.raises(BlockingIOError, match="another process is at work"),
+    ):
+        download("mvtec_ad", tmp_path, url=server.url, sha256=digest(GOOD))
+    assert not server.seen

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stlib.data.mvtec import Layout
     from stlib.inspection import Inspected, Report
     from stlib.records.schema import Record
+    from stlib.run.fitted import RunFailed
 
 DEFAULT = " Without it: the profile's own."
 
@@ -62,7 +63,6 @@ def run(  # noqa: PLR0917 - typer reads them by name
     from stlib.data.mvtec import scan
     from stlib.detector import MARK, kept_threshold
     from stlib.methods.training import end_with_checkpoint
-    from stlib.records.store import read_record, write_record
     from stlib.run.experiment import RunSpec, run as run_experiment
     from stlib.run.fit import progress_bar
     from stlib.run.fitted import RunFailed
@@ -100,16 +100,27 @@ def run(  # noqa: PLR0917 - typer reads them by name
             before = kept_threshold(place) if place else None
             path = result.save(target, place)
     except RunFailed as failure:
-        path = write_record(failure.record, target)
-        kept = read_record(path).status == "finished"
-        told = f"the finished record of an earlier run stays: {path}" if kept else f"recorded in {path}"
-        typer.echo(f"{failure}; {told}", err=True)
-        raise typer.Exit(1) from failure
+        raise _recorded(failure, target) from failure
     except (ValueError, OSError, RuntimeError) as error:
         raise refusal(error) from error
     typer.echo("\n  ".join([str(path), *_told(result.record, place)]))
     if before:
         typer.echo(f"{place} was there before: it is replaced, and with it its {before}", err=True)
+
+
+def _recorded(failure: "RunFailed", target: Path) -> typer.Exit:
+    """Keep the record of a run that failed, and say where; the exit status is 1."""
+    from stlib.records.store import read_record, write_record
+
+    try:
+        path = write_record(failure.record, target)
+    except (ValueError, OSError) as error:
+        typer.echo(failure, err=True)
+        return refusal(error)
+    kept = read_record(path).status == "finished"
+    told = f"the finished record of an earlier run stays: {path}" if kept else f"recorded in {path}"
+    typer.echo(f"{failure}; {told}", err=True)
+    return typer.Exit(1)
 
 
 def _tell_of_name(layout: "Layout", target: Path) -> None:
@@ -159,13 +170,14 @@ def teacher(  # noqa: PLR0917
     import torch
 
     from stlib.methods import et_stpm, get_method
-    from stlib.methods.training import Execution
+    from stlib.methods.training import Execution, require_device
     from stlib.nn.backbone import load_teacher
     from stlib.run.teacher_cache import tuned_teacher
 
     here = paths.places(profile)
     source = source or here.teacher
     try:
+        require_device(device, precision)
         require_writable((runs or here.runs) / "teacher.ckpt")
         tuned = tuned_teacher(
             source,

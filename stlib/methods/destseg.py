@@ -101,7 +101,7 @@ class DeSTSeg(Method):
         if len(train) < self.config.batch_size:
             raise ValueError(
                 f"{len(train)} training images do not fill one batch of {self.config.batch_size}: "
-                "batches are dropped when incomplete, so nothing would be trained"
+                "nothing would be trained. Use more images, the profile short with batches of 8, or PatchCore"
             )
         history = self.begin(train, seed).run()
         located = copy.deepcopy(dict(self.segmentation.state_dict()))

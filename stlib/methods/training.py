@@ -166,7 +166,7 @@ def end_with_checkpoint(*signals: signal.Signals) -> Iterator[None]:
         Checkpoint.ending = number
         signal.signal(number, earlier[number])
         if number == signal.SIGINT:
-            sys.stderr.write("\nends after this step; Ctrl-C once more ends at once\n")
+            sys.stderr.write("\nends at the next checkpoint, if one comes; Ctrl-C once more ends at once\n")
 
     earlier = {int(number): signal.signal(number, end) for number in signals}
     try:

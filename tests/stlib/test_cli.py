@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from stlib import paths
 from stlib.cli import _told, app
-from stlib.data.mvtec import DEMO_MARKER
 from stlib.decision import threshold_from
+from stlib.demo.dataset import MARKER
 from stlib.detector import Detector
 from stlib.methods import METHODS, MethodEntry, patchcore
 from stlib.methods.stpm import STPM, Config, empty_network
@@ -79,7 +79,7 @@ def test_a_detector_of_own_data_is_kept_beside_its_record_and_one_of_the_demo_is
     assert str(elsewhere) in runner.invoke(app, [*tiny, "--save", str(elsewhere)]).stdout
     assert (elsewhere.is_file(), kept.exists()) == (True, False)
     (tmp_path / "demo" / "plate").rename(tmp_path / "demo" / "brick")
-    (tmp_path / "demo" / DEMO_MARKER).touch()
+    (tmp_path / "demo" / MARKER).touch()
     result = runner.invoke(app, ["brick" if part == "plate" else part for part in tiny])
     assert result.exit_code == 0, result.output
     assert [*tmp_path.rglob("brick-s0.json")]
@@ -197,6 +197,22 @@ def test_a_run_that_diverges_leaves_an_earlier_finished_record_alone(
     assert path.read_bytes() == before
 
 
+def test_a_failed_run_whose_record_cannot_be_written_is_two_lines_and_no_crash(
+    tiny: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    def diverge(*_arguments: object, **_options: object) -> None:
+        raise FloatingPointError("epoch 1: training loss nan")
+
+    def full(*_arguments: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(STPM, "fit", diverge)
+    monkeypatch.setattr(store, "write_record", full)
+    result = runner.invoke(app, tiny)
+    assert (result.exit_code, result.exception.__class__) == (2, SystemExit)
+    assert "stpm on plate, seed 0: epoch 1: training loss nan\nerror: no space left\n" in result.stderr
+
+
 @pytest.mark.parametrize("what", ["settings", "teacher", "precision"])
 def test_a_finished_record_of_something_else_is_not_replaced(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
@@ -254,6 +270,12 @@ def test_a_teacher_that_cannot_be_written_is_told_before_the_fine_tuning(tmp_pat
     result = runner.invoke(app, ["teacher", "--profile", "demo", "--runs", str(tmp_path / "file" / "runs")])
     assert result.exit_code == 2
     assert f"error: cannot write {tmp_path / 'file' / 'runs'}" in result.stderr
+
+
+def test_a_teachers_device_that_is_not_there_is_told_with_the_remedy(tmp_path: Path):
+    result = runner.invoke(app, ["teacher", "--profile", "demo", "--runs", str(tmp_path), "--device", "gpu"])
+    assert result.exit_code == 2
+    assert "error: unknown device 'gpu': choose cpu, cuda or cuda:N" in result.stderr
 
 
 def test_a_photograph_is_not_replaced_by_the_detector_that_learns_from_it(

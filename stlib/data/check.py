@@ -95,11 +95,13 @@ def _file_faults(layout: Layout) -> Iterator[Finding]:
         except DatasetError as error:
             broken.add(path)
             yield Finding("unreadable", str(error))
+    counted = not layout.missing_masks()
     for item in layout.test:
         if item.mask is None or item.image in broken:
             continue
         try:
-            if odd := odd_mask(layout, item.mask, read_mask(item.mask, IMAGE_SIZE, of=item.image)):
+            mask = read_mask(item.mask, IMAGE_SIZE, of=item.image)
+            if counted and (odd := odd_mask(layout, item.mask, mask)):
                 yield odd
         except DatasetError as error:
             yield Finding("unusable mask", str(error))

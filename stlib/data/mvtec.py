@@ -33,12 +33,10 @@ from stlib.data.images import (
     read_mask,
     require_rule,
 )
-from stlib.demo.dataset import DEMO_CATEGORIES
+from stlib.demo.dataset import DEMO_CATEGORIES, MARKER
 from stlib.files import sha256
 from stlib.protocol import CATEGORIES, DEFECTS, IMAGE_SIZE
 
-DEMO_MARKER = "demo.json"
-"""File in a dataset's root by which the demo dataset is known."""
 _SOUNDS_GOOD = {
     *("good", "goodparts", "goodimages", "ok", "okay", "normal", "nominal", "pass", "passed", "nodefect"),
     *("gut", "gutteil", "gutteile", "io", "inordnung", "fehlerfrei", "goed", "bra", "god", "dobry", "dobre"),
@@ -98,7 +96,7 @@ class Layout:
         """
         if self.category in CATEGORIES and self._looks_official():
             return "MVTec AD"
-        marked = (self.folder.parent / DEMO_MARKER).is_file()
+        marked = (self.folder.parent / MARKER).is_file()
         return "demo" if marked and self.category in DEMO_CATEGORIES else "other"
 
     def _looks_official(self) -> bool:
@@ -266,7 +264,7 @@ def sounds_good(name: str) -> bool:
 
 
 def _entries(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
+    return list(folder.iterdir()) if folder.is_dir() else []  # glob would pass over a folder it may not read
 
 
 def _told(left_out: Mapping[str, list[Path]]) -> str:
@@ -299,7 +297,8 @@ def load_category(
     test = read_images([item.image for item in layout.test], image_size)
     masks = _masks(layout, image_size, mask_rule)
     hashes = content(layout)
-    odd = [odd_mask(layout, item.mask, mask.numpy()) for item, mask in zip(layout.test, masks, strict=True)]
+    pairs = [] if layout.missing_masks() else zip(layout.test, masks, strict=True)  # then no mask counts
+    odd = [odd_mask(layout, item.mask, mask.numpy()) for item, mask in pairs if item.mask]
     for finding in [*layout.findings, *duplicates(layout, hashes), *filter(None, odd)]:
         logger.warning("%s: %s", category, finding.text)
     return Category(category, train, test, masks, layout, fingerprint(layout, hashes))
@@ -330,11 +329,9 @@ def _masks(layout: Layout, size: int, rule: MaskRule) -> Tensor:
     return torch.from_numpy(masks)
 
 
-def odd_mask(layout: Layout, path: Path | None, mask: NDArray[np.bool_]) -> Finding | None:
+def odd_mask(layout: Layout, path: Path, mask: NDArray[np.bool_]) -> Finding | None:
     """What is strange about the (S, S) bool `mask` in `path`: it marks nothing, or most of its picture."""
     share = mask.mean()
-    if path is None or layout.missing_masks():  # then no mask counts
-        return None
     if not share:
         told = f"{path} marks no pixel of {mask.shape[0]} x {mask.shape[1]}"
         remedy = "mark the defect, or move its image to test/good"

@@ -12,6 +12,7 @@ from PIL import Image
 from stlib.data import mvtec
 from stlib.data.images import DatasetError
 from stlib.data.mvtec import fingerprint, load_category, scan, with_mask_rule
+from stlib.demo.dataset import MARKER
 from stlib.protocol import CATEGORIES
 
 
@@ -231,7 +232,7 @@ def test_the_official_counts_add_up():
 def test_the_dataset_is_known_by_content_and_not_by_a_name(root: Path, make_category):
     make_category(root, "brick", train=1, good=1, size=16)
     assert scan(root, "brick").dataset == "other"
-    (root / mvtec.DEMO_MARKER).write_text("{}")
+    (root / MARKER).write_text("{}")
     assert (scan(root, "brick").dataset, scan(root, "plate").dataset) == ("demo", "other")
     for train, kind, known in [
         (60, "defective", "MVTec AD"),

@@ -1,5 +1,5 @@
 # Two commands: `make book` (environment, demo notebooks, site) and `make test`.
-# Needs Python >= 3.11, make and a package registry. No GPU, no dataset.
+# Needs Python >= 3.11.4, make and a package registry. No GPU, no dataset.
 
 PYTHON    ?= python3
 VENV      ?= .venv
@@ -110,7 +110,7 @@ format: $(ENV) ## repair style and formatting
 	$(BIN)/ruff format .
 
 lock: $(ENV) ## renew requirements.lock from pyproject.toml (UPGRADE=--upgrade takes newer versions)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url --generate-hashes \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11.4 --all-extras --no-emit-index-url --generate-hashes \
 		--custom-compile-command "make lock" $(UPGRADE) pyproject.toml --output-file requirements.lock
 
 linkcheck: build/demo.stamp ## ask every site that the book links to
@@ -120,8 +120,8 @@ clean: ## remove what was built, keep the environment
 	rm -rf build
 
 $(ENV): requirements.lock pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: Python 3.11 or newer is needed, but '$(PYTHON)' is not. Name one: make PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' || \
+		{ echo "error: Python 3.11.4 or newer is needed, but '$(PYTHON)' is not. Name one: make PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "error: '$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "== environment in $(VENV): about 3 GB to download, 6 GB on disk"

@@ -103,6 +103,12 @@ def test_conda_pins_a_supported_python():
     assert SpecifierSet(project()["requires-python"]).contains(python.removeprefix("python="))
 
 
+@pytest.mark.parametrize("file", ["README.md", "book/reproduce.md", "Makefile", ".ci/run"])
+def test_the_least_python_is_told_alike_everywhere(file: str):
+    told = re.findall(r"Python (?:[≥>=]+ )?(3\.\d+(?:\.\d+)?)", (ROOT / file).read_text())
+    assert {f">={version}" for version in told} == {project()["requires-python"]}
+
+
 def test_one_version_of_the_project():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert project()["version"] == __version__ == citation["version"]

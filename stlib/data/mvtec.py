@@ -161,6 +161,8 @@ class Category:
     layout: Layout
     fingerprint: str
     """SHA-256 over the names and contents of all files of the category."""
+    mask_rule: MaskRule = "half"
+    """Which pixels of a resized mask `masks` calls defective (MASK_RULES)."""
 
     @property
     def labels(self) -> Tensor:
@@ -301,7 +303,7 @@ def load_category(
     odd = [odd_mask(layout, item.mask, mask.numpy()) for item, mask in pairs if item.mask]
     for finding in [*layout.findings, *duplicates(layout, hashes), *filter(None, odd)]:
         logger.warning("%s: %s", category, finding.text)
-    return Category(category, train, test, masks, layout, fingerprint(layout, hashes))
+    return Category(category, train, test, masks, layout, fingerprint(layout, hashes), mask_rule)
 
 
 def _no_mask(layout: Layout, without: list[TestItem]) -> str:

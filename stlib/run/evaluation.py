@@ -108,8 +108,9 @@ def _sensitivity(
     Only metrics are kept: a ranking holds every pixel of the test set, on the device.
     """
     found = {name: evaluate(other, category).metrics for name, other in detector.alternatives(maps).items()}
-    for rule in list(MASK_RULES)[1:]:
-        found[f"masks={rule}"] = evaluate(maps, category, with_mask_rule(category, rule)).metrics
+    for rule in MASK_RULES:
+        if rule != category.mask_rule:
+            found[f"masks={rule}"] = evaluate(maps, category, with_mask_rule(category, rule)).metrics
     if half := unseen_indices(category.layout):
         found["test=untouched"] = evaluate(
             Maps(*(part[half] for part in maps)), _part(category, half)

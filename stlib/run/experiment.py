@@ -238,7 +238,7 @@ def _dataset(category: Category) -> Dataset:
         test_good=good,
         test_defect=len(category.test) - good,
         image_size=category.test.shape[-1],
-        mask_rule="half",
+        mask_rule=category.mask_rule,
         gaps=category.layout.missing_images(),
     )
 
@@ -266,6 +266,6 @@ def _checkpoint(spec: RunSpec, runs: Path, category: Category, *identity: str) -
     """Where a run continues from; with `identity` it holds all that the run's numbers depend on."""
     own = category.fingerprint if category.layout.dataset == "other" else ""
     place = record_path(spec.method, spec.category, spec.seed, spec.profile, spec.variant, own=own)
-    how = [spec.precision, spec.device, *(["compiled"] if spec.compiled else [])]
+    how = [spec.precision, torch.device(spec.device).type, *(["compiled"] if spec.compiled else [])]
     parts = (str(spec.seed), *how, *identity)
     return Checkpoint((runs / place).with_suffix(".ckpt"), "|".join(parts))

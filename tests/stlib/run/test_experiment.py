@@ -26,7 +26,7 @@ from stlib.protocol import METRICS, Profile
 from stlib.records.store import read_record, write_record
 from stlib.run import experiment
 from stlib.run.evaluation import evaluate, observed
-from stlib.run.experiment import RunResult, RunSpec, run
+from stlib.run.experiment import RunResult, RunSpec, run, train
 from stlib.run.fitted import RunFailed
 from stlib.run.provenance import forget_peak, peak_memory
 
@@ -120,6 +120,18 @@ def test_sensitivity_changes_one_thing_at_a_time(result: RunResult):
     for rule in ("masks=any", "masks=full"):
         assert sensitivity[rule]["image_auroc"] == record.metrics["image_auroc"]
     assert sensitivity["maps=sum"]["pixel_auroc"] != record.metrics["pixel_auroc"]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_another_mask_rule_is_named_in_the_record_and_not_measured_again(make_category, tmp_path: Path):
+    # the masks of these files, larger than the input, differ between the rules
+    make_category(tmp_path, train=6, good=2, defects={"turned": 2}, size=90)
+    category = load_category(tmp_path, "plate", image_size=64, mask_rule="any")
+    record = RunResult.of(train(spec(tmp_path), category, runs=tmp_path / "runs")).record
+    assert record.dataset.mask_rule == "any"
+    rows = [name for name in record.sensitivity if name.startswith("masks=")]
+    assert rows == ["masks=half", "masks=80/255", "masks=full"]
+    assert all(record.sensitivity[row]["pixel_ap"] != record.metrics["pixel_ap"] for row in rows)
 
 
 def test_bootstrap_and_curves_are_there_for_every_metric(result: RunResult):
@@ -251,6 +263,17 @@ def test_a_killed_run_continues_and_ends_alike(
     assert same_result(resumed, result.record)
     assert resumed.runtime.train_seconds > 1000
     assert resumed.runtime.evaluate_seconds < 1000
+
+
+def test_a_run_continues_on_another_gpu_of_its_machine(result: RunResult, tmp_path: Path):
+    category = result.detector.category
+    here = spec(category.layout.folder.parent)
+    places = [
+        experiment._checkpoint(replace(here, device=device), tmp_path, category)
+        for device in ("cuda", "cuda:0", "cuda:1", "cpu")
+    ]
+    identities = [place.identity for place in places]
+    assert identities[0] == identities[1] == identities[2] != identities[3]
 
 
 NO_NORMAL = dict.fromkeys(["image_auroc", "image_ap"], "the test set holds no normal image")

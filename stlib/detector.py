@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from stlib.decision import Threshold
 from stlib.files import require_short_header, require_writable, write_atomic
 from stlib.methods import get_method
-from stlib.methods.training import Execution
 from stlib.nn.maps import Maps, in_batches
-from stlib.protocol import Precision, Profile
+from stlib.protocol import Precision, Profile, require_precision
 from stlib.records.schema import TeacherInfo
 
 _KEY = "stlib"
@@ -96,8 +95,8 @@ class Detector:
         Elsewhere a copy runs, made in every call: `on` makes one to keep.
         Raises ValueError for other tensors, and TypeError for a path: `stlib.inspect` reads photographs.
 
-        With `precision="bf16"` or, on a GPU, "tf32" the convolutions round their inputs: faster where the
-        processor has it, and not exactly what the records measured.
+        With `precision="bf16"` or, on a GPU, "tf32" convolutions and matrix products round their inputs:
+        faster where the processor has it, and not exactly what the records measured.
         """
         if not isinstance(images, Tensor):
             raise TypeError(
@@ -113,7 +112,8 @@ class Detector:
         network = self.on(device).network.to(memory_format=torch.channels_last)  # as the run measured it
         where = next(network.parameters()).device
         size = batch_size or self._batch_size
-        with Execution(where, precision).autocast():
+        require_precision(precision, str(where))
+        with torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16"):
             return in_batches(network, images, size, where, tf32=precision == "tf32")
 
     def on(self, device: str | None) -> "Detector":

@@ -1,6 +1,7 @@
 """From distances per level to an anomaly map and an image score."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -32,13 +33,24 @@ def in_batches(
 ) -> Maps:
     """`network` (uint8 images -> `Maps`) in eval mode over (M, 3, S, S) uint8 images; the maps on the CPU.
 
-    Convolutions round to TF32 only where `tf32` says so, whatever the training left switched on.
+    Convolutions and matrix products round to TF32 only where `tf32` says so, whatever the training left
+    switched on; afterwards PyTorch's switches are as they were.
     """
     network.eval()
-    exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=tf32)
-    with torch.no_grad(), exact:
+    with torch.no_grad(), _rounding(tf32):
         parts = [network(batch.to(device)).to(torch.device("cpu")) for batch in torch.split(images, size)]
     return Maps(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+@contextmanager
+def _rounding(tf32: bool) -> Iterator[None]:
+    products = torch.backends.cuda.matmul
+    before, products.allow_tf32 = products.allow_tf32, tf32
+    try:
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=tf32):
+            yield
+    finally:
+        products.allow_tf32 = before
 
 
 def resize(maps: Tensor, side: int) -> Tensor:

@@ -206,6 +206,14 @@ def test_bf16_keeps_softmax_and_sums_in_float32_on_a_gpu_only(device: torch.devi
         assert (rounded.softmax(1).dtype, rounded.sum(1).dtype) == (kept, kept)
 
 
+def test_a_detector_leaves_pytorchs_switches_to_the_training(device: torch.device):
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True  # as tf32 trains
+    detector = Detector.untrained("stpm", "demo")
+    side = detector.image_size
+    detector.maps(torch.zeros(1, 3, side, side).byte(), device=device.type)
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == (True, True)
+
+
 def test_a_whole_run_says_what_it_was_made_on(
     device: torch.device, make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

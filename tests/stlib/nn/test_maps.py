@@ -60,18 +60,21 @@ def test_scores_of_images():
 def test_maps_are_exact_unless_tf32_is_asked_for_whatever_the_training_left_on(tf32: bool):
     class Spy(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> Maps:
-            seen.append(torch.backends.cudnn.allow_tf32)
+            seen.append([switch.allow_tf32 for switch in switches])
             return Maps(*(images.float(),) * 3)
 
-    seen: list[bool] = []
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = not tf32
+    seen: list[list[bool]] = []
+    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [switch.allow_tf32 for switch in switches]
+    for switch in switches:
+        switch.allow_tf32 = not tf32
     try:
         in_batches(Spy(), torch.zeros(3, 3, 4, 4).byte(), 2, torch.device("cpu"), tf32=tf32)
-        assert seen == [tf32, tf32]
-        assert torch.backends.cudnn.allow_tf32 is not tf32  # the training goes on as it was
+        assert seen == [[tf32, tf32], [tf32, tf32]]
+        assert [switch.allow_tf32 for switch in switches] == [not tf32, not tf32]  # the training goes on
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
 
 
 def test_smoothing_is_scipys_inside_the_image():

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from pydantic import BaseModel, ValidationError
 from tqdm import TqdmWarning
 
@@ -117,7 +118,8 @@ def check(namespace: Mapping[str, object]) -> Plan:
     """The run that the plain values in a notebook's `globals()` describe.
 
     Raises ParameterError (or another ValueError) for a name that is no parameter, a value that cannot work,
-    a folder that cannot be written and a dataset that is not there; nothing has been computed by then.
+    a folder that cannot be written and a dataset that is not there; nothing has been computed by then. From a
+    run of the demo on PyTorch computes with one thread.
     """
     values = _parameters(namespace, Parameters)
     return _plan(values, values.method, values.variant, values.textures)
@@ -175,6 +177,8 @@ def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:
     here = places(values.profile, own=layout.dataset == "other")
     records = _folder("records", values.records, here.records)
     runs = _folder("runs", values.runs, here.runs)
+    if values.profile == "demo":  # for the whole kernel: more threads add in another order, and tests compare
+        torch.set_num_threads(1)
     return Plan(spec, records, runs)
 
 

@@ -129,8 +129,6 @@ def train(
     """
     spec.check()
     require_space(runs, SPACE, "run")
-    if spec.profile == "demo":
-        torch.set_num_threads(1)  # another number of threads adds in another order: tests compare these runs
     if spec.device == "cpu":
         reuse_memory()
     method = get_method(spec.method)

@@ -35,7 +35,9 @@ def fit(
 ) -> FittedDetector:
     """Train `method` on the normal images of `category`.
 
-    It is the training that `stlib run` and the notebooks make: the same arguments give the same weights.
+    It is the training that `stlib run` and the notebooks make: with as many of PyTorch's threads the same
+    arguments give the same weights. Those two train the demo with one.
+
     ET-STPM first fine-tunes its teacher on every category under the dataset's root, not on this one alone. It
     keeps that teacher under `runs`, and every later fit on the same data takes it from there.
 

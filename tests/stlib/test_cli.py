@@ -67,6 +67,18 @@ def test_a_run_writes_its_record_and_prints_the_metrics(tiny: list[str], tmp_pat
     assert not list((tmp_path / "own" / "runs").rglob("*.ckpt"))
 
 
+@pytest.mark.parametrize(("asked", "threads"), [([], 1), (["--threads", "2"], 2)])
+def test_the_demo_runs_on_one_thread_unless_others_are_asked_for(
+    tiny: list[str], tmp_path: Path, asked: list[str], threads: int
+):
+    torch.set_num_threads(3 - threads)
+    try:
+        runner.invoke(app, [*tiny, *asked])
+    finally:
+        torch.set_num_threads(1)
+    assert read_record(record_of(tmp_path)).runtime.threads == threads
+
+
 def test_a_detector_of_own_data_is_kept_beside_its_record_and_one_of_the_demo_is_not(
     tiny: list[str], tmp_path: Path
 ):

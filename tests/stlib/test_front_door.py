@@ -63,6 +63,15 @@ def test_the_front_door_and_a_run_give_the_same_record(plate: Category, tmp_path
     assert {name: metrics[name] for name in result.record.metrics} == result.record.metrics
 
 
+def test_a_fit_of_the_demo_leaves_the_number_of_threads_to_the_process(plate: Category):
+    torch.set_num_threads(2)
+    try:
+        fit(plate)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
 @pytest.mark.parametrize("kind", [str, Path])
 def test_a_folder_is_fitted_as_the_category_that_was_read_from_it(plate: Category, kind):
     here, there = fit(plate), fit(kind(plate.layout.folder))

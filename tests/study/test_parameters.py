@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from stlib import paths
 from stlib.data.mvtec import Layout
@@ -35,6 +36,15 @@ def test_good_parameters_become_a_plan(given, tmp_path):
     assert plan.spec.data == tmp_path / "data"
     assert plan.records == tmp_path / "records"
     assert list(plan.records.iterdir()) == []  # the trial file is gone
+
+
+def test_a_kernel_that_runs_the_demo_computes_with_one_thread(given):
+    torch.set_num_threads(2)
+    try:
+        check(given)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize(("profile", "teacher"), [("demo", "demo"), ("paper", "torchvision")])

@@ -27,12 +27,13 @@ from stlib.data.mvtec import Category, load_category
 from stlib.demo.dataset import make_demo
 from stlib.methods import METHODS, get_method
 from stlib.methods.aand import AdvancedTeacher, Config, Training
-from stlib.methods.rd4ad import Student, flat_cosine_loss
+from stlib.methods.rd4ad import Student
 from stlib.methods.training import Execution, reuse_memory
 from stlib.methods.training_free import TrainingFree
 from stlib.metrics import PixelRanking, image_metrics, label_regions
-from stlib.nn.amplification import Residual, gate_loss
+from stlib.nn.amplification import Residual
 from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, load_teacher, prepare
+from stlib.nn.losses import flat_cosine_loss, gate_loss
 from stlib.nn.maps import Maps
 
 COMMITS = "hq-deng/RD4AD @6554076, Hui-design/AAND @376c4e4"

@@ -27,7 +27,7 @@ def send(values: Tensor, device: torch.device) -> Tensor:
 
 
 class Rotation(NamedTuple):
-    """How training images of a category may be turned."""
+    """How training images of a category may be rotated."""
 
     quarter_turns: bool
     degrees: float
@@ -40,14 +40,14 @@ CATEGORY_ROTATION: dict[str, Rotation] = {
     **dict.fromkeys(("wood", "zipper", "cable"), _UPRIGHT),
     **dict.fromkeys(("capsule", "metal_nut", "pill", "toothbrush", "transistor"), _FIXED),
 }
-"""DeSTSeg's table; categories that are not in it (the demo's) are not turned."""
+"""DeSTSeg's table; categories that are not in it (the demo's) are not rotated."""
 
 
 class Synthetic(NamedTuple):
     """A training batch."""
 
     clean: Tensor
-    """(B, 3, S, S) float in [0, 1]: the image, turned."""
+    """(B, 3, S, S) float in [0, 1]: the image, rotated."""
     corrupted: Tensor
     """(B, 3, S, S) float in [0, 1]: the same with anomalies. Normalise afterwards, not before."""
     mask: Tensor
@@ -62,20 +62,20 @@ class AnomalySynthesis:
     def __init__(self, textures: Tensor, category: str) -> None:
         """`textures`: (K, 3, S, S) uint8, on the device of the images to come.
 
-        `category` decides how images are turned, by DeSTSeg's table: empty for parts that it does not know.
+        `category` decides how images are rotated, by DeSTSeg's table: empty for parts that it does not know.
         """
         self.textures, self.category = textures, category
         self.rotation = CATEGORY_ROTATION.get(category, _FIXED)
 
     @property
-    def turns(self) -> bool:
-        """Whether images of the category are turned; where not, `Synthetic.clean` is the image as it was."""
+    def rotates(self) -> bool:
+        """Whether images of the category are rotated; where not, `Synthetic.clean` is the image as it was."""
         return self.rotation.quarter_turns or self.rotation.degrees > 0
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Synthetic:
         """(B, 3, S, S) uint8 -> a training batch; the CPU `generator` decides everything random."""
         count, size = len(images), images.shape[-1]
-        clean = turn_images(images.float() / 255, self._angles(count, generator))
+        clean = rotate_images(images.float() / 255, self._angles(count, generator))
         mask = perlin_masks(count, size, generator, images.device)
         picks = torch.randint(len(self.textures), (count,), generator=generator)
         texture = self.textures[send(picks, images.device)].float() / 255
@@ -90,10 +90,10 @@ class AnomalySynthesis:
 
 
 def perlin_masks(count: int, size: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """(B, size, size) bool: turned Perlin noise above the threshold."""
+    """(B, size, size) bool: rotated Perlin noise above the threshold."""
     noise = perlin_noise(count, size, generator, device)
     angles = 180 * torch.rand(count, generator=generator) - 90
-    return _turn(noise[:, None], angles)[:, 0] > THRESHOLD
+    return _rotate(noise[:, None], angles)[:, 0] > THRESHOLD
 
 
 def perlin_noise(count: int, size: int, generator: torch.Generator, device: torch.device) -> Tensor:
@@ -124,15 +124,15 @@ def _fade(t: Tensor) -> Tensor:
     return t**3 * (t * (6 * t - 15) + 10)
 
 
-def turn_images(images: Tensor, degrees: Tensor) -> Tensor:
-    """(B, 3, S, S) float, each turned by its angle about the centre, bilinear, grey corners."""
+def rotate_images(images: Tensor, degrees: Tensor) -> Tensor:
+    """(B, 3, S, S) float, each rotated by its angle about the centre, bilinear, grey corners."""
     if not degrees.any():
         return images
-    return _turn(images - FILL, degrees) + FILL
+    return _rotate(images - FILL, degrees) + FILL
 
 
-def _turn(maps: Tensor, degrees: Tensor) -> Tensor:
-    """(B, C, S, S) turned by (B,) degrees; zeros come in at the corners."""
+def _rotate(maps: Tensor, degrees: Tensor) -> Tensor:
+    """(B, C, S, S) rotated by (B,) degrees; zeros come in at the corners."""
     radians = torch.deg2rad(degrees)
     cos, sin, zero = radians.cos(), radians.sin(), torch.zeros_like(radians)
     matrices = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)

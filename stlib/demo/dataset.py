@@ -117,7 +117,7 @@ def _write_category(folder: Path, photograph: Image.Image | None, entropy: tuple
         for i in range(count):
             rng = np.random.default_rng((*entropy, split, i))
             _save(folder / part / f"{i:03d}.png", sample(columns, rng).image)
-    for kind, (name, defect) in enumerate(DEFECTS.items()):
+    for kind, (name, defect) in enumerate(DRAWERS.items()):
         for i in range(TEST_PER_DEFECT):
             rng = np.random.default_rng((*entropy, 2 + kind, i))
             image, mask = _spoil(sample(TEST_COLUMNS, rng), defect, rng)
@@ -227,10 +227,10 @@ def _smear(image: Array, centre: tuple[int, int], rng: Rng) -> tuple[Array, Arra
     return painted + change, _blob(centre, rng.uniform(10, 22), 3.0, rng)
 
 
-DEFECTS: dict[str, Defect] = {
+DRAWERS: dict[str, Defect] = {
     "chip": _chip, "dent": _dent, "scratch": _scratch, "smear": _smear, "stain": _stain,
 }  # fmt: skip
-"""Defect kinds by folder name."""
+"""What draws a defect, by the name of its folder."""
 
 
 def _grid() -> Array:

@@ -33,10 +33,11 @@ from torchvision.transforms.functional import gaussian_blur, rgb_to_grayscale
 from stlib.data.synthesis import AnomalySynthesis, Synthetic
 from stlib.methods import rd4ad
 from stlib.methods.entry import MethodEntry
-from stlib.methods.rd4ad import RD4AD, Network, Student, flat_cosine_loss
-from stlib.methods.training import Execution, Recipe, descend, generator
-from stlib.nn.amplification import Residual, gate_loss
+from stlib.methods.rd4ad import RD4AD, Network, Student
+from stlib.methods.training import Execution, Recipe, descend, generator, seeded
+from stlib.nn.amplification import Residual
 from stlib.nn.backbone import CHANNELS, Pyramid, ResNet18Pyramid, features, normalise
+from stlib.nn.losses import flat_cosine_loss, gate_loss
 from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 from stlib.records.schema import History
 
@@ -123,12 +124,11 @@ class AAND(RD4AD):
         Resumes from the execution's checkpoint. Raises FloatingPointError when a loss stops being finite.
         """
         images = train.to(self.execution.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             advanced, student = AdvancedTeacher(self.teacher, self.config), Student()
         advanced, self.student = self.execution.place(advanced), self.execution.place(student)
         training = Training(advanced, self.student, self.config, self.execution)
-        synthesis = AnomalySynthesis(self.textures, "")  # no category: nothing is turned
+        synthesis = AnomalySynthesis(self.textures, "")  # no category: nothing is rotated
         front = foreground(images, self.category)
         for epoch in range(len(training.curves["focal_loss"]), self.config.teacher_epochs):
             training.run_teacher_epoch(images, front, synthesis, seed, epoch)

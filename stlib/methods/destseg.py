@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from stlib.data.synthesis import AnomalySynthesis, Synthetic, send
 from stlib.methods.entry import Method, MethodEntry
 from stlib.methods.replay import Replayed
-from stlib.methods.training import Checkpoint, Execution, Recipe, Resumable, generator
+from stlib.methods.training import Checkpoint, Execution, Recipe, Resumable, generator, seeded
 from stlib.nn.backbone import ResNet18Pyramid, features, normalise
 from stlib.nn.blocks import Design
 from stlib.nn.denoising import DenoisingStudent, Network, SegmentationNet, similarity_features
@@ -36,7 +36,7 @@ class Config(Design, Recipe):
     """DeSTSeg's recipe; the defaults are the official code's."""
 
     batch_size: PositiveInt = 32
-    """Images per step; an incomplete batch at the end of a pass is dropped."""
+    """Images per step; an incomplete batch at the end of an epoch is dropped."""
     student_steps: PositiveInt = 1000
     """Stage 1: only the denoising student learns."""
     segmentation_steps: PositiveInt = 4000
@@ -112,8 +112,7 @@ class DeSTSeg(Method):
 
     def begin(self, train: Tensor, seed: int) -> "Training":
         """The training of fresh networks, where the execution's checkpoint ends or before the first step."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             student, segmentation = DenoisingStudent(self.config), SegmentationNet(self.config)
         self.student, self.segmentation = self.execution.place(student), self.execution.place(segmentation)
         images = train.to(self.execution.device)
@@ -169,7 +168,7 @@ class Training(Resumable):
         self.imitate, self.locate = execution.trainable(self.student), execution.trainable(self.segmentation)
         self.denoising, self.segmenting = execution.replayed(), execution.replayed()
         self.taught: list[Tensor] | None = None
-        if self.step < config.student_steps and not self.synthesis.turns:  # then they never change
+        if self.step < config.student_steps and not self.synthesis.rotates:  # then they never change
             self.taught = features(self.teacher, images, config.batch_size)
 
     def _sgd(self, *groups: tuple[nn.Module, float]) -> torch.optim.SGD:
@@ -197,9 +196,9 @@ class Training(Resumable):
         )
 
     def _picks(self) -> Tensor:
-        """Which images the step sees, from a generator seeded by (seed, pass)."""
-        turn, place = divmod(self.step, len(self.images) // self.config.batch_size)
-        order = torch.randperm(len(self.images), generator=generator(self.seed, 2 * turn))
+        """Which images the step sees, from a generator seeded by (seed, epoch)."""
+        epoch, place = divmod(self.step, len(self.images) // self.config.batch_size)
+        order = torch.randperm(len(self.images), generator=generator(self.seed, 2 * epoch))
         return send(order[place * self.config.batch_size :][: self.config.batch_size], self.images.device)
 
     def _corrupt(self, picks: Tensor) -> Synthetic:

@@ -11,7 +11,7 @@ and the official code (hq-deng/RD4AD) say, and which of them decides:
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar
 
@@ -22,14 +22,12 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from stlib.methods.entry import Method, MethodEntry
-from stlib.methods.training import Execution, Recipe, Resumable, descend, generator
+from stlib.methods.training import Execution, Recipe, Resumable, descend, generator, seeded
 from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, features, prepare
+from stlib.nn.losses import Loss, flat_cosine_loss
 from stlib.nn.maps import Maps, max_score, smooth, stack_levels, top_score
 from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 from stlib.records.schema import History
-
-Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
-"""(teacher's levels, student's levels) -> scalar."""
 
 
 class Config(Recipe):
@@ -118,13 +116,6 @@ def empty_network(_config: Recipe) -> Network:
     return Network(ResNet18Pyramid(), Student())
 
 
-def flat_cosine_loss(taught: Sequence[Tensor], rebuilt: Sequence[Tensor]) -> Tensor:
-    """Sum over levels of the mean over images of the cosine distance of whole levels: a scalar in [0, 6]."""
-    pairs = zip(taught, rebuilt, strict=True)
-    distances = [1 - F.cosine_similarity(t.flatten(1), r.float().flatten(1)) for t, r in pairs]
-    return torch.stack([d.mean() for d in distances]).sum()
-
-
 class RD4AD(Method):
     """A teacher and a student that runs from its coarse features to its fine ones."""
 
@@ -141,8 +132,7 @@ class RD4AD(Method):
         """
         # nothing is augmented, so the teacher sees every image once, not once per epoch
         taught = features(self.teacher, train.to(self.execution.device), self.config.batch_size)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             student = Student()  # on the CPU, so that every device starts from the same weights
         self.student = self.execution.place(student)
         training = Training(self.student, self.config, self.execution)

@@ -5,7 +5,6 @@ Chapter: book/stpm.md. Follows the official code (gdwang08/STFPM) where it and t
 
 import copy
 import math
-from collections.abc import Callable, Sequence
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -13,15 +12,12 @@ from torch import Tensor, nn
 
 from stlib.data.splits import split_train
 from stlib.methods.entry import Method, MethodEntry
-from stlib.methods.training import Execution, Recipe, Resumable, descend, generator
+from stlib.methods.training import Execution, Recipe, Resumable, descend, generator, seeded
 from stlib.nn.backbone import ResNet18Pyramid, features, prepare
-from stlib.nn.losses import feature_distances, feature_pyramid_loss, l2_normalize
+from stlib.nn.losses import Loss, feature_distances, feature_pyramid_loss, l2_normalize
 from stlib.nn.maps import Maps, fuse, max_score, stack_levels, top_score
 from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 from stlib.records.schema import History
-
-Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
-"""(normalised teacher features, raw student features), one (B, C, H, W) tensor per level -> scalar."""
 
 
 class Config(Recipe):
@@ -92,7 +88,7 @@ class STPM(Method):
         self.config = config
         self.teacher = execution.place(teacher)
         self.student = ResNet18Pyramid()
-        self.loss: Loss = feature_pyramid_loss
+        self.loss: Loss = feature_pyramid_loss  # of normalised teacher and raw student features
 
     def fit(self, train: Tensor, *, seed: int) -> History:
         """Train the student on (N, 3, S, S) uint8 normal images; afterwards the best snapshot is in use.
@@ -102,8 +98,7 @@ class STPM(Method):
         learn, hold = _split(self.config, len(train))
         images = train.to(self.execution.device)
         # Nothing is augmented, so the teacher sees every image once, not once per epoch.
-        taught = features(self.teacher, images, self.config.batch_size)
-        targets = [l2_normalize(level) for level in taught]
+        targets = [l2_normalize(level) for level in features(self.teacher, images, self.config.batch_size)]
         training = self.begin(seed)
         for epoch in range(len(training.losses), self.config.epochs):
             loss = training.run_epoch(images, targets, _shuffled(learn, seed, epoch))
@@ -121,8 +116,7 @@ class STPM(Method):
 
     def begin(self, seed: int) -> "Training":
         """The training of a fresh student, where the execution's checkpoint ends or before the first step."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             student = ResNet18Pyramid()  # on the CPU, so that every device starts from the same weights
         self.student = self.execution.place(student)
         return Training(self.student, self.loss, self.config, self.execution)

@@ -62,6 +62,14 @@ def generator(seed: int, place: int) -> torch.Generator:
     return torch.Generator().manual_seed(1_000_003 * seed + place)
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from `seed` within the block, on the CPU; PyTorch's own random numbers go on afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     """One step against the gradient of `loss`."""
     optimiser.zero_grad(set_to_none=True)

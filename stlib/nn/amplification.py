@@ -1,4 +1,4 @@
-"""AAND's residual, which makes anomalies stand out, and the loss of its gate (arXiv:2405.02068)."""
+"""AAND's residual, which makes anomalies stand out (arXiv:2405.02068)."""
 
 import math
 from itertools import pairwise
@@ -47,10 +47,3 @@ def _position(channels: int, side: int) -> Tensor:
     line = torch.stack([waves.sin(), waves.cos()], dim=1).flatten(0, 1)  # (C / 2, side), in turn
     columns, rows = line[:, None, :], line[:, :, None]
     return torch.cat([part.expand(half, side, side) for part in (columns, rows)])
-
-
-def gate_loss(gate: Tensor, target: Tensor) -> Tensor:
-    """Focal loss (gamma 2, weight .8 for anomalies) of probabilities against a mask of the same shape."""
-    p = gate.clamp(1e-6, 1 - 1e-6)
-    of_target, of_rest = -0.8 * (1 - p) ** 2 * p.log(), -0.2 * p**2 * (1 - p).log()
-    return torch.where(target, of_target, of_rest).mean()

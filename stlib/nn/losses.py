@@ -1,10 +1,13 @@
 """Losses as pure functions; every docstring states the scale."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+Loss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
+"""(teacher's levels, student's levels), one (B, C, H, W) tensor each -> scalar."""
 
 
 def l2_normalize(features: Tensor) -> Tensor:
@@ -71,3 +74,23 @@ def focal_loss(logits: Tensor, target: Tensor, gamma: float = 4.0) -> Tensor:
 def l1_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference of probability and mask, (B, H, W) each (DeSTSeg, eq. 8)."""
     return (torch.sigmoid(logits) - target).abs().mean()
+
+
+def flat_cosine_loss(taught: Sequence[Tensor], rebuilt: Sequence[Tensor]) -> Tensor:
+    """RD4AD's loss: sum over levels of the mean over images of the cosine distance of whole levels.
+
+    Scalar in [0, 6]. A level is one vector, as in the official code; the paper's eq. 2 compares positions.
+    """
+    pairs = zip(taught, rebuilt, strict=True)
+    distances = [1 - F.cosine_similarity(t.flatten(1), r.float().flatten(1)) for t, r in pairs]
+    return torch.stack([d.mean() for d in distances]).sum()
+
+
+def gate_loss(gate: Tensor, target: Tensor) -> Tensor:
+    """Focal loss of AAND's gate: gamma 2, weight .8 for anomalies, mean over positions and batch.
+
+    `gate` and `target` (B, H, W), probabilities and bool.
+    """
+    p = gate.clamp(1e-6, 1 - 1e-6)
+    of_target, of_rest = -0.8 * (1 - p) ** 2 * p.log(), -0.2 * p**2 * (1 - p).log()
+    return torch.where(target, of_target, of_rest).mean()

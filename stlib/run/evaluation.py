@@ -21,14 +21,14 @@ from stlib.records.schema import ImageScore
 Name = TypeVar("Name", bound=str)
 
 
-def results(
+def measured(
     category: Category, detector: Method, maps: Maps, device: torch.device | None = None
 ) -> dict[str, object]:
     """The measured part of a record: the fields from `metrics` to `bootstrap`, computed on `device`."""
     maps = maps.to(device)
-    measured = evaluate(maps, category)
-    defined = {name: value for name, value in measured.metrics.items() if not math.isnan(value)}
-    draws = replicates(measured.ranking, maps.image, category.labels) if defined else {}
+    found = evaluate(maps, category)
+    defined = {name: value for name, value in found.metrics.items() if not math.isnan(value)}
+    draws = replicates(found.ranking, maps.image, category.labels) if defined else {}
     # A metric that some draw leaves undefined has no interval: dropping the draw would break the pairing.
     whole = [name for name in defined if not any(map(math.isnan, draws[name]))]
     return {
@@ -36,7 +36,7 @@ def results(
         "undefined": {name: _reason(category, name) for name in METRICS if name not in defined},
         "sensitivity": _sensitivity(category, detector, maps, device),
         "image_scores": _image_scores(category, maps.image),
-        "pixel_curves": rounded(measured.ranking.curves()),
+        "pixel_curves": rounded(found.ranking.curves()),
         "bootstrap": rounded({name: draws[name] for name in whole}),
     }
 

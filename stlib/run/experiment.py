@@ -246,8 +246,8 @@ def _synthesis(
 ) -> tuple[dict[str, AnomalySynthesis], TextureInfo]:
     """The part that corrupts training images, and the description of its textures.
 
-    What recipes say of a category by its name, how to turn it and where its foreground is, holds for MVTec
-    AD's images: own parts, whose folder may bear any name, are not turned and are foreground throughout.
+    What recipes say of a category by its name, how to rotate it and where its foreground is, holds for MVTec
+    AD's images: own parts, whose folder may bear any name, are not rotated and are foreground throughout.
     """
     textures, info = load_textures(spec.textures, category.train.shape[-1])
     known = "" if category.layout.dataset == "other" else category.name

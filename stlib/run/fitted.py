@@ -13,7 +13,7 @@ from stlib.paths import RECORDS
 from stlib.records.schema import History, Record
 from stlib.records.store import write_record
 from stlib.records.teacher import TeacherRecord, write_teacher_record
-from stlib.run.evaluation import results
+from stlib.run.evaluation import measured
 from stlib.run.provenance import Clock
 
 
@@ -48,10 +48,10 @@ class FittedDetector(Detector):
         readings of the same maps give. Raises RunFailed when the scores are not finite.
         """
         try:
-            measured = results(self.category, self.method, maps, self.clock.device)
+            found = measured(self.category, self.method, maps, self.clock.device)
         except FloatingPointError as error:
             raise failure(self.base, error, self.clock) from error
-        return _completed(self.base, history=self.history, **measured, runtime=self.clock.runtime())
+        return _completed(self.base, history=self.history, **found, runtime=self.clock.runtime())
 
     def save_record(
         self, record: Record, folder: Path | str = RECORDS, detector: Path | str | None = None

@@ -7,7 +7,7 @@ from stlib.data.synthesis import (
     CATEGORY_ROTATION,
     AnomalySynthesis,
     perlin_masks,
-    turn_images,
+    rotate_images,
 )
 from stlib.demo.dataset import DEMO_CATEGORIES
 from stlib.protocol import CATEGORIES
@@ -65,7 +65,7 @@ def test_a_seed_decides_everything():
 
 def test_a_quarter_turn_is_exact():
     images = torch.rand(1, 3, 16, 16)
-    turned = turn_images(images, torch.tensor([90.0]))
+    turned = rotate_images(images, torch.tensor([90.0]))
     same = [torch.allclose(turned, torch.rot90(images, k, (2, 3)), atol=1e-5) for k in (1, 3)]
     assert any(same)
 
@@ -82,4 +82,4 @@ def test_upright_categories_are_not_turned_and_others_are():
 
 @pytest.mark.parametrize("category", ["", *DEMO_CATEGORIES])
 def test_parts_that_destsegs_table_does_not_know_are_not_turned(category: str):
-    assert not AnomalySynthesis(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), category).turns
+    assert not AnomalySynthesis(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), category).rotates

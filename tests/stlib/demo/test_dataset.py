@@ -7,7 +7,7 @@ from PIL import Image
 
 from stlib.data.mvtec import load_category
 from stlib.demo import dataset
-from stlib.demo.dataset import DEFECTS, DEMO_CATEGORIES, DEMO_TEXTURES, MARKER, content_hash, make_demo
+from stlib.demo.dataset import DEMO_CATEGORIES, DEMO_TEXTURES, DRAWERS, MARKER, content_hash, make_demo
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,9 @@ def read(file):
 def test_the_reader_finds_the_official_layout(root, category):
     loaded = load_category(root, category, image_size=64)
     assert len(loaded.train) == dataset.TRAIN_GOOD
-    assert len(loaded.test) == dataset.TEST_GOOD + dataset.TEST_PER_DEFECT * len(DEFECTS)
+    assert len(loaded.test) == dataset.TEST_GOOD + dataset.TEST_PER_DEFECT * len(DRAWERS)
     assert (loaded.masks.flatten(1).any(1) == loaded.labels).all()
-    assert {item.defect for item in loaded.layout.test} == {"good", *DEFECTS}
+    assert {item.defect for item in loaded.layout.test} == {"good", *DRAWERS}
 
 
 def test_textures_are_grey_and_the_object_is_colour(root):
@@ -45,7 +45,7 @@ def test_textures_are_grey_and_the_object_is_colour(root):
     assert modes == {name: "L" if name in DEMO_TEXTURES else "RGB" for name in DEMO_CATEGORIES}
 
 
-@pytest.mark.parametrize("defect", DEFECTS)
+@pytest.mark.parametrize("defect", DRAWERS)
 def test_masks_are_binary_and_leave_most_of_the_image(root, defect):
     for mask in root.glob(f"*/ground_truth/{defect}/*_mask.png"):
         pixels = read(mask)
@@ -53,13 +53,13 @@ def test_masks_are_binary_and_leave_most_of_the_image(root, defect):
         assert 0 < (pixels > 0).mean() < 0.15
 
 
-@pytest.mark.parametrize("defect", DEFECTS)
+@pytest.mark.parametrize("defect", DRAWERS)
 @pytest.mark.parametrize("category", DEMO_CATEGORIES)
 def test_a_defect_changes_the_image_where_its_mask_says(category, defect):
     photograph = dataset._photograph(category) if category in DEMO_TEXTURES else None
     rng = np.random.default_rng(5)
     sample = dataset._crop(photograph, dataset.TEST_COLUMNS, rng) if photograph else dataset._washer(rng)
-    spoiled, mask = dataset._spoil(sample, DEFECTS[defect], rng)
+    spoiled, mask = dataset._spoil(sample, DRAWERS[defect], rng)
     change = np.abs(spoiled - sample.image).mean(axis=-1)
     assert change[mask > 0].mean() > 20 * change[mask == 0].mean()
     assert change[mask > 0].mean() > 0.03  # eight of 256 grey levels: people can see it

@@ -11,9 +11,9 @@ from stlib.data.synthesis import AnomalySynthesis, Synthetic
 from stlib.data.textures import load_textures
 from stlib.methods import aand
 from stlib.methods.aand import AAND, METHOD, AdvancedTeacher, Config, foreground
-from stlib.methods.rd4ad import flat_cosine_loss
 from stlib.methods.training import Checkpoint, Execution
 from stlib.nn.backbone import ResNet18Pyramid, features
+from stlib.nn.losses import flat_cosine_loss
 from stlib.records.schema import History
 
 SMALL = Config(image_size=64, epochs=2, teacher_epochs=3, batch_size=5, keys=4, hardest=3)

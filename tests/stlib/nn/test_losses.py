@@ -1,11 +1,18 @@
-"""STPM's and ET-STPM's losses: their values and above all their scale."""
+"""The losses of STPM, ET-STPM, RD4AD and of AAND's gate: their values and above all their scale."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stlib.nn.losses import feature_distances, feature_pyramid_loss, l1_cosine_loss, l2_normalize
+from stlib.nn.losses import (
+    feature_distances,
+    feature_pyramid_loss,
+    flat_cosine_loss,
+    gate_loss,
+    l1_cosine_loss,
+    l2_normalize,
+)
 
 
 def pyramid(seed: int, batch: int = 3) -> list[Tensor]:
@@ -103,3 +110,20 @@ def test_l1_and_cosine_have_a_gradient_without_nan_at_zero_features():
     torch.autograd.backward(l1_cosine_loss([l2_normalize(torch.ones(1, 4, 2, 2))], [student]))
     assert student.grad is not None
     assert student.grad.isfinite().all()
+
+
+def test_rd4ads_loss_is_over_whole_levels():
+    random = torch.Generator().manual_seed(0)
+    taught, rebuilt = ([torch.rand(2, c, s, s, generator=random) for c, s in ((3, 4), (5, 2))] for _ in "ab")
+    expected = 0.0
+    for t, r in zip(taught, rebuilt, strict=True):
+        for image in range(2):
+            a, b = t[image].flatten(), r[image].flatten()
+            expected += (1 - a @ b / (a.norm() * b.norm())).item() / 2
+    assert flat_cosine_loss(taught, rebuilt).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_of_aands_gate_weighs_anomalies_and_what_is_hard():
+    gate, target = torch.tensor([[[0.9, 0.3]]]), torch.tensor([[[True, False]]])
+    expected = (-0.8 * 0.1**2 * torch.tensor(0.9).log() - 0.2 * 0.3**2 * torch.tensor(0.7).log()) / 2
+    assert gate_loss(gate, target).item() == pytest.approx(expected.item())

@@ -31,10 +31,10 @@ class Threshold(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         """The share of good images to be expected above the threshold."""
         return (self.images + 1 - self.rank) / (self.images + 1)
 
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Where that share lies for this very threshold, with probability `level`."""
+    def interval(self) -> tuple[float, float]:
+        """Where that share lies for this very threshold, with a probability of 95%."""
         share = stats.beta(self.images + 1 - self.rank, self.rank)
-        return float(share.ppf((1 - level) / 2)), float(share.ppf((1 + level) / 2))
+        return float(share.ppf(0.025)), float(share.ppf(0.975))
 
     def __str__(self) -> str:
         """The threshold, what it was read from, and the false alarms to expect."""

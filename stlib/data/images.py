@@ -105,10 +105,10 @@ def mask_owner(path: Path) -> Path:
     return path.with_name(path.stem.removesuffix(ending))
 
 
-def named(paths: list[Path], most: int = 3) -> str:
-    """How many files there are, and the names of the first few."""
-    names = ", ".join(f"{path.parent.name}/{path.name}" for path in paths[:most])
-    return f"{len(paths)}: {names}{', ...' if len(paths) > most else ''}"
+def named(paths: list[Path]) -> str:
+    """How many files there are, and the names of the first three."""
+    names = ", ".join(f"{path.parent.name}/{path.name}" for path in paths[:3])
+    return f"{len(paths)}: {names}{', ...' if len(paths) > 3 else ''}"
 
 
 def open_image(path: Path | str) -> Image.Image:

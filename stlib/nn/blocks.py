@@ -86,15 +86,15 @@ def _cells(length: int, count: int) -> Tensor:
 class AFF(nn.Module):
     """Attentional feature fusion with MS-CAM weights (Dai et al., WACV 2021, eqs. 1-4)."""
 
-    def __init__(self, channels: int, reduction: int = 4, *, factor: float = 2.0) -> None:
+    def __init__(self, channels: int, *, factor: float = 2.0) -> None:
         super().__init__()
         self.factor = factor
-        self.local_context = self._attention(channels, reduction)
-        self.global_context = self._attention(channels, reduction)
+        self.local_context = self._attention(channels)
+        self.global_context = self._attention(channels)
 
     @staticmethod
-    def _attention(channels: int, reduction: int) -> nn.Sequential:
-        hidden = channels // reduction
+    def _attention(channels: int) -> nn.Sequential:
+        hidden = channels // 4  # r, as released
         return nn.Sequential(
             nn.Conv2d(channels, hidden, 1),
             nn.BatchNorm2d(hidden),
@@ -118,10 +118,11 @@ class AFF(nn.Module):
 class SPR(nn.Module):
     """Spatial pyramid recalibration: attention from 1x1 and 2x2 averages (MSPANet, Yu et al., 2024)."""
 
-    def __init__(self, channels: int, reduction: int = 16) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.squeeze = nn.Conv2d(5 * channels, channels // reduction, 1)
-        self.excite = nn.Conv2d(channels // reduction, channels, 1)
+        hidden = channels // 16  # as in MSPANet's code
+        self.squeeze = nn.Conv2d(5 * channels, hidden, 1)
+        self.excite = nn.Conv2d(hidden, channels, 1)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> attention in (0, 1), (B, C, 1, 1)."""
@@ -202,14 +203,13 @@ def stage(inputs: int, outputs: int, design: Design, *, stride: int = 1) -> nn.S
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling as DeSTSeg uses it: image average and 3x3 at dilations 6, 12, 18."""
 
-    def __init__(self, channels: int, dilations: tuple[int, ...] = (6, 12, 18)) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.pooled = _conv_bn_relu(nn.Conv2d(channels, channels, 1, bias=False), channels)
         self.atrous = nn.ModuleList(
-            _conv_bn_relu(conv3x3(channels, channels, dilation=d), channels) for d in dilations
+            _conv_bn_relu(conv3x3(channels, channels, dilation=d), channels) for d in (6, 12, 18)
         )
-        joined = channels * (1 + len(dilations))
-        self.project = _conv_bn_relu(conv3x3(joined, channels), channels)
+        self.project = _conv_bn_relu(conv3x3(4 * channels, channels), channels)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -227,10 +227,9 @@ def _conv_bn_relu(conv: nn.Conv2d, channels: int) -> nn.Sequential:
 class RCM(nn.Module):
     """Rectangular self-calibration module (Ni et al., CGRSeg, 2024): x + gamma * MLP(BN(RCA(x)))."""
 
-    def __init__(
-        self, channels: int, *, strip: int = 11, layer_scale: float = 1e-6, expansion: int = 2
-    ) -> None:
+    def __init__(self, channels: int, *, layer_scale: float = 1e-6) -> None:
         super().__init__()
+        strip, hidden = 11, 2 * channels  # as in CGRSeg's code
 
         def depthwise(kernel: tuple[int, int]) -> nn.Conv2d:
             padding = (kernel[0] // 2, kernel[1] // 2)
@@ -242,9 +241,9 @@ class RCM(nn.Module):
         )
         self.norm = nn.BatchNorm2d(channels)
         self.mlp = nn.Sequential(
-            nn.Conv2d(channels, expansion * channels, 1),
+            nn.Conv2d(channels, hidden, 1),
             nn.GELU(),
-            nn.Conv2d(expansion * channels, channels, 1),
+            nn.Conv2d(hidden, channels, 1),
         )
         self.gamma = nn.Parameter(torch.full((channels, 1, 1), layer_scale))
 

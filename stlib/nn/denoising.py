@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stlib.nn.backbone import prepare
+from stlib.nn.backbone import CHANNELS, prepare
 from stlib.nn.blocks import ASPP, RCM, Design, ResidualBlock, conv3x3, stage
 from stlib.nn.losses import cosine_distances, l2_normalize
 from stlib.nn.maps import Maps, resize, stack_levels, top_score
@@ -68,12 +68,12 @@ class DenoisingStudent(nn.Module):
 class SegmentationNet(nn.Module):
     """Reads where teacher and student disagree; learns from synthetic masks."""
 
-    def __init__(self, design: Design, channels: int = 64 + 128 + 256) -> None:
+    def __init__(self, design: Design) -> None:
         super().__init__()
         width = round(design.width * 256)
         blocks = design if design.segmentation_modules else Design()
         self.residual = nn.Sequential(
-            ResidualBlock(channels, width, blocks), ResidualBlock(width, width, blocks)
+            ResidualBlock(sum(CHANNELS), width, blocks), ResidualBlock(width, width, blocks)
         )
         initialise(self)
         # The head keeps PyTorch's default initialisation: DeSTSeg's code creates it after its init loop.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +64,7 @@ def stack_levels(distances: Sequence[Tensor]) -> Tensor:
     return torch.cat([resize(d[:, None], side) for d in distances], dim=1)
 
 
-def fuse(layers: Tensor, image_size: int, *, rule: str = "product") -> Tensor:
+def fuse(layers: Tensor, image_size: int, *, rule: Literal["product", "sum"] = "product") -> Tensor:
     """(B, L, h, w) -> (B, S, S): product (STPM) or sum of the levels, then bilinear to the image size.
 
     The official code multiplies at the finest level and resizes the product; the paper resizes first.

@@ -1,4 +1,4 @@
-"""What every method shares: dataset facts, the input format, the metrics and the profiles; constants only.
+"""What every method shares: dataset facts, input format, metrics, profiles; constants and one check of them.
 
 Sources: MVTec AD (Bergmann et al., CVPR 2019, Table 1) for the counts; the official STPM and DeSTSeg
 code for the 256x256 whole-image resize and the ImageNet normalisation.
@@ -74,6 +74,7 @@ DEFECTS: dict[str, tuple[str, ...]] = {
 """Official names of the folders of defects, by category."""
 
 TEXTURES = ("carpet", "grid", "leather", "tile", "wood")
+"""The five categories that are textures; the others are objects."""
 
 Profile = Literal["paper", "short", "demo"]
 PROFILES: dict[Profile, str] = {

@@ -84,7 +84,11 @@ class TrainingFree(Method):
         return History(steps=0, images_seen=len(images), curves={}, selected={})
 
     def alternatives(self, maps: Maps) -> dict[str, Maps]:
-        """The same distances without smoothing; DeSTSeg's image score."""
+        """The same distances without smoothing, their sum over the levels; DeSTSeg's image score.
+
+        PatchCore and PaDiM have one level. SPADE averages its three, each upsampled from its own grid; here
+        the coarse ones go over the grid of the finest, so that its map differs by more than the smoothing.
+        """
         rough = fuse(maps.layers, maps.pixel.shape[-1], rule="sum")
         of_map = torch.equal(maps.image, max_score(maps.pixel))  # PaDiM's score follows its map
         return {

@@ -123,15 +123,23 @@ class Runtime(Block):
     """Where and how fast; never compared, never shown as a result."""
 
     started: datetime
+    """UTC."""
     device: str
+    """The name of the GPU, or 'CPU, ' and the name of the processor."""
     threads: int
+    """PyTorch's threads on the CPU."""
     train_seconds: float
+    """Seconds of training, those of earlier attempts that it continued included."""
     evaluate_seconds: float
+    """Seconds of scoring the test images and measuring."""
     peak_memory_mb: float
+    """MiB, of 2**20 bytes: the most that PyTorch allocated on the GPU, or that the process held in memory."""
     versions: dict[str, str]
+    """Of Python and of packages, by name."""
     compiled: bool = False
     """Whether the networks trained through `torch.compile`, which rounds at other places."""
     commit: str | None
+    """Of the checkout; None outside git."""
     dirty: bool | None
     """True when the package's files differed from the commit."""
 

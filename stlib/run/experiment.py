@@ -1,6 +1,6 @@
 """One run from images to record: the whole flow."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -44,7 +44,7 @@ class RunSpec:
     method: str
     category: str
     seed: int = 0
-    profile: Profile = "demo"
+    profile: Profile = field(kw_only=True)
     variant: str = ""
     """A named deviation from the method's recipe; empty for the recipe itself."""
     data: Path = Path("data/mvtec_ad")

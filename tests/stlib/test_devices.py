@@ -221,7 +221,9 @@ def test_a_whole_run_says_what_it_was_made_on(
     tiny = line.profiles["demo"].model_copy(update=SMALL["stpm"])
     monkeypatch.setitem(METHODS, "stpm", replace(line, profiles={"demo": tiny}))
     data = make_category(tmp_path / "data", train=8, good=3, defects={"turned": 4})
-    wanted = RunSpec("stpm", "plate", data=data, teacher="random", device=device.type, precision="bf16")
+    wanted = RunSpec(
+        "stpm", "plate", profile="demo", data=data, teacher="random", device=device.type, precision="bf16"
+    )
     record = run(wanted, runs=tmp_path / "runs").record
     assert record.runtime.processor == ("GPU" if device.type == "cuda" else "CPU")
     assert (record.status, record.precision) == ("finished", "bf16")

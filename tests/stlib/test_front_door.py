@@ -55,7 +55,7 @@ def test_photographs_are_scored_by_exported_names_as_the_training_saw_them(plate
 def test_the_front_door_and_a_run_give_the_same_record(plate: Category, tmp_path, same_result):
     detector = fit(plate)
     maps = detector.maps(plate.test)
-    spec = RunSpec("stpm", "plate", data=plate.layout.folder.parent, teacher="random")
+    spec = RunSpec("stpm", "plate", profile="demo", data=plate.layout.folder.parent, teacher="random")
     result = run(spec, runs=tmp_path)
     assert torch.equal(maps.pixel, result.maps.pixel)
     assert same_result(detector.record(maps), result.record)

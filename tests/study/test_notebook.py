@@ -21,7 +21,7 @@ def plan(tmp_path, make_category, monkeypatch):
     """A run of one epoch on a few small images."""
     monkeypatch.setitem(stpm.PROFILES, "demo", stpm.Config(image_size=64, epochs=1, batch_size=4))
     root = make_category(tmp_path / "data", "plate", defects={"turned": 2, "bent": 1})
-    spec = RunSpec("stpm", "plate", data=root, teacher="random")
+    spec = RunSpec("stpm", "plate", profile="demo", data=root, teacher="random")
     return Plan(spec, tmp_path / "records", tmp_path / "runs")
 
 
@@ -37,7 +37,9 @@ def test_the_recipe_holds_what_the_numbers_depend_on(plan):
 
 
 def test_the_recipe_shows_a_weight_file_without_its_folder(plan, tmp_path):
-    spec = RunSpec("stpm", "plate", data=plan.spec.data, teacher=str(tmp_path / "resnet18.pth"))
+    spec = RunSpec(
+        "stpm", "plate", profile="demo", data=plan.spec.data, teacher=str(tmp_path / "resnet18.pth")
+    )
     text = notebook.recipe(Plan(spec, plan.records, plan.runs))
     assert "<td>resnet18.pth</td>" in text
     assert str(tmp_path) not in text
@@ -83,7 +85,7 @@ def test_the_maps_of_a_run_are_kept_as_false_positive_rates(plan):
 
 
 def test_methods_are_compared_by_what_is_recorded(plan, make_record):
-    other = Plan(RunSpec("et_stpm", "plate", data=plan.spec.data), plan.records, plan.runs)
+    other = Plan(RunSpec("et_stpm", "plate", profile="demo", data=plan.spec.data), plan.records, plan.runs)
     here = DEMO | {"category": "plate", "dataset": "other"}
     for seed, value in ((0, 0.5), (1, 0.6)):
         write_record(make_record(**here, seed=seed, value=value), plan.records)

@@ -39,7 +39,10 @@ def finish(make_category, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     def made(method: str, variant: str = "") -> RunResult:
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(METHODS, method, entries[method])
-            return run(RunSpec(method, "bottle", data=data, teacher="random", variant=variant), runs=runs)
+            return run(
+                RunSpec(method, "bottle", profile="demo", data=data, teacher="random", variant=variant),
+                runs=runs,
+            )
 
     return made
 
@@ -111,7 +114,7 @@ def test_the_loss_is_stpms_unless_the_papers_sentence_is_asked_for(
 
 
 def test_a_variant_that_does_not_exist_is_refused_before_any_work(tmp_path: Path):
-    spec = RunSpec("et_stpm", "bottle", data=tmp_path, variant="e=4")
+    spec = RunSpec("et_stpm", "bottle", profile="demo", data=tmp_path, variant="e=4")
     with pytest.raises(ValueError, match="ET-STPM has no variant 'e=4'"):
         run(spec, runs=tmp_path)
     replace(spec, variant="e=3").check()
@@ -124,9 +127,14 @@ def test_a_single_category_is_refused_before_any_work_as_there_is_nothing_to_tel
     monkeypatch.setattr(experiment, "load_teacher", lambda _: pytest.fail("work has begun"))
     told = r"ET-STPM .* at least two under .*, which holds only flange: use STPM, or add categories"
     with pytest.raises(DatasetError, match=told):
-        run(RunSpec("et_stpm", "flange", data=tmp_path, teacher="random"), runs=tmp_path / "runs")
-    RunSpec("stpm", "flange", data=tmp_path).check()
-    RunSpec("et_stpm", "brick", data=tmp_path).check()  # not there, or not yet: the reader says so
+        run(
+            RunSpec("et_stpm", "flange", profile="demo", data=tmp_path, teacher="random"),
+            runs=tmp_path / "runs",
+        )
+    RunSpec("stpm", "flange", profile="demo", data=tmp_path).check()
+    RunSpec(
+        "et_stpm", "brick", profile="demo", data=tmp_path
+    ).check()  # not there, or not yet: the reader says so
 
 
 def test_a_fine_tuning_that_diverges_leaves_a_failed_record(
@@ -137,6 +145,9 @@ def test_a_fine_tuning_that_diverges_leaves_a_failed_record(
     wild = TINY.model_copy(update={"tuning": TINY.tuning.model_copy(update={"full_rate": 1e30})})
     monkeypatch.setitem(METHODS, "et_stpm", replace(METHODS["et_stpm"], profiles={"demo": wild}))
     with pytest.raises(RunFailed, match="fine-tuning, epoch 2: loss nan") as failure:
-        run(RunSpec("et_stpm", "bottle", data=tmp_path, teacher="random"), runs=tmp_path / "runs")
+        run(
+            RunSpec("et_stpm", "bottle", profile="demo", data=tmp_path, teacher="random"),
+            runs=tmp_path / "runs",
+        )
     record = failure.value.record
     assert (record.status, record.method, record.metrics) == ("failed", "et_stpm", {})

@@ -170,7 +170,7 @@ def test_another_reading_changes_one_thing(name: str, plate: Category, random_te
 @pytest.mark.parametrize("name", NAMES)
 def test_what_trains_nothing_has_no_other_arithmetic(name: str):
     with pytest.raises(ValueError, match="trains nothing: choose precision fp32, not bf16"):
-        RunSpec(name, "plate", precision="bf16").check()
+        RunSpec(name, "plate", profile="demo", precision="bf16").check()
     with pytest.raises(ValueError, match="remembers images"):
         Detector.untrained(name, "paper")
 

@@ -50,7 +50,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Callable[[Config], None]:
 
 
 def spec(data: Path, category: str = "plate", **options: object) -> RunSpec:
-    return replace(RunSpec("stpm", category, data=data, teacher="random"), **options)
+    return replace(RunSpec("stpm", category, profile="demo", data=data, teacher="random"), **options)
 
 
 @pytest.fixture(scope="module")

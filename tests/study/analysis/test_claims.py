@@ -2,10 +2,10 @@
 
 import pytest
 
-from stlib.methods import METHODS, et_stpm, pfadseg, sizes
+from stlib.methods import METHODS, et_stpm, pfadseg
 from stlib.protocol import ABLATION_ROWS, TUNING_EPOCHS
 from stlib.records.schema import History, TuningInfo
-from study import figures
+from study import figures, sizes
 from study.analysis import ablation, claims, schedules, teacher_epochs
 
 

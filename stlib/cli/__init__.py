@@ -171,25 +171,28 @@ def teacher(  # noqa: PLR0917
     """Fine-tune ET-STPM's teacher before the runs that share it. A killed fine-tuning continues."""
     import torch
 
-    from stlib.methods import et_stpm, get_method
-    from stlib.methods.training import Execution, require_device
+    from stlib.methods.training import Execution
     from stlib.nn.backbone import load_teacher
-    from stlib.run.teacher_cache import tuned_teacher
+    from stlib.run.experiment import RunSpec, prepare_teacher
+    from stlib.run.teacher_cache import Teacher
 
     here = paths.places(profile)
-    source = source or here.teacher
+    spec = RunSpec(
+        "et_stpm",
+        "",  # it learns from all categories
+        seed=seed,
+        profile=profile,
+        variant=variant,
+        data=data or here.data,
+        teacher=source or here.teacher,
+        device=device,
+        precision=precision,
+    )
     try:
-        require_device(device, precision)
         require_writable((runs or here.runs) / "teacher.ckpt")
-        tuned = tuned_teacher(
-            source,
-            load_teacher(source)[1],
-            *et_stpm.tuning(get_method("et_stpm").recipe(profile, variant, seed)),
-            root=data or here.data,
-            profile=profile,
-            execution=Execution(torch.device(device), precision),
-            runs=runs or here.runs,
-        )
+        spec.check()
+        execution = Execution(torch.device(device), precision)
+        tuned = prepare_teacher(spec, Teacher(*load_teacher(spec.teacher)), execution, runs or here.runs)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         raise refusal(error) from error
     typer.echo(tuned.info.tuned.name if tuned.info.tuned else tuned.info.source)

@@ -263,6 +263,13 @@ def test_own_records_stay_out_of_the_studys_folders(
     assert "holds the records of this study or of the demo, and plate is of neither" in result.stderr
 
 
+def test_a_teacher_is_refused_what_its_runs_are_refused(tmp_path: Path):
+    asked = ["teacher", "precision=bf16", "--teacher", "random", "--runs", str(tmp_path)]
+    result = runner.invoke(app, asked)
+    assert (result.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert "variant 'precision=bf16' does not go with precision fp32" in result.stderr
+
+
 @pytest.mark.parametrize("option", ["--save", "--records", "--runs"])
 def test_a_target_that_cannot_be_written_is_refused_before_training(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str

@@ -148,8 +148,7 @@ def own_table(title: str, metric: str) -> list[str]:
     sides = [[printed[second, method, NAMES[metric], c] for c in CATEGORIES] for method in (second, first)]
     gains = [above - below for above, below in zip(*sides, strict=True)]
     higher, lower = (sum(round(sign * gain, 6) > 0 for gain in gains) for sign in (1, -1))
-    word = "supported" if higher > lower else "contradicted"
-    return [word, f"higher in {higher}, lower in {lower}", f"{higher + lower}/15, as printed"]
+    return [f"higher in {higher}, lower in {lower}", f"{higher + lower}/15, as printed"]
 
 
 def level(title: str, metric: str, runs: list[dict]) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from stlib.protocol import METRICS, Metric
+from study.analysis.ablation import COLUMNS
 
 MADE = (
     "{% if not made.runs %}No run has finished yet.{% else %}{{ made.runs }} run{{ 's' if made.runs != 1 }}; "
@@ -31,11 +32,13 @@ its {{ "scores " ~ several[a.status] if many else a.metric|named ~ " " ~ one[a.s
 (printed by {{ paper|named }})
 {% endfor %}
 {% elif a.kind == "gain" %}
-its gain over {{ a.rival|named }}{{ " (row 1 of its ablation)" if a.baseline }} {{ one[a.status] }}:
+its gain over {{ a.rival|named }}{{ " (here PFADSeg with no modules)" if a.baseline }} {{ one[a.status] }}:
 {% for a in told %}
 {% set elsewhere = a.printed is none %}
-{{ a.metric|named }} {{ a.here|signed }}, printed {{ (a.printed_all if elsewhere else a.printed)|signed }}
-{{- " over 15 categories" if elsewhere }}
+{% set printed = a.printed_all if elsewhere else a.printed %}
+{{ a.metric|named }} {{ a.here|signed }},
+{{ "printed" if printed >= 0 else "where its own table prints a loss," }}
+{{- " " ~ printed|signed ~ (" over 15 categories" if elsewhere else "") }}
 {%- if a.without %} (outside the interval in {{ a.without }} of {{ a.held }} categories){% endif %}
 {%- set losses = a.last_by_seed|select("lt", 0)|list|length %}
 {%- if a.last is not none %}, {{ a.last|signed }} if tested at the last epoch
@@ -52,7 +55,7 @@ below in {{ a.lower }}
 {% endif %}
 {% endmacro %}
 {% for method in methods %}
-{% set own = answers|selectattr("method", "eq", method)|selectattr("status")|list %}
+{% set own = answers|selectattr("method", "eq", method)|selectattr("evidence")|list %}
 {% set run = own|rejectattr("kind", "eq", "rows")|list %}
 {% set groups = [] %}
 {% for a in own %}
@@ -214,27 +217,23 @@ WINS_CAPTION = (
 )
 
 ABLATION = {
-    "Row": "label",
-    "Parameters, M": "(parameters / 1e6)|number('.1f')",
-    **{
-        METRICS[metric]: "{{ METRIC.reproduced|score }}"
-        "{{ ('reported ' ~ METRIC.printed)|note if profile == 'paper' and METRIC.printed }}".replace(
-            "METRIC", metric
-        )
-        for metric in ("image_auroc", "pixel_ap", "iap")
-    },
+    "Row": "label|named",
+    "Trained parameters, M": "(parameters / 1e6)|number('.1f')",
+    **{METRICS[metric]: metric for metric in COLUMNS},
     "Runs": "{% for r in runs %}{{ r.category }} s{{ r.seed }}{{ ', ' if not loop.last }}{% endfor %}",
 }
 """Of `ablation.rows`."""
 
 ABLATION_CAPTION = (
     "Ablation of PFADSeg, {{ profile }} schedule; "
-    "{{ 'reported: means over 15 categories' if profile == 'paper' else 'compared with no paper' }}"
+    "{{ 'means over the runs named' if profile == 'paper' else 'compared with no paper' }}"
+    "{% for category, seed in left_out %}{{ '; without ' if loop.first else ', ' }}{{ category }} s{{ seed }}"
+    "{{ ', as its two rows trained in two precisions' if loop.last }}{% endfor %}"
     "{% if remarks %}; {{ remarks|join(', ') }}{% endif %}"
 )
 
 RERUN = {
-    "Runs": "{{ method|named }}{{ ' ' ~ variant if variant }}, {{ category }}"
+    "Runs": "{{ method|named }}{{ ', ' ~ variant|named if variant }}, {{ category }}"
     "{{ ', ' ~ profile if profile != 'paper' }}",
     "Records, by seed": '{% for r in records %}<a href="{{ RECORDS_URL }}{{ r.path.as_posix() }}" download '
     'aria-label="record {{ r.path.as_posix() }}">{{ r.seed }}</a>{{ ", " if not loop.last }}{% endfor %}',

@@ -12,6 +12,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
+from study.analysis.ablation import ROW_NAMES
 from study.analysis.comparison import Verdict
 from study.analysis.reported import METHOD_NAMES, REPORTED_METRICS
 from study.analysis.status import Status, of_gain, of_score, of_statement
@@ -49,10 +50,10 @@ RECORDS_URL = "../records/"
 """From a page of the book to the records: the site serves `results/` at its root (`html_extra_path`)."""
 
 
-NAMES = METHOD_NAMES | REPORTED_METRICS | {
-    "none": "no module", "mean": "mean, all", "mean_texture": "mean, textures", "mean_object": "mean, objects"
+NAMES = METHOD_NAMES | REPORTED_METRICS | ROW_NAMES | {
+    "mean": "mean, all", "mean_texture": "mean, textures", "mean_object": "mean, objects"
 }  # fmt: skip
-"""Of methods, metrics, printed averages and the first row of an ablation, as readers know them."""
+"""Of methods, metrics, printed averages and the ends of an ablation, as readers know them."""
 
 
 def table(

@@ -1,8 +1,6 @@
 """PFADSeg's ablation beside the paper's Table 4: what each module gains and costs. Imports no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
 
 import pandas as pd
 
@@ -42,16 +40,11 @@ STEPS = (
 """Pairs of rows that differ by a module (the last two by more): what does it gain?"""
 
 
+ROW_NAMES = {"none": "no modules", "RCM+AFF+PCAR": "all modules"}
+"""Of the first and the last row, as readers know them."""
+
 LATE = 2000
 """Step of the segmentation net's training from which on a score should have come to rest."""
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A score of one row; None where nothing was run or printed."""
-
-    reproduced: float | None
-    printed: Decimal | None
 
 
 def rows(
@@ -60,27 +53,29 @@ def rows(
     parameters: Mapping[str, int],
     categories: Sequence[str] = tuple(CATEGORIES),
 ) -> pd.DataFrame:
-    """Every row: printed means over 15 categories, reproduced means over the measured ones, and size.
+    """Every row: its means over the measured categories, and its size.
 
     `parameters`: trainable parameters by label (`sizes.ablation_parameters`). Columns: `label`, `parameters`,
-    a column per metric of `COLUMNS` with a `Mean`, `runs`. `attrs` holds the `remarks` of the runs. Under the
-    paper's schedule labelled runs enter no mean; under another nothing printed is shown.
+    a column per metric of `COLUMNS` (None without a run), `runs`. `attrs` holds the `remarks` of the runs and
+    the places `left_out`. Under the paper's schedule labelled runs enter no mean, nor do those that
+    `unpaired` names: nobody is to compare two precisions by eye.
     """
     full = profile == "paper"
     everything = [r for r in records if r.category in categories and r.status == "finished"]
+    apart = [run for couple in unpaired(everything) for run in couple] if full else []
     lines = []
     remarks: dict[str, None] = {}
     for label, variant in ABLATION_ROWS.items():
         runs = select(everything, "pfadseg", profile=profile, variant=variant)
-        runs = comparable(runs) if full else runs
-        printed = {m: reported("pfadseg", m, variant=label) if full else None for m in COLUMNS}
-        means = {m: Mean(_mean(runs, m), p.exact if p else None) for m, p in printed.items()}
+        runs = [run for run in comparable(runs) if run not in apart] if full else runs
+        means = {m: _mean(runs, m) for m in COLUMNS}
         lines.append({"label": label, "parameters": parameters[label]} | means | {"runs": runs})
         for r in runs:
             made = f"trained in {r.precision} on a {r.runtime.processor}"
             remarks |= dict.fromkeys([*r.remarks(), made])
     frame = pd.DataFrame(lines)
-    frame.attrs = {"remarks": list(remarks), "profile": profile}
+    left_out = list(dict.fromkeys((run.category, run.seed) for run in apart))
+    frame.attrs = {"remarks": list(remarks), "profile": profile, "left_out": left_out}
     return frame
 
 
@@ -97,8 +92,13 @@ def steps(records: Iterable[Record], metric: Metric, profile: Profile) -> dict[s
     found = {}
     for before, after in STEPS:
         first, second = (RunGroup("pfadseg", ABLATION_ROWS[name], profile) for name in (before, after))
-        found[f"{before} → {after}"] = pairs(everything, first, second, metric)
+        found[_step(before, after)] = pairs(everything, first, second, metric)
     return found
+
+
+def _step(before: str, after: str) -> str:
+    """For readers."""
+    return f"{ROW_NAMES.get(before, before)} → {ROW_NAMES.get(after, after)}"
 
 
 def along_training(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
@@ -168,7 +168,7 @@ def late_changes(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
 def printed_steps(metric: Metric) -> dict[str, float | None]:
     """The differences of the rows that the paper prints, by the names of `steps`; None for our own row."""
     rows = {label: reported("pfadseg", metric, variant=label) for label in ABLATION_ROWS}
-    found = {f"{before} \u2192 {after}": (rows[before], rows[after]) for before, after in STEPS}
+    found = {_step(before, after): (rows[before], rows[after]) for before, after in STEPS}
     return {name: b.number - a.number if a and b else None for name, (a, b) in found.items()}
 
 

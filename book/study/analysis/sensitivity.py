@@ -227,13 +227,14 @@ def against_claims(chosen: Group, metrics: Sequence[Metric] = GAINED) -> list[Ag
 
 
 def readings(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
-    """Every finished run on a line of its own: as tested, and the same networks' maps read in other ways."""
-    rows = {
-        f"{r.variant or 'as published'}, {r.category}, seed {r.seed}": {
-            "as tested": r.metrics[metric],
-            **{REEVALUATED.get(k, k): v[metric] for k, v in r.sensitivity.items() if k.startswith("maps=")},
-        }
+    """Every finished run on a line of its own: as tested, and the same networks' maps read in other ways.
+
+    Columns: `run`, the record; `as tested`, and one per other map.
+    """
+    rows = [
+        {"run": r, "as tested": r.metrics[metric]}
+        | {REEVALUATED.get(k, k): v[metric] for k, v in r.sensitivity.items() if k.startswith("maps=")}
         for r in records
         if metric in r.metrics
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("run").reset_index()
+    ]
+    return pd.DataFrame(rows)

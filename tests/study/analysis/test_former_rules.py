@@ -1,4 +1,4 @@
-"""The former rules stand beside today's as they were."""
+"""The former rule for scores stands beside today's as it was."""
 
 import pytest
 
@@ -11,16 +11,3 @@ def test_a_scores_former_interval_is_that_of_the_test_images(make_record):
     assert found[["old_low", "old_high"]].tolist() == pytest.approx([0.978, 0.986], abs=5e-4)
     assert (found["old_inside"], found["now_inside"]) == (False, True)  # 0.988 is printed
     assert former_rules.scores([]).empty
-
-
-def test_a_difference_was_called_by_its_percentiles(make_record):
-    def pair(seed, value):
-        tuned = make_record(seed=seed, method="et_stpm", variant="teacher=0", value=value)
-        return make_record(seed=seed), tuned
-
-    def answers(*pairs):
-        return set(former_rules.differences([run for pair in pairs for run in pair])["old_answer"])
-
-    assert answers(pair(1, 0.98)) == {"higher on one seed"}
-    assert answers(pair(1, 0.98), pair(2, 0.98)) == {"gain"}
-    assert answers(pair(1, 0.98), pair(2, 0.96)) == {"no difference to be seen"}

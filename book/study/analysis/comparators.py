@@ -14,7 +14,6 @@ from stlib.records.schema import Record
 from study.analysis.comparison import COMPARATORS, ComparisonRow, measured, printed_row, select
 from study.analysis.paired import PairedDifference, RunGroup, pairs
 from study.analysis.paper_tables import REIMPLEMENTATIONS
-from study.analysis.ranks import Ranking, ranking
 from study.analysis.reported import METHOD_NAMES, reported
 
 CONDITIONS = REPORTED.parent / "conditions.csv"
@@ -40,9 +39,10 @@ def title(group: RunGroup) -> str:
     """The name shown to readers.
 
     >>> [title(RunGroup(*place)) for place in (("padim",), ("patchcore", "coreset=1%"))]
-    ['PaDiM', 'PatchCore, coreset=1%']
+    ['PaDiM', 'PatchCore (1 % coreset)']
     """
-    return ", ".join(filter(None, (METHOD_NAMES[group.method], group.variant)))
+    variant = {"coreset=1%": "1 % coreset"}.get(group.variant, group.variant)
+    return METHOD_NAMES[group.method] + (f" ({variant})" if variant else "")
 
 
 def systems(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
@@ -62,16 +62,6 @@ def systems(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
 def _measured(runs: Iterable[Record], category: str, metric: Metric) -> ComparisonRow | None:
     own = [r for r in runs if r.category == category]
     return measured(printed_row(own[0].method, metric, category, None), [own]) if own else None
-
-
-def ranked(table: pd.DataFrame, words: str) -> Ranking | None:
-    """From `systems`: ranks of those that have every category; the others would leave too few to rank.
-
-    Labelled runs are left out. None for fewer than three systems, or two categories.
-    """
-    clean = table.map(lambda row: row.reproduced if row and row.verdict != "not comparable" else None)
-    whole = clean.dropna(axis=0, how="all").dropna(axis=1).astype(float)
-    return ranking(words, whole) if whole.shape[0] > 1 and whole.shape[1] > 2 else None
 
 
 def against_stpm(records: Sequence[Record], metric: Metric) -> dict[str, list[PairedDifference]]:

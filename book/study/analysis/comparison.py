@@ -239,12 +239,6 @@ def _note(runs: list[Record], shown: list[Record], metric: Metric) -> str:
     return "; ".join(dict.fromkeys(notes))
 
 
-def means(records: Sequence[Record], method: str, metrics: Iterable[Metric]) -> list[ComparisonRow]:
-    """The mean rows of several comparisons; empty where no run can be judged."""
-    rows = [comparison(records, method, metric)[-1] for metric in metrics]
-    return rows if any(row.verdict != "not run" for row in rows) else []
-
-
 def differing(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """The categories whose mean lies outside its tolerance in comparisons, as frames; no mean rows."""
     rows = pd.concat(frames)

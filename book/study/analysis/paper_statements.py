@@ -14,7 +14,6 @@ from pydantic import BaseModel, Field, model_validator
 from stlib.paths import REPORTED
 from stlib.protocol import CATEGORIES
 from study.analysis.paper_tables import (
-    PROSE,
     Column,
     Columns,
     average_verdict,
@@ -48,6 +47,11 @@ StatementVerdict = Literal[
 ]
 """Of a statement. Shared: first, but not alone. Larger, smaller: than the stated gain, against another work's
 number of the baseline. Higher, lower, equal: a gain stated without a number."""
+
+LEAST_FIRST: tuple[StatementVerdict, ...] = (
+    "not supported", "lower", "equal", UNSEEN, "shared", "larger", "smaller", "higher", "supported",
+)  # fmt: skip
+"""From what contradicts a statement to what supports it."""
 
 
 class Statement(BaseModel, frozen=True, extra="forbid"):
@@ -102,20 +106,6 @@ def load_statements(path: Path = STATEMENTS) -> list[Statement]:
             raise ValueError(f"{where}: neither a method nor a row of an ablation: {', '.join(unknown)}")
         statements.append(statement)
     return statements
-
-
-def levels(frame: pd.DataFrame, statements: Iterable[Statement]) -> pd.DataFrame:
-    """Scores that a paper states, beside the mean in its table."""
-    table = columns(frame)
-    rows = []
-    for statement in (c for c in statements if c.kind == "level"):
-        printed = table.get((statement.paper, statement.method, statement.metric), {}).get("mean")
-        found, verdict = "no table seen", UNSEEN
-        if printed and printed.table not in PROSE:
-            found = f"{printed.shown} in {printed.table}"
-            verdict = "supported" if Fraction(printed.exact) == statement.number else "not supported"
-        rows.append(statement.model_dump() | {"found": found, "verdict": verdict})
-    return pd.DataFrame(rows)
 
 
 def gains(frame: pd.DataFrame, statements: Iterable[Statement]) -> pd.DataFrame:
@@ -236,10 +226,15 @@ def _higher_elsewhere(table: Columns, statement: Statement, listed: Mapping[str,
 
 
 def of_abstracts(frame: pd.DataFrame, statements: Iterable[Statement]) -> pd.DataFrame:
-    """What each abstract states, and whether the tables support it: levels, gains and rankings."""
+    """What each abstract says of gains and places, and whether the tables support it; a row per phrase.
+
+    Of a phrase about several metrics, the one that supports it least (`LEAST_FIRST`).
+    """
     abstracts = [statement for statement in statements if statement.source.endswith("abstract")]
-    parts = [check(frame, abstracts) for check in (levels, gains, rankings)]
+    parts = [check(frame, abstracts) for check in (gains, rankings)]
     names = ["paper", "source", "quote", "kind", "metric", "method", "found", "verdict", "note"]
-    return pd.concat([part[names] for part in parts if len(part)]).sort_values(
+    rows = pd.concat([part[names] for part in parts if len(part)])
+    least = rows.sort_values("verdict", key=lambda verdicts: verdicts.map(LEAST_FIRST.index), kind="stable")
+    return least.drop_duplicates(["paper", "quote"]).sort_values(
         "paper", key=lambda papers: papers.map(PAPERS.index), kind="stable", ignore_index=True
     )

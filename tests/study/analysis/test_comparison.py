@@ -9,7 +9,6 @@ from stlib.protocol import CATEGORIES, METRICS, TOLERANCES
 from study.analysis.comparison import (
     comparison,
     differing,
-    means,
     verdict,
 )
 from study.analysis.reported import reported
@@ -180,15 +179,6 @@ def test_a_metric_that_no_paper_prints_has_a_mean_but_no_verdict(make_record):
     last = comparison([make_record(value=0.6)], "stpm", "aupro")[-1]
     assert (last.category, last.verdict, last.reported) == ("mean of 1 of 15", "not reported", None)
     assert last.reproduced == pytest.approx(0.6)
-
-
-def test_means_are_the_last_rows_and_nothing_where_no_run_is_judged(make_record):
-    found = means([make_record()], "stpm", ("image_auroc", "iap"))
-    assert [(row.metric, row.category) for row in found] == [
-        ("image_auroc", "mean of 1 of 15"),
-        ("iap", "mean of 1 of 15"),
-    ]
-    assert means([make_record(gaps=[GAP])], "stpm", ("iap",)) == []
 
 
 def test_only_categories_that_differ_are_listed(make_record):

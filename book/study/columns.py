@@ -104,6 +104,9 @@ IN_SHORT = """
 its gain over {{ told[0].rival|named }} {{ one[status] }}:
 {%- for a in told %} {{ a.metric|named }} {{ a.here|signed }} (printed
 {{ (a.printed_all if a.printed is none else a.printed)|signed }}){{ "," if not loop.last }}{% endfor %}
+{%- for a in told if a.long_gain is not none %}
+{{- "; if both train for 200 epochs," if loop.first else " and" }} {{ a.long_gain|signed }}
+{%- endfor %}
 {% endmacro %}
 {% macro level(told, status) %}
 {% set off = told|rejectattr("difference", "none")|list %}
@@ -293,7 +296,7 @@ SCHEDULES = {
 
 TESTED = {
     "Category": "category",
-    "Answer": "{{ decision }}{{ 'without the printed'|note if as_claimed is false }}",
+    "Answer": "{{ decision }}{{ 'printed outside'|note if as_claimed is false }}",
     "Printed": "{{ claim|signed if claim is not missing }}",
     "Chosen epoch": "{{ difference|signed }}{{ interval(low, high, seeds)|note }}",
     "Last epoch": "{{ row['last']|signed }}<br><small>{% for d in last_by_seed %}{{ d|signed }}"

@@ -11,10 +11,10 @@ ROOT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else Path
 """The checkout: the folder that holds `stlib/`, `results/` and `book/`. For an installed package the folder
 that the program was started in: nobody looks for data and results among installed packages."""
 
-DATA = Path(os.environ.get("STLIB_DATA", ROOT / "data"))
+DATA = Path(os.environ.get("STLIB_DATA") or ROOT / "data")
 """Downloaded datasets: `mvtec_ad/` and `dtd/` (variable `STLIB_DATA`)."""
 
-RESULTS = Path(os.environ.get("STLIB_RESULTS", ROOT / "results"))
+RESULTS = Path(os.environ.get("STLIB_RESULTS") or ROOT / "results")
 """Records and reported numbers (variable `STLIB_RESULTS`)."""
 
 RECORDS = RESULTS / "records"
@@ -35,7 +35,7 @@ REPORTED = ROOT / "results" / "reported"
 RUNS = RESULTS / "runs"
 """Checkpoints and executed notebooks: what a run leaves behind besides its record. Not committed."""
 
-BUILD = Path(os.environ.get("STLIB_BUILD", ROOT / "build"))
+BUILD = Path(os.environ.get("STLIB_BUILD") or ROOT / "build")
 """What can be made again: the demo dataset, the demo's notebooks and records (variable `STLIB_BUILD`)."""
 
 

@@ -18,5 +18,7 @@ def test_only_a_checkout_holds_data_and_results(tmp_path: Path, monkeypatch: pyt
     shutil.copy(paths.__file__, installed)
     monkeypatch.chdir(used)
     assert runpy.run_path(str(installed))["RESULTS"] == used / "results"
+    monkeypatch.setenv("STLIB_RESULTS", "")  # as if it were not set
+    assert runpy.run_path(str(installed))["RESULTS"] == used / "results"
     (tmp_path / "site-packages" / "pyproject.toml").touch()
     assert runpy.run_path(str(installed))["RESULTS"] == tmp_path / "site-packages" / "results"

@@ -63,6 +63,17 @@ def test_the_front_door_and_a_run_give_the_same_record(plate: Category, tmp_path
     assert {name: metrics[name] for name in result.record.metrics} == result.record.metrics
 
 
+def test_every_argument_of_a_fit_reaches_its_run(plate: Category, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("stlib.run.fit.train", lambda spec, *_, **__: asked.append(spec))
+    wanted = {
+        "profile": "short", "variant": "RCM", "seed": 7, "teacher": "random", "textures": tmp_path,
+        "device": "cuda:1", "precision": "bf16", "compiled": True,
+    }  # fmt: skip
+    stlib.fit("pfadseg", plate, **wanted, progress=False)
+    assert asked == [RunSpec("pfadseg", "plate", data=plate.layout.folder.parent, **wanted)]
+
+
 def test_a_fit_of_the_demo_leaves_the_number_of_threads_to_the_process(plate: Category):
     torch.set_num_threads(2)
     try:

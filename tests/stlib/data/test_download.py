@@ -370,7 +370,7 @@ def test_malformed_hash_is_refused_before_any_work(server: Server, tmp_path: Pat
 
 def test_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mvtec_ad, dtd"):
-        download("imagenet", tmp_path)  # type: ignore[arg-type]
+        download("imagenet", tmp_path)
 
 
 def test_dtd_address_is_the_one_torchvision_publishes() -> None:

@@ -1,4 +1,4 @@
-"""ET-STPM is STPM with another teacher, and with none when the teacher was not trained."""
+"""ET-STPM is STPM on a fine-tuned teacher, and STPM itself where no full epoch has changed the teacher."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +27,7 @@ RESULTS = ("metrics", "undefined", "sensitivity", "image_scores", "pixel_curves"
 
 @pytest.fixture(scope="module")
 def finish(make_category, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunResult]:
-    """`finish(method, variant)`: a finished run on one of two categories with MVTec AD's names."""
+    """`finish(method, variant, seed)`: a finished run on one of two categories with MVTec AD's names."""
     data, runs = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("runs")
     for seed, category in enumerate(("tile", "bottle")):
         make_category(data, category, train=10, good=3, defects={"turned": 4}, seed=seed)
@@ -36,13 +36,11 @@ def finish(make_category, tmp_path_factory: pytest.TempPathFactory) -> Callable[
         "et_stpm": replace(METHODS["et_stpm"], profiles={"demo": TINY}),
     }
 
-    def made(method: str, variant: str = "") -> RunResult:
+    def made(method: str, variant: str = "", seed: int = 0) -> RunResult:
+        wanted = RunSpec(method, "bottle", seed, profile="demo", variant=variant, data=data, teacher="random")
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(METHODS, method, entries[method])
-            return run(
-                RunSpec(method, "bottle", profile="demo", data=data, teacher="random", variant=variant),
-                runs=runs,
-            )
+            return run(wanted, runs=runs)
 
     return made
 
@@ -89,6 +87,16 @@ def test_the_record_says_how_its_teacher_was_made(tuned: RunResult, plain: RunRe
     assert "teacher fine-tuned on 2 of 15 categories" in official.labels()
     assert plain.record.teacher.tuned is None
     assert plain.detector.teacher_record is None
+
+
+def test_student_and_teacher_learn_from_the_seed_of_the_run(
+    finish: Callable[..., RunResult], monkeypatch: pytest.MonkeyPatch
+):
+    asked, begin = [], ETSTPM.begin
+    monkeypatch.setattr(ETSTPM, "begin", lambda self, seed: begin(self, asked.append(seed) or seed))
+    done = finish("et_stpm", "e=1", 7)
+    assert asked == [7]
+    assert done.record.config["tuning"]["seed"] == done.detector.teacher_record.tuning["seed"] == 7
 
 
 def test_keeping_a_run_keeps_its_teachers_record_beside_the_records(tuned: RunResult, tmp_path: Path):

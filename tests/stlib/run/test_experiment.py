@@ -4,6 +4,7 @@ import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from weakref import WeakSet
@@ -13,10 +14,11 @@ import torch
 from PIL import Image
 
 from stlib.data.images import DatasetError
-from stlib.data.mvtec import load_category
+from stlib.data.mvtec import load_category, with_mask_rule
 from stlib.data.splits import unseen_indices
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
+from stlib.demo.dataset import MARKER
 from stlib.methods import METHODS, MethodEntry
 from stlib.methods.stpm import STPM, Config, empty_network
 from stlib.methods.training import Checkpoint, Execution
@@ -117,9 +119,31 @@ def test_sensitivity_changes_one_thing_at_a_time(result: RunResult):
     ]
     pixel = [name for name in METRICS if not name.startswith("image")]
     assert all(sensitivity["score=top100"][name] == record.metrics[name] for name in pixel)
-    for rule in ("masks=any", "masks=full"):
-        assert sensitivity[rule]["image_auroc"] == record.metrics["image_auroc"]
     assert sensitivity["maps=sum"]["pixel_auroc"] != record.metrics["pixel_auroc"]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_detector_of_a_run_is_that_of_the_tested_epoch_and_the_last_is_measured_beside_it(
+    result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    scores = iter((0.1, 0.2))  # the first epoch is tested
+    monkeypatch.setattr(STPM, "_mean_fused", lambda *_: next(scores))
+    category = result.detector.category
+    done = run(spec(category.layout.folder.parent), runs=tmp_path)
+    assert torch.equal(done.detector.maps(category.test).pixel, done.maps.pixel)
+    done.detector.method.use("last")
+    last = evaluate(done.detector.method.maps(category.test), category).metrics
+    assert done.record.sensitivity["checkpoint=last"] == last != done.record.metrics
+
+
+@pytest.mark.usefixtures("tiny")
+def test_masks_of_another_rule_are_those_that_its_row_is_measured_against(make_category, tmp_path: Path):
+    # masks of the input's own size are the same under every rule
+    make_category(tmp_path, train=6, good=2, defects={"turned": 2}, size=90)
+    done = run(spec(tmp_path), runs=tmp_path / "runs")
+    category = done.detector.category
+    expected = evaluate(done.maps, category, with_mask_rule(category, "any")).metrics
+    assert done.record.sensitivity["masks=any"] == expected != done.record.metrics
 
 
 @pytest.mark.usefixtures("tiny")
@@ -263,6 +287,34 @@ def test_a_killed_run_continues_and_ends_alike(
     assert same_result(resumed, result.record)
     assert resumed.runtime.train_seconds > 1000
     assert resumed.runtime.evaluate_seconds < 1000
+
+
+@pytest.mark.parametrize("other", ["settings", "teacher", "data"])
+def test_a_run_never_goes_on_from_the_checkpoint_of_other_settings_another_teacher_or_other_data(
+    make_category, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+):
+    # of the demo, as the checkpoints of own data are told apart by their names
+    make_category(tmp_path, "brick", train=8, good=1, defects={"turned": 1})
+    (tmp_path / MARKER).touch()
+    monkeypatch.setattr(experiment, "Checkpoint", partial(Checkpoint, seconds=0))
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(spec(tmp_path, "brick"), progress=kill, runs=tmp_path / "runs")
+    if other == "settings":
+        tiny(TINY.model_copy(update={"learning_rate": 0.3}))
+    if other == "data":
+        make_category(tmp_path, "brick", train=8, good=1, defects={"turned": 1}, seed=1)
+    epochs: list[int] = []
+    with pytest.warns(UserWarning, match="other data, settings or code"):
+        run(
+            spec(tmp_path, "brick", teacher="demo" if other == "teacher" else "random"),
+            progress=lambda done, *_: epochs.append(done),
+            runs=tmp_path / "runs",
+        )
+    assert epochs == [1, 2]
 
 
 def test_a_run_continues_on_another_gpu_of_its_machine(result: RunResult, tmp_path: Path):

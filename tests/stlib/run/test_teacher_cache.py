@@ -10,11 +10,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from stlib.data.images import DatasetError, read_images
+from stlib.methods import finetuning
 from stlib.methods.finetuning import Tuning
 from stlib.methods.training import Execution, Progress, no_progress
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
 from stlib.records.schema import TeacherInfo
 from stlib.records.teacher import TeacherRecord
+from stlib.run import teacher_cache
 from stlib.run.teacher_cache import categories_of, classifier_data, tuned_teacher
 
 BEFORE = load_teacher("random")[1]
@@ -212,6 +214,28 @@ def interrupt(*_: object) -> None:
 
 def pixels(images: torch.Tensor) -> set[bytes]:
     return {image.numpy().tobytes() for image in images}
+
+
+def test_the_head_the_split_and_the_order_come_from_the_tunings_seed(
+    make: Callable[..., Tuned], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = {}
+
+    def noted(name: str, original: Callable[..., object]) -> Callable[..., object]:
+        def spy(*arguments: object, **options: object) -> object:
+            asked.setdefault(name, set()).add(options["seed"] if options else arguments[0])
+            return original(*arguments, **options)
+
+        return spy
+
+    for module, name in (
+        (teacher_cache, "load_classifier"),
+        (teacher_cache, "split_train"),
+        (finetuning, "generator"),
+    ):
+        monkeypatch.setattr(module, name, noted(name, getattr(module, name)))
+    make(tmp_path, 0, tuning=TUNING.model_copy(update={"seed": 7}))
+    assert asked == {"load_classifier": {7}, "split_train": {7}, "generator": {7}}
 
 
 @pytest.mark.parametrize(("variant", "extra"), [("A", 0), ("B", 3), ("C", 5)])

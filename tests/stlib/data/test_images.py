@@ -252,6 +252,11 @@ def test_a_pixel_of_a_mask_counts_from_grey_value_128(tmp_path: Path):
     assert read_mask(tmp_path / "m.png", 2).tolist() == [[False, True], [False, True]]
 
 
+def test_under_the_rule_80_of_255_a_pixel_counts_from_grey_value_80(tmp_path: Path):
+    Image.fromarray(np.array([[79, 80], [0, 255]], np.uint8)).save(tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png", 2, "80/255").tolist() == [[False, True], [False, True]]
+
+
 def test_rules_are_nested_and_half_equals_torchvisions_antialiased_resize(tmp_path: Path):
     rng = np.random.default_rng(0)
     mask = np.zeros((300, 421), bool)

@@ -13,7 +13,8 @@ from stlib.data import mvtec
 from stlib.data.images import DatasetError
 from stlib.data.mvtec import fingerprint, load_category, scan, with_mask_rule
 from stlib.demo.dataset import MARKER
-from stlib.protocol import CATEGORIES
+from stlib.protocol import CATEGORIES, DEFECTS
+from stlib.records.store import load_records
 
 
 @pytest.fixture
@@ -265,3 +266,13 @@ def test_the_fingerprint_follows_content_and_names_only(root: Path, tmp_path_fac
     (copy / "plate/train/good/003.png").unlink()
     seen.add(fingerprint(scan(copy, "plate")))
     assert len(seen) == 4
+
+
+def test_the_official_kinds_of_defect_are_those_of_the_committed_runs():
+    found: dict[str, set[str]] = {}
+    for record in load_records():
+        if record.dataset.name == "MVTec AD" and not record.dataset.gaps:
+            kinds = found.setdefault(record.category, set())
+            kinds |= {score.image.partition("/")[0] for score in record.image_scores}
+    assert found
+    assert found == {category: {"good", *DEFECTS[category]} for category in found}

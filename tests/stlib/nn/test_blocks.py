@@ -203,6 +203,13 @@ def test_rcm_starts_as_the_identity_with_its_released_layer_scale():
     assert (RCM(32, layer_scale=1.0).eval()(x) - x).abs().max() > 1e-2
 
 
+def test_rcm_is_its_formula():
+    rcm = RCM(8, layer_scale=0.5).eval()
+    x = torch.randn(2, 8, 12, 6)
+    gate = rcm.rectangle(x.mean(3, keepdim=True) + x.mean(2, keepdim=True)).sigmoid()
+    torch.testing.assert_close(rcm(x), x + 0.5 * rcm.mlp(rcm.norm(gate * rcm.local(x))))
+
+
 def test_rcm_attends_to_whole_rows_and_columns():
     rcm = RCM(8, layer_scale=1.0).eval()
     x = torch.zeros(1, 8, 32, 32)
@@ -230,8 +237,10 @@ def test_dilations_keep_size_and_parameters():
     assert parameters(wide) == parameters(PCAR(16))
 
 
-def test_aspp_keeps_the_shape():
-    assert ASPP(16)(torch.randn(2, 16, 8, 8)).shape == (2, 16, 8, 8)
+def test_aspp_keeps_the_shape_and_has_destsegs_dilations():
+    aspp = ASPP(16)
+    assert aspp(torch.randn(2, 16, 8, 8)).shape == (2, 16, 8, 8)
+    assert [branch[0].dilation for branch in aspp.atrous] == [(6, 6), (12, 12), (18, 18)]
 
 
 @pytest.mark.parametrize("width", [1, 0.25])

@@ -1,4 +1,4 @@
-"""The losses of STPM, ET-STPM, RD4AD and of AAND's gate: their values and above all their scale."""
+"""The losses: their values and above all their scale."""
 
 import pytest
 import torch
@@ -6,11 +6,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stlib.nn.losses import (
+    denoising_loss,
     feature_distances,
     feature_pyramid_loss,
     flat_cosine_loss,
     gate_loss,
     l1_cosine_loss,
+    l1_loss,
     l2_normalize,
 )
 
@@ -96,7 +98,7 @@ def test_l1_and_cosine_by_hand():
     assert l1_cosine_loss([both[0]] * 3, [both[1]] * 3).item() == pytest.approx(3 * (0.6 + 0.4) / 2)
 
 
-def test_l1_and_cosine_cost_nothing_for_equal_features_and_differ_from_stpms_loss():
+def test_l1_and_cosine_are_half_of_stpms_loss_and_the_mean_difference():
     levels, other = pyramid(0), pyramid(1)
     normalised = [l2_normalize(level) for level in levels]
     assert l1_cosine_loss(normalised, [7 * level for level in levels]).item() == pytest.approx(0, abs=1e-6)
@@ -110,6 +112,17 @@ def test_l1_and_cosine_have_a_gradient_without_nan_at_zero_features():
     torch.autograd.backward(l1_cosine_loss([l2_normalize(torch.ones(1, 4, 2, 2))], [student]))
     assert student.grad is not None
     assert student.grad.isfinite().all()
+
+
+def test_the_l1_loss_is_the_mean_distance_of_probability_and_mask():
+    logits = torch.tensor([[0.9, 0.2]]).logit()
+    assert l1_loss(logits, torch.tensor([[1.0, 0.0]])).item() == pytest.approx(0.15)
+
+
+def test_the_denoising_loss_averages_positions_and_sums_images_and_levels():
+    teacher = [torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(2, 2, s, s) for s in (4, 2, 1)]
+    orthogonal = [level.flip(1) for level in teacher]
+    assert denoising_loss(teacher, orthogonal).item() == pytest.approx(6)  # 2 images, 3 levels, distance 1
 
 
 def test_rd4ads_loss_is_over_whole_levels():

@@ -57,22 +57,24 @@ def test_scores_of_images():
 
 
 @pytest.mark.parametrize("tf32", [False, True])
-def test_maps_are_exact_unless_tf32_is_asked_for_whatever_the_training_left_on(tf32: bool):
+def test_maps_are_reproducible_and_exact_unless_tf32_is_asked_for_whatever_the_training_left_on(tf32: bool):
     class Spy(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> Maps:
-            seen.append([switch.allow_tf32 for switch in switches])
+            seen.append([torch.backends.cudnn.deterministic, *(s.allow_tf32 for s in switches)])
             return Maps(*(images.float(),) * 3)
 
     seen: list[list[bool]] = []
     switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [switch.allow_tf32 for switch in switches]
+    deterministic, torch.backends.cudnn.deterministic = torch.backends.cudnn.deterministic, False
     for switch in switches:
         switch.allow_tf32 = not tf32
     try:
         in_batches(Spy(), torch.zeros(3, 3, 4, 4).byte(), 2, torch.device("cpu"), tf32=tf32)
-        assert seen == [[tf32, tf32], [tf32, tf32]]
+        assert seen == [[True, tf32, tf32]] * 2
         assert [switch.allow_tf32 for switch in switches] == [not tf32, not tf32]  # the training goes on
     finally:
+        torch.backends.cudnn.deterministic = deterministic
         for switch, value in zip(switches, before, strict=True):
             switch.allow_tf32 = value
 

@@ -1,5 +1,6 @@
 """The runtime block of a record."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,30 @@ def test_the_commit_is_the_one_that_the_run_began_with(monkeypatch: pytest.Monke
 def test_a_copy_without_git_names_its_commit_even_inside_another_repository(
     variable: str | None, dirty: bool | None, monkeypatch: pytest.MonkeyPatch
 ):
-    assert provenance.checkout()[0] != "c" * 40  # git's answer, where these tests run in a clone
     monkeypatch.setenv("STLIB_COMMIT", "c" * 40)
+    monkeypatch.delenv("STLIB_DIRTY", raising=False)
     if variable:
         monkeypatch.setenv("STLIB_DIRTY", variable)
     assert provenance.checkout() == ("c" * 40, dirty)
+
+
+def test_git_names_the_commit_and_whether_the_package_was_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def git(*arguments: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        command = ["git", "-C", str(tmp_path), *who, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    package = tmp_path / "stlib"
+    package.mkdir()
+    monkeypatch.delenv("STLIB_COMMIT", raising=False)
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+    git("init", "--quiet")
+    (package / "a.py").write_text("a = 1")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    (tmp_path / "notes.txt").write_text("beside the package")
+    assert provenance.checkout() == (git("rev-parse", "HEAD"), False)
+    (package / "a.py").write_text("a = 2")
+    assert provenance.checkout() == (git("rev-parse", "HEAD"), True)

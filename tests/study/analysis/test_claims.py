@@ -1,4 +1,4 @@
-"""The comparison chapter, the ablation, the teacher's epochs and the landing page, on made records."""
+"""Claims, the ablation, the teacher's epochs and the schedules, on made records."""
 
 import pandas as pd
 import pytest
@@ -74,6 +74,15 @@ def test_the_rows_of_the_ablation_are_the_variants_of_pfadseg():
     assert {v for v in ABLATION_ROWS.values() if v} == set(pfadseg.ROWS)
     assert set(ablation.CHOICES) == set(pfadseg.CHOICES)
     assert {name for step in ablation.STEPS for name in step} <= set(ABLATION_ROWS)
+
+
+def test_a_row_of_the_ablation_is_a_mean_over_categories_without_labelled_runs(make_record):
+    row = {"method": "pfadseg", "variant": "RCM"}
+    runs = [make_record("bottle", seed, value, **row) for seed, value in enumerate((0.5, 0.7))]
+    runs += [make_record("grid", value=0.9, **row), make_record("bottle", 2, 0.0, gaps=["x"], **row)]
+    found = ablation.rows(runs, "paper", dict.fromkeys(ABLATION_ROWS, 1)).set_index("label")
+    assert found.loc["RCM", "iap"] == pytest.approx(0.75)
+    assert found.loc["RCM", "runs"] == runs[:3]
 
 
 def test_parameters_of_every_row():
@@ -205,6 +214,18 @@ def test_leakage_needs_both_parts_of_the_test_set(make_record):
     assert found.iloc[0][["all", "untouched"]].tolist() == pytest.approx([0.05, -0.01])
     leaks = teacher_epochs.leaks(runs[:2], "pixel_auroc")
     assert (leaks["B minus A"][-1].difference, leaks["C minus A"]) == (pytest.approx(0.05), [])
+
+
+def test_leakage_is_read_from_the_teacher_of_seed_0_where_a_seed_has_none_of_its_own(make_record):
+    def run(variant, value):
+        half = {"test=untouched": {"pixel_auroc": value}}
+        return make_record(seed=1, value=value, method="et_stpm", variant=variant, sensitivity=half)
+
+    runs = [run("teacher=0", 0.90), run("data=B,teacher=0", 0.95)]
+    (found,) = teacher_epochs.leakage(runs, "pixel_auroc").to_dict("records")
+    assert (found["seed"], found["variant"], found["all"]) == (1, "B", pytest.approx(0.05))
+    (found,) = teacher_epochs.leakage([run("", 0.92), *runs], "pixel_auroc").to_dict("records")
+    assert found["all"] == pytest.approx(0.03)
 
 
 def test_claims_can_be_drawn(et_runs):

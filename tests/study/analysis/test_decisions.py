@@ -9,10 +9,10 @@ from study.analysis.decisions import decisions, pooled
 
 @pytest.fixture
 def run(make_record):
-    def make(category, scores, seed=0):
+    def make(category, scores, seed=0, **fields):
         images = [ImageScore(image=name, score=score) for name, score in scores.items()]
         limit = threshold_from([0.1, 0.2, 0.3, 0.5])
-        return make_record(category, seed, dataset="other", image_scores=images, threshold=limit)
+        return make_record(category, seed, dataset="other", image_scores=images, threshold=limit, **fields)
 
     return make
 
@@ -33,8 +33,9 @@ def test_tiles_count_as_the_photograph_that_they_are_of(run):
     assert row["auroc"] == 0
 
 
-def test_runs_without_a_threshold_are_left_out_and_seeds_are_summed(run, make_record):
-    frame = decisions([make_record(), run("part", WHOLE), run("part", WHOLE, seed=1)])
+def test_runs_without_a_threshold_and_variants_are_left_out_and_seeds_are_summed(run, make_record):
+    longer = run("part", WHOLE, variant="epochs=200")
+    frame = decisions([make_record(), run("part", WHOLE), run("part", WHOLE, seed=1), longer])
     (row,) = pooled(frame).to_dict("records")
     assert (row["what"], row["runs"], row["good"], row["false_alarms"]) == ("part", 2, 4, 2)
     assert pooled(decisions([])).empty

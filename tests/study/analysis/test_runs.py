@@ -3,6 +3,7 @@ import re
 from typer.testing import CliRunner
 
 from stlib.cli import app
+from stlib.records.schema import TextureInfo
 from study.analysis.runs import families, made, rerun_command, runtimes, state_of_study
 from study.columns import MADE
 from study.tables import say
@@ -18,6 +19,9 @@ def test_the_command_of_a_record(make_record):
     assert "--teacher path/to/weights.pth" in rerun_command(make_record(teacher="weights.pth"))
     demo = rerun_command(make_record("brick", dataset="demo", teacher="demo", profile="demo"))
     assert "--profile demo --data build/demo --teacher demo" in demo
+    textures = TextureInfo(source="DTD", fingerprint="3" * 64, images=5640)
+    varied = rerun_command(make_record(variant="epochs=200", textures=textures))
+    assert "--variant epochs=200 --data data/mvtec_ad --textures data/dtd --teacher" in varied
 
 
 def test_the_command_uses_options_that_exist(make_record):

@@ -74,12 +74,16 @@ class Study:
         lock = self.place(".lock")
         quiet = subprocess.DEVNULL
         with subprocess.Popen(command, cwd=self.runs.parent, stdout=quiet, stderr=quiet) as process:
-            deadline = time.monotonic() + 600
-            while not lock.exists():
-                expect(process.poll() is None, "it ended before it trained")
-                expect(time.monotonic() < deadline, "it did not begin to train")
-                time.sleep(0.05)
-            yield process
+            try:
+                deadline = time.monotonic() + 600
+                while not lock.exists():
+                    expect(process.poll() is None, "it ended before it trained")
+                    expect(time.monotonic() < deadline, "it did not begin to train")
+                    time.sleep(0.05)
+                yield process
+            except BaseException:
+                process.kill()  # Popen would wait for its end
+                raise
         with file_lock(lock, wait=True):  # an orphaned kernel ends a few seconds after its parent
             pass
 

@@ -5,6 +5,7 @@ truncated record. A cell's record decides; markers that an earlier workflow left
 """
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     failed = finished.model_dump() | {"category": "grass", "status": "failed", "error": "diverged"}
     write_record(Record.model_validate(failed | {"metrics": {}, "undefined": {}}), records)
     (records / GRAVEL.path).write_bytes((RECORDS / BRICK.path).read_bytes()[:1000])
+    shutil.copytree(records, folder / "before")
     for cell in (GRASS, WASHER):
         marker(folder, cell).parent.mkdir(parents=True, exist_ok=True)
         marker(folder, cell).touch()
@@ -73,8 +75,12 @@ def test_a_marker_without_its_record_is_removed(plan: str, folder: Path):
 
 def test_planning_leaves_the_records_alone(plan: str, folder: Path):
     assert plan
-    kept = sorted(path.name for path in (folder / "records").rglob("*.json"))
-    assert kept == ["brick-s0.json", "grass-s0.json", "gravel-s0.json"]
+    before, after = (
+        {path.relative_to(folder / name): path.read_bytes() for path in (folder / name).rglob("*.*")}
+        for name in ("before", "records")
+    )
+    assert len(before) == 3
+    assert after == before
 
 
 def test_one_fine_tuned_teacher_comes_before_the_runs_that_need_it(plan: str):

@@ -1,5 +1,6 @@
-"""The five lines of README, and that they are one path with `experiment.run`."""
+"""What README and the book call is exported, and a fit is one path with `experiment.run`."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import stlib
 from stlib.data.mvtec import Category
 from stlib.decision import threshold_from
 from stlib.methods import et_stpm, stpm
+from stlib.paths import ROOT
 from stlib.records.store import read_record
 from stlib.run.experiment import RunSpec, run
 
@@ -37,6 +39,15 @@ def test_every_exported_name_is_there_and_no_other():
         assert getattr(stlib, name).__doc__
     with pytest.raises(AttributeError, match="no attribute 'train': it exports"):
         _ = stlib.train
+
+
+def test_the_code_of_readme_and_book_names_what_is_exported():
+    pages = [ROOT / "README.md", *(ROOT / "book").glob("*.md")]
+    code = [
+        cell for page in pages for cell in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    ]
+    named = set(re.findall(r"\bstlib\.(\w+)", "".join(code)))
+    assert {"fit", "inspect"} <= named <= set(stlib.__all__)
 
 
 def test_photographs_are_scored_by_exported_names_as_the_training_saw_them(plate: Category, tmp_path):

@@ -9,11 +9,12 @@ import torch
 from stlib.data.mvtec import Category
 from stlib.data.synthesis import AnomalySynthesis, Synthetic
 from stlib.data.textures import load_textures
-from stlib.methods import aand
+from stlib.methods import aand, rd4ad
 from stlib.methods.aand import AAND, METHOD, AdvancedTeacher, Config, foreground
 from stlib.methods.training import Checkpoint, Execution
 from stlib.nn.backbone import ResNet18Pyramid, features
 from stlib.nn.losses import flat_cosine_loss
+from stlib.protocol import CATEGORIES
 from stlib.records.schema import History
 
 SMALL = Config(image_size=64, epochs=2, teacher_epochs=3, batch_size=5, keys=4, hardest=3)
@@ -81,19 +82,55 @@ def test_the_rate_falls_to_a_fifth_twice():
     assert rates == pytest.approx([0.005] * 16 + [0.001] * 2 + [0.0002] * 2)
 
 
-def test_anomalies_lie_in_the_foreground():
+def test_both_stages_step_at_the_rate_of_their_epoch_and_the_amplification_has_its_weight(
+    plate: Category, random_teacher: ResNet18Pyramid, monkeypatch
+):
+    def noted(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+        steps.append((optimiser.param_groups[0]["lr"], loss.item()))
+
+    steps, images = [], plate.train[:5]
+    for module in (aand, rd4ad):
+        monkeypatch.setattr(module, "descend", noted)
+    training = fresh(SMALL.model_copy(update={"epochs": 10, "teacher_epochs": 10}))
+    monkeypatch.setattr(training, "_teacher_losses", lambda *_: (torch.tensor(2.0), torch.tensor(30.0)))
+    front, synthesis = torch.ones(5, 64, 64, dtype=torch.bool), AnomalySynthesis(images, "")
+    training.run_teacher_epoch(images, front, synthesis, 0, 9)
+    training.losses = [0.0] * 9
+    training.run_epoch(features(random_teacher, images, 5), torch.arange(5))
+    (first, loss), (second, _) = steps
+    assert (first, second) == pytest.approx((0.0002, 0.0002))
+    assert loss == pytest.approx(2 + 0.1 * 30)
+
+
+def test_in_stage_1_the_masks_of_the_anomalies_stand_in_for_the_gates(monkeypatch):
+    given, training = [], fresh(SMALL)
+    amplified = training.advanced.amplified
+    monkeypatch.setattr(training.advanced, "amplified", lambda *a: given.extend(a[1]) or amplified(*a))
+    mask = torch.zeros(2, 64, 64, dtype=torch.bool)
+    mask[0, :32] = True
+    image = torch.rand(2, 3, 64, 64)
+    training._teacher_losses(Synthetic(image, image, mask, image), torch.ones_like(mask), torch.Generator())
+    assert [m.shape[-1] for m in given] == [16, 8, 4]
+    assert all(m[0, : m.shape[-1] // 2].all() and m.float().mean() == 0.25 for m in given)
+
+
+EVERYWHERE, CIRCLE = (True, True, True), (True, True, False)  # centre, edge, corner
+DARK, BRIGHT = (True, False, False), (False, True, True)
+FOREGROUNDS = {
+    "carpet": EVERYWHERE, "grid": EVERYWHERE, "leather": EVERYWHERE, "tile": EVERYWHERE, "wood": EVERYWHERE,
+    "bottle": CIRCLE, "cable": CIRCLE, "capsule": DARK, "hazelnut": BRIGHT, "metal_nut": BRIGHT,
+    "pill": BRIGHT, "screw": DARK, "toothbrush": BRIGHT, "transistor": EVERYWHERE, "zipper": DARK,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("category", [*CATEGORIES, "own part"])
+def test_anomalies_lie_in_the_foreground_of_their_category(category: str):
     images = torch.full((1, 3, 64, 64), 200, dtype=torch.uint8)
     images[:, :, 16:48, 16:48] = 20
-    assert foreground(images, "grid").all()
-    assert foreground(images, "own part").all()
-    dark, bright = foreground(images, "capsule")[0], foreground(images, "pill")[0]
-    assert dark[32, 32]
-    assert not dark[2, 2]
-    assert bright[2, 2]
-    assert not bright[32, 32]
-    circle = foreground(images, "bottle")[0]
-    assert circle[32, 32 - 28]
-    assert not circle[3, 3]
+    front = foreground(images, category)[0]
+    expected = FOREGROUNDS.get(category, EVERYWHERE)
+    assert (front[32, 32], front[32, 4], front[2, 2]) == expected
+    assert front.all() == (expected == EVERYWHERE)
 
 
 def test_synthetic_anomalies_are_cut_to_the_foreground_and_some_images_stay_clean(plate: Category):

@@ -6,15 +6,17 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stlib.data.mvtec import Category
 from stlib.detector import Detector, DetectorInfo
 from stlib.methods import METHODS, get_method, padim, patchcore, spade
-from stlib.methods.training import Execution
+from stlib.methods.training import Execution, generator
 from stlib.methods.training_free import TrainingFree
 from stlib.metrics import PixelRanking, label_regions
 from stlib.nn.backbone import ResNet18Pyramid, features
+from stlib.nn.maps import smooth
 from stlib.records.schema import TeacherInfo
 from stlib.run.experiment import RunSpec
 
@@ -116,6 +118,21 @@ def test_patchcores_bank_is_the_share_of_patches_and_its_score_the_farthest_patc
     assert (maps.image > maps.pixel.amax(dim=(1, 2))).all()  # smoothing lowers the peaks
 
 
+def test_patchcores_bank_is_a_coreset_of_averaged_patches_chosen_on_random_projections(plate, random_teacher):
+    method = fitted("patchcore", plate, random_teacher, seed=3)
+    averaged = [
+        F.unfold(level, 3, padding=1).view(*level.shape[:2], 9, -1).mean(dim=2).view_as(level)
+        for level in features(random_teacher, plate.train, 8)[1:]
+    ]
+    coarse = F.interpolate(averaged[1], 8, mode="bilinear", align_corners=False)
+    patches = torch.cat([averaged[0], coarse], dim=1).permute(0, 2, 3, 1).flatten(0, 2)
+    random = generator(3, 0)
+    projected = patches @ torch.randn(384, 128, generator=random)
+    starts = torch.randperm(len(patches), generator=random)[:10]
+    chosen = plain_coreset(projected, len(patches) // 10, starts)
+    torch.testing.assert_close(method.network.bank, patches[chosen], rtol=1e-4, atol=1e-4)
+
+
 def test_padims_distance_is_mahalanobis(plate, random_teacher):
     method = fitted("padim", plate, random_teacher)
     seen, tested = (
@@ -129,6 +146,22 @@ def test_padims_distance_is_mahalanobis(plate, random_teacher):
     torch.testing.assert_close(distances, expected, rtol=1e-3, atol=1e-3)
     assert len(method.network.chosen.unique()) == 100
     assert method.network.chosen.max() > 192  # of all three levels
+
+
+def test_spade_looks_up_images_by_level_3_and_positions_in_all_of_them(plate, random_teacher):
+    maps = fitted("spade", plate, random_teacher, neighbours=3).maps(plate.test)
+    good, tested = (features(random_teacher, part, 8) for part in (plate.train, plate.test))
+    away = torch.cdist(tested[2].mean(dim=(2, 3)), good[2].mean(dim=(2, 3)))
+    score, similar = away.topk(3, largest=False)
+    torch.testing.assert_close(maps.image, score.mean(dim=1), rtol=1e-3, atol=1e-3)
+    shown = torch.zeros(len(plate.test), 64, 64)
+    for mine, theirs in zip(tested, good, strict=True):
+        side = mine.shape[-1]
+        for image, places in enumerate(similar):
+            bank = theirs[places].permute(0, 2, 3, 1).flatten(0, 2)
+            apart = torch.cdist(mine[image].flatten(1).T, bank).amin(dim=1).view(1, 1, side, side)
+            shown[image] += F.interpolate(apart, 64, mode="bilinear", align_corners=False)[0, 0] / 3
+    torch.testing.assert_close(maps.pixel, smooth(shown), rtol=1e-3, atol=1e-2)
 
 
 def test_spade_compares_with_the_most_similar_images_only(plate, random_teacher):
@@ -163,7 +196,8 @@ def test_another_reading_changes_one_thing(name: str, plate: Category, random_te
     method = fitted(name, plate, random_teacher)
     maps = method.maps(plate.test)
     rough = method.alternatives(maps)["maps=unsmoothed"]
-    assert rough.pixel.std() > maps.pixel.std()
+    levels = maps.layers.shape[1]  # their sum here, their mean in SPADE's map
+    assert rough.pixel.std() / levels > maps.pixel.std()
     assert torch.equal(rough.image, maps.image) == (name != "padim")
 
 

@@ -198,6 +198,7 @@ def test_another_reading_changes_one_thing(name: str, plate: Category, random_te
     rough = method.alternatives(maps)["maps=unsmoothed"]
     levels = maps.layers.shape[1]  # their sum here, their mean in SPADE's map
     assert rough.pixel.std() / levels > maps.pixel.std()
+    assert rough.pixel.mean() / levels == pytest.approx(maps.pixel.mean().item(), rel=0.05)
     assert torch.equal(rough.image, maps.image) == (name != "padim")
 
 

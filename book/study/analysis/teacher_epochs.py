@@ -39,7 +39,8 @@ def tested_epochs(records: Sequence[Record], tuned: Sequence[Record], metric: Me
     """ET-STPM minus STPM at the chosen epoch and at the last: a row per category, the mean last.
 
     Columns: those of `paired.row_of`, with the printed difference as `claim`; `last`, the mean difference at
-    the last epoch, and `last_by_seed`. Records hold no replicates of the last epoch, so it has no interval.
+    the last epoch, and `last_by_seed`; the mean's are of the categories' means, and of the seeds that all of
+    them have. Records hold no replicates of the last epoch, so it has no interval.
     """
     couples = match_runs(untuned(records, "paper"), tuned, metric)
     (claim,) = (one for one in CLAIMS if (one.second, one.metric) == ("et_stpm", metric))
@@ -49,12 +50,13 @@ def tested_epochs(records: Sequence[Record], tuned: Sequence[Record], metric: Me
         last.setdefault(a.category, {})[a.seed] = ends[1] - ends[0]
     rows = []
     for pair in with_claim(claim, compare(couples, metric)).pairs:
-        seeds = last.get(pair.category) or {
-            seed: fmean(one[seed] for one in last.values())
-            for seed in pair.seeds
-            if all(seed in one for one in last.values())
+        parts = [last[pair.category]] if pair.category in last else list(last.values())
+        common = [seed for seed in parts[0] if all(seed in one for one in parts)]
+        ends_of = {
+            "last": fmean(fmean(one.values()) for one in parts),
+            "last_by_seed": [fmean(one[seed] for one in parts) for seed in common],
         }
-        rows.append(row_of(pair) | {"last": fmean(seeds.values()), "last_by_seed": list(seeds.values())})
+        rows.append(row_of(pair) | ends_of)
     return pd.DataFrame(rows, dtype=object)
 
 

@@ -144,6 +144,10 @@ def test_the_tested_epoch_can_turn_a_gain_into_a_loss(make_record):
     assert found["claim"].tolist() == pytest.approx([-0.007, 0.044, 0.0185])
     assert found["as_claimed"].tolist() == [False, False, True]
     assert teacher_epochs.tested_epochs(runs, [], "pixel_auroc").empty
+    fewer = [r for r in one if (r.category, r.seed) != ("bottle", 2)]  # a mean of the categories' own means
+    mean = teacher_epochs.tested_epochs(runs, fewer, "pixel_auroc").set_index("category").loc["mean of 2"]
+    assert mean["last"] == pytest.approx((0.015 - 0.02) / 2)
+    assert mean["last_by_seed"] == pytest.approx([0.01, 0.02])
 
 
 def ended(value):

@@ -121,7 +121,7 @@ def compare_landing(page: str) -> list[str]:
     for name, found in gains.items():
         claim = found["all"] if found["here"] is None else found["here"]
         gained = f"{name.partition(', ')[2]} {signed(found['value'])}" if found["pairs"] else ""
-        told = f"{gained} (printed {signed(claim)})" if gained else ""
+        told = f"{gained} (printed {signed(claim)}" if gained else ""
         problems += [f"landing page: the records give {told!r}"] if told not in words else []
     return problems
 

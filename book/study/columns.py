@@ -103,7 +103,10 @@ IN_SHORT = """
 {% macro gain(told, status) %}
 its gain over {{ told[0].rival|named }} {{ one[status] }}:
 {%- for a in told %} {{ a.metric|named }} {{ a.here|signed }} (printed
-{{ (a.printed_all if a.printed is none else a.printed)|signed }}){{ "," if not loop.last }}{% endfor %}
+{{ (a.printed_all if a.printed is none else a.printed)|signed }}
+{%- if a.last is not none and a.last * a.here < 0 -%}
+; {{ a.last|signed }} if tested at the last epoch
+{%- endif %}){{ "," if not loop.last }}{% endfor %}
 {%- for a in told if a.long_gain is not none %}
 {{- "; if both train for 200 epochs," if loop.first else " and" }} {{ a.long_gain|signed }}
 {%- endfor %}

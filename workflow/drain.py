@@ -146,7 +146,7 @@ def make(order: dict) -> None:
     import torch
 
     from stlib.methods import METHODS
-    from stlib.methods.training import end_with_checkpoint
+    from stlib.methods.checkpoint import end_with_checkpoint
     from stlib.records.store import write_record
     from stlib.run.experiment import RunSpec, run
     from stlib.run.fitted import RunFailed

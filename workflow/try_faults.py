@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 
 from stlib.demo.dataset import MARKER, make_demo
 from stlib.files import file_lock
-from stlib.methods.training import Checkpoint
+from stlib.methods.checkpoint import Checkpoint
 from stlib.nn.backbone import load_state
 from stlib.paths import BUILD, ROOT
 from stlib.records.store import load_records

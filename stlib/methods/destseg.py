@@ -15,9 +15,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.synthesis import AnomalySynthesis, Synthetic, send
+from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.entry import Method, MethodEntry
 from stlib.methods.replay import Replayed
-from stlib.methods.training import Checkpoint, Execution, Recipe, Resumable, generator, seeded
+from stlib.methods.training import Execution, Recipe, Resumable, generator, seeded
 from stlib.nn.backbone import ResNet18Pyramid, features, normalise
 from stlib.nn.blocks import Design
 from stlib.nn.denoising import DenoisingStudent, Network, SegmentationNet, similarity_features

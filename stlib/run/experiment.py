@@ -12,8 +12,8 @@ from stlib.decision import Threshold, threshold_from
 from stlib.detector import DetectorInfo, digests
 from stlib.files import file_lock, require_space
 from stlib.methods import Method, get_method
+from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.training import (
-    Checkpoint,
     Execution,
     Progress,
     Recipe,

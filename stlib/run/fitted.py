@@ -7,7 +7,7 @@ from pathlib import Path
 from stlib.data.mvtec import Category
 from stlib.detector import Detector
 from stlib.methods import Method
-from stlib.methods.training import Checkpoint
+from stlib.methods.checkpoint import Checkpoint
 from stlib.nn.maps import Maps
 from stlib.paths import RECORDS
 from stlib.records.schema import History, Record

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from stlib.methods.training import Checkpoint, release_memory
+from stlib.methods.checkpoint import Checkpoint
+from stlib.methods.training import release_memory
 from stlib.paths import PACKAGE
 from stlib.records.schema import Runtime
 

@@ -14,8 +14,9 @@ from stlib.data.images import DatasetError, read_images
 from stlib.data.mvtec import Layout, fingerprint, scan
 from stlib.data.splits import seen_anomalies, split_train
 from stlib.files import file_lock, write_atomic
+from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.finetuning import ClassifierData, FineTuning, Tuning
-from stlib.methods.training import Checkpoint, Execution
+from stlib.methods.training import Execution
 from stlib.nn.backbone import ResNet18Pyramid, pyramid_hash
 from stlib.nn.classifier import load_classifier
 from stlib.protocol import CATEGORIES, Profile

@@ -16,8 +16,9 @@ from stlib.bootstrap import replicates
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.detector import Detector
 from stlib.methods import METHODS, Method
+from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.replay import WARM, Replayed
-from stlib.methods.training import Checkpoint, Execution, Progress, no_progress
+from stlib.methods.training import Execution, Progress, no_progress
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.nn.backbone import load_teacher
 from stlib.nn.maps import Maps, in_batches

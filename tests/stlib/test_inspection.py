@@ -13,16 +13,17 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from stlib import inspection
+from stlib import report
 from stlib.cli import app
 from stlib.data.images import DatasetError, pixel_size, read_images
 from stlib.data.mvtec import Category
 from stlib.decision import threshold_from
 from stlib.detector import Detector, digests
-from stlib.inspection import Inspected, Report, inspect
+from stlib.inspection import Inspected, inspect
 from stlib.methods import METHODS, MethodEntry
 from stlib.methods.stpm import STPM, Config, empty_network
 from stlib.nn.maps import Maps
+from stlib.report import Report
 from stlib.run.fit import fit
 
 runner = CliRunner()
@@ -352,9 +353,9 @@ def test_spades_overlay_is_not_scaled_by_a_threshold_that_says_nothing_of_its_ma
 
 def test_a_report_keeps_the_pictures_of_the_worst_images_only(monkeypatch):
     drawn = []
-    monkeypatch.setattr(inspection, "PICTURES", 2)
+    monkeypatch.setattr(report, "PICTURES", 2)
     monkeypatch.setattr(
-        inspection, "_picture", lambda found: drawn.append(found.path) or str(found.path).encode()
+        report, "_picture", lambda found: drawn.append(found.path) or str(found.path).encode()
     )
     page = Report("plate: stpm", "no threshold", 5)
     for score in (3.0, 5.0, 1.0, float("nan"), 4.0, 5.0):

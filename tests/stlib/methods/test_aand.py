@@ -11,7 +11,8 @@ from stlib.data.synthesis import AnomalySynthesis, Synthetic
 from stlib.data.textures import load_textures
 from stlib.methods import aand, rd4ad
 from stlib.methods.aand import AAND, METHOD, AdvancedTeacher, Config, foreground
-from stlib.methods.training import Checkpoint, Execution
+from stlib.methods.checkpoint import Checkpoint
+from stlib.methods.training import Execution
 from stlib.nn.backbone import ResNet18Pyramid, features
 from stlib.nn.losses import flat_cosine_loss
 from stlib.protocol import CATEGORIES

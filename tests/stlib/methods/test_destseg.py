@@ -14,8 +14,9 @@ from stlib.data.mvtec import Category, load_category
 from stlib.data.synthesis import AnomalySynthesis, Synthetic
 from stlib.data.textures import load_textures
 from stlib.methods import destseg, pfadseg
+from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.destseg import Config, DeSTSeg
-from stlib.methods.training import Checkpoint, Execution, Progress, no_progress
+from stlib.methods.training import Execution, Progress, no_progress
 from stlib.metrics import PixelRanking, label_regions
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, normalise, prepare, pyramid_hash
 from stlib.nn.denoising import DenoisingStudent

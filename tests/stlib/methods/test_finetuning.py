@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.finetuning import ClassifierData, FineTuning, Tuning
-from stlib.methods.training import Checkpoint, Execution, Progress, no_progress
+from stlib.methods.training import Execution, Progress, no_progress
 from stlib.nn.backbone import ResNet18Pyramid, pyramid_hash
 from stlib.nn.classifier import load_classifier
 from stlib.protocol import LAYERS

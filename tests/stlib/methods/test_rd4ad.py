@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from stlib.data.mvtec import Category
+from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.rd4ad import METHOD, RD4AD, Config, Student
-from stlib.methods.training import Checkpoint, Execution
+from stlib.methods.training import Execution
 from stlib.metrics import PixelRanking, label_regions
 from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, prepare
 from stlib.nn.maps import smooth

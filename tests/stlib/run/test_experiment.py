@@ -20,8 +20,9 @@ from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
 from stlib.demo.dataset import MARKER
 from stlib.methods import METHODS, MethodEntry
+from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.stpm import STPM, Config, empty_network
-from stlib.methods.training import Checkpoint, Execution
+from stlib.methods.training import Execution
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.nn.maps import Maps
 from stlib.protocol import METRICS, Profile

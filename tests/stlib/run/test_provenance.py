@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stlib.methods.training import Checkpoint
+from stlib.methods.checkpoint import Checkpoint
 from stlib.run import provenance
 from stlib.run.provenance import Clock
 

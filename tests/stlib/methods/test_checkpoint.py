@@ -1,0 +1,228 @@
+"""Checkpoints are whole or absent, for one run only, and never code."""
+
+import pickle
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from stlib.methods import checkpoint as checkpoints
+from stlib.methods.checkpoint import LONGEST, Checkpoint, end_with_checkpoint
+
+STATE = {"weights": {"a": torch.arange(5000.0)}, "losses": [0.5, 0.25], "best_epoch": 2}
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Checkpoint:
+    """A saved checkpoint of run 'one'."""
+    saved = Checkpoint(tmp_path / "runs" / "plate-s0.ckpt", "one")
+    saved.save(STATE)
+    return saved
+
+
+def test_what_is_saved_comes_back(checkpoint: Checkpoint):
+    state = checkpoint.load()
+    assert state is not None
+    assert torch.equal(state["weights"]["a"], STATE["weights"]["a"])
+    assert (state["losses"], state["best_epoch"]) == ([0.5, 0.25], 2)
+    assert list(checkpoint.path.parent.iterdir()) == [checkpoint.path]
+
+
+def test_nothing_saved_is_none_and_removing_it_is_no_error(tmp_path: Path):
+    absent = Checkpoint(tmp_path / "a.ckpt", "one")
+    assert absent.load() is None
+    absent.remove()
+
+
+def test_another_runs_checkpoint_is_set_aside_and_kept(checkpoint: Checkpoint):
+    content = checkpoint.path.read_bytes()
+    with pytest.warns(UserWarning, match=r"of other data, settings or code; moved to .*plate-s0\..*\.other"):
+        assert Checkpoint(checkpoint.path, "two").load() is None
+    assert not checkpoint.path.exists()
+    (aside,) = checkpoint.path.parent.iterdir()
+    assert aside.read_bytes() == content
+
+
+def test_a_run_that_comes_back_finds_what_another_had_set_aside(checkpoint: Checkpoint):
+    other = Checkpoint(checkpoint.path, "two")
+    with pytest.warns(UserWarning, match="moved to"):
+        assert other.load() is None
+    other.save({"step": 2})
+    with pytest.warns(UserWarning, match="moved to"):  # the other's is kept as well, beside it
+        state = Checkpoint(checkpoint.path, checkpoint.identity).load()
+    assert state is not None
+    assert state["losses"] == STATE["losses"]
+    with pytest.warns(UserWarning, match="moved to"):
+        assert Checkpoint(checkpoint.path, "two").load() == {"step": 2}
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.2, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_set_aside_with_a_warning(checkpoint: Checkpoint, share: float):
+    content = checkpoint.path.read_bytes()
+    checkpoint.path.write_bytes(content[: int(share * len(content))])
+    with pytest.warns(UserWarning, match=r"plate-s0\.ckpt is damaged .*plate-s0\.corrupt"):
+        assert checkpoint.load() is None
+    assert not checkpoint.path.exists()
+    assert checkpoint.path.with_suffix(".corrupt").is_file()
+    assert checkpoint.load() is None  # and no second warning
+
+
+def test_one_flipped_bit_in_a_tensor_is_noticed(checkpoint: Checkpoint):
+    content = bytearray(checkpoint.path.read_bytes())
+    place = content.find(torch.arange(1000.0, 1010.0).numpy().tobytes())
+    assert place > 0
+    content[place] ^= 1
+    checkpoint.path.write_bytes(content)
+    with pytest.warns(UserWarning, match="checksum"):
+        assert checkpoint.load() is None
+
+
+class _Bomb:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda bomb, path: path.write_bytes(pickle.dumps(bomb))])
+def test_code_in_a_checkpoint_is_not_run(checkpoint: Checkpoint, tmp_path: Path, save):
+    save({"identity": "one", "spent": 0.0, "state": _Bomb(tmp_path / "mark")}, checkpoint.path)
+    with pytest.warns(UserWarning, match="damaged"):
+        assert checkpoint.load() is None
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"identity": "one"}, {"identity": "one", "state": {}}, 3])
+def test_a_file_of_another_kind_is_set_aside(checkpoint: Checkpoint, content: object):
+    torch.save(content, checkpoint.path)
+    with pytest.warns(UserWarning, match="damaged"):
+        assert checkpoint.load() is None
+
+
+def test_a_save_that_breaks_off_keeps_the_older_checkpoint(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+):
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save({"losses": []})
+    state = checkpoint.load()
+    assert state is not None
+    assert state["losses"] == [0.5, 0.25]
+
+
+class Clock:
+    """Time that passes when told; every checkpoint begins at the present."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.path = 0.0, folder / "a.ckpt"
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+
+    def begin(self, identity: str = "one") -> Checkpoint:
+        made = Checkpoint(self.path, identity, seconds=60)
+        made._begun = made._saved = self.now
+        return made
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(tmp_path, monkeypatch)
+
+
+def test_an_offer_is_taken_when_the_last_checkpoint_is_old_enough(clock: Clock):
+    saved, collected, stored = clock.begin(), [], []
+
+    def state() -> dict[str, float]:
+        collected.append(clock.now)
+        return {"now": clock.now}
+
+    for clock.now in (40.0, 65.0, 100.0, 130.0):
+        saved.offer(state)
+        found = clock.begin().load()
+        stored.append(found and found["now"])
+    assert stored == [None, 65, 65, 130]
+    assert collected == [65, 130]  # a state that is not saved is not even collected
+
+
+def test_a_checkpoint_that_takes_long_is_made_less_often(clock: Clock):
+    saved, made = clock.begin(), []
+
+    def offered(now: float, cost: float) -> bool:
+        def state() -> dict[str, float]:
+            made.append(now)
+            clock.now += cost
+            return {}
+
+        clock.now = now
+        saved.offer(state)
+        return made[-1:] == [now]
+
+    assert offered(60, cost=3)  # then a fiftieth of the time: 150 seconds from its end at 63
+    assert not offered(212, cost=1)
+    assert offered(213, cost=1)  # 50 seconds would do: `seconds` is the least
+    assert not offered(273, cost=0)
+    assert offered(274, cost=100)  # ends at 374; a fiftieth would be 5000 seconds
+    assert not offered(973, cost=0)
+    assert offered(374 + LONGEST, cost=0)
+
+
+def test_without_a_least_time_every_offer_is_taken(tmp_path: Path):
+    saved, made = Checkpoint(tmp_path / "a.ckpt", "one", seconds=0), []
+    for number in range(3):
+        saved.offer(lambda number=number: made.append(number) or {})
+    assert made == [0, 1, 2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_process_with_a_checkpoint_however_young_the_last_one_is(
+    number: signal.Signals,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(Checkpoint, "ending", 0)  # and so afterwards
+    earlier = signal.getsignal(number)
+    saved = Checkpoint(tmp_path / "a.ckpt", "one", seconds=1000)
+    with end_with_checkpoint(number):
+        saved.offer(lambda: {"step": 1})
+        assert saved.load() is None
+        signal.raise_signal(number)  # and nothing happens within the step
+        assert signal.getsignal(number) is earlier  # a second one would end it at once
+        with pytest.raises(SystemExit) as end:
+            saved.offer(lambda: {"step": 2})
+    with end_with_checkpoint(number):
+        assert signal.getsignal(number) is not earlier
+    assert signal.getsignal(number) is earlier  # of whoever called
+    assert end.value.code == 128 + number
+    assert "the same command continues" in capsys.readouterr().err
+    assert saved.load() == {"step": 2}
+
+
+def test_the_time_of_earlier_attempts_adds_up(clock: Clock):
+    first = clock.begin()
+    clock.now = 30.0
+    first.save(STATE)
+    assert first.spent_before == 0
+    clock.now = 1000.0
+    second = clock.begin()
+    assert second.load() is not None
+    assert second.spent_before == 30
+    clock.now = 1010.0
+    second.save(STATE)
+    third, stranger = clock.begin(), clock.begin("two")
+    third.load()
+    with pytest.warns(UserWarning, match="other data"):
+        stranger.load()
+    assert (third.spent_before, stranger.spent_before) == (40, 0)
+
+
+def test_a_checkpoint_of_another_layout_is_set_aside_not_misread(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(checkpoints, "LAYOUT", checkpoints.LAYOUT + 1)
+    with pytest.warns(UserWarning, match="settings or code"):
+        assert checkpoint.load() is None

@@ -22,7 +22,7 @@ CATEGORIES += ["metal_nut", "pill", "screw", "toothbrush", "transistor", "zipper
 TITLES = {"stpm": "STPM", "et_stpm": "ET-STPM", "destseg": "DeSTSeg", "pfadseg": "PFADSeg"}
 # Where the compared value is printed, first choice first.
 SOURCES = {
-    "stpm": ["stpm", "et_stpm", "pfadseg"],
+    "stpm": ["stpm", "et_stpm", "destseg"],
     "et_stpm": ["et_stpm"],
     "destseg": ["destseg", "pfadseg"],
     "pfadseg": ["pfadseg"],

@@ -56,15 +56,16 @@ def test_gains_over_one_rival_with_one_status_share_a_sentence():
     minus = "\u2212"
     assert str(say(ANSWERS, answers=found, methods=["pfadseg"])).replace(minus, "-") == (
         "- **PFADSeg**: its gain over DeSTSeg (here PFADSeg with no modules) is open: image AUROC -0.071, "
-        "printed +0.005 over 15 categories; pixel AP -0.071, where its own table prints a loss, -0.033. Its "
-        "gain over DeSTSeg (here PFADSeg with no modules) does not hold: IAP -0.071, printed +0.100. Its "
-        "gain over STPM is open: IAP -0.071, printed +0.100. 1 of 15 categories, 1 seed."
+        "printed +0.005 over 15 categories; pixel AP -0.071, printed +0.005 over 15 categories, -0.033 on "
+        "these. Its gain over DeSTSeg (here PFADSeg with no modules) does not hold: IAP -0.071, printed "
+        "+0.005 over 15 categories, +0.100 on these. Its gain over STPM is open: IAP -0.071, printed +0.005 "
+        "over 15 categories, +0.100 on these. 1 of 15 categories, 1 seed."
     )
 
 
 def test_every_count_of_rows_is_told_and_what_differs_between_answers_too():
-    def rows(metric: Metric, higher: int) -> Answer:
-        return Answer("rows", "pfadseg", metric, rival="destseg", higher=higher, lower=1)
+    def rows(metric: Metric, higher: int, quoted: str = "") -> Answer:
+        return Answer("rows", "pfadseg", metric, rival="destseg", higher=higher, lower=1, quoted=quoted)
 
     def level(metric: Metric, categories: int, *labels: str) -> Answer:
         return Answer(
@@ -72,10 +73,15 @@ def test_every_count_of_rows_is_told_and_what_differs_between_answers_too():
             categories=categories, seeds=3, labels=labels,
         )  # fmt: skip
 
-    found = [rows("pixel_ap", 7), rows("iap", 9), level("pixel_ap", 5), level("iap", 4, "partial teacher")]
+    found = [
+        rows("pixel_ap", 7),
+        rows("iap", 9, "destseg"),
+        level("pixel_ap", 5),
+        level("iap", 4, "partial teacher"),
+    ]
     text = str(say(ANSWERS, answers=found, methods=["pfadseg"]))
-    assert "in 7 categories" in text
-    assert "in 9 categories" in text
+    assert "in its own table in 7 categories" in text
+    assert "in DeSTSeg's paper in 9 categories" in text
     assert "printed by DeSTSeg" in text
     assert "4 or 5 of 15 categories, 3 seeds, in part not the paper's setting." in text
 

@@ -4,9 +4,11 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pandas as pd
+
 from stlib.protocol import Metric
 from stlib.records.schema import Record
-from study.analysis.claims import CLAIMS, Claim, ClaimResult, claim_results, printed_wins
+from study.analysis.claims import CLAIMS, PRINTED_CLAIMS, Claim, ClaimResult, claim_results, printed_wins
 from study.analysis.comparison import OUTSIDE, comparison, select
 from study.analysis.paired import PairedDifference, compare, match_runs, pairs
 from study.analysis.reported import reported
@@ -25,8 +27,10 @@ LEVELS: tuple[tuple[str, Metric], ...] = (
 """Scores that are answers; what ET-STPM claims is a gain."""
 GAINS = CLAIMS[:5]
 """ET-STPM over STPM, and PFADSeg over DeSTSeg but for IAP@90."""
-OWN_ROWS = CLAIMS[3:4]
-"""PFADSeg's text speaks of improvements across most categories: counted in its own table."""
+PRINTED_ROWS = tuple(
+    claim for claim in PRINTED_CLAIMS if (claim.first, claim.metric) == ("destseg", "pixel_ap")
+)
+"""PFADSeg's text speaks of improvements across most categories: counted by the rows of the papers' tables."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Answer:
     """A claim; scores and differences are fractions, None where there is nothing to show."""
 
     kind: Literal["level", "gain", "rows"]
-    """A score that is reached, a gain over `rival`, or a gain by the rows of the paper's own table."""
+    """A score that is reached, a gain over `rival`, or a gain by the rows of printed tables."""
     method: str
     metric: Metric
     status: Status = ""
@@ -56,7 +60,8 @@ class Answer:
     """Of a score: reproduced minus printed, and how much of it counts as agreement."""
     last: float | None = None
     last_by_seed: tuple[float, ...] = ()
-    """ET-STPM's gain at the last epoch, and what each seed gives."""
+    last_extreme: tuple[str, float] = ("", 0.0)
+    """ET-STPM's gain at the last epoch, what each seed gives, and the category that is farthest from zero."""
     categories: int = 0
     seeds: int = 0
     """The fewest of a category."""
@@ -64,10 +69,10 @@ class Answer:
     """All seeds share the fine-tuned teacher of seed 0."""
     labels: tuple[str, ...] = ()
     quoted: str = ""
-    """The paper that prints the score, where that is not the method's own."""
+    """The paper that prints the score or the rival's rows, where that is not the method's own."""
     higher: int = 0
     lower: int = 0
-    """In how many categories the paper's own table shows a gain or a loss."""
+    """In how many categories the printed rows show a gain or a loss."""
     textures: float | None = None
     objects: float | None = None
     """Of these rows, the mean gain on textures and on objects."""
@@ -92,7 +97,7 @@ class Answer:
 
     @property
     def evidence(self) -> bool:
-        """Whether runs, or the rows of a paper's own table, stand behind it."""
+        """Whether runs, or printed rows, stand behind it."""
         return bool(self.status) or self.kind == "rows"
 
 
@@ -100,8 +105,8 @@ def answers(records: Sequence[Record]) -> list[Answer]:
     """Every headline claim, in the order of the papers."""
     gains = [_gain(item, records) for item in gains_found(records, GAINS)]
     levels = [_level(records, *one) for one in LEVELS]
-    told = printed_wins(OWN_ROWS).to_dict("records")
-    rows = [_rows(claim, one) for claim, one in zip(OWN_ROWS, told, strict=True)]
+    told = printed_wins(PRINTED_ROWS).to_dict("records")
+    rows = [_rows(claim, one) for claim, one in zip(PRINTED_ROWS, told, strict=True)]
     return [*levels[:2], *gains, *rows, *levels[2:]]
 
 
@@ -192,6 +197,7 @@ def _gain(item: ClaimResult, records: Sequence[Record]) -> Answer:
         mean.high,
         last=last.get("last"),
         last_by_seed=tuple(last.get("last_by_seed", ())),
+        last_extreme=_extreme(tested),
         categories=len(each),
         seeds=len(mean.seeds),
         one_teacher=any("teacher=0" in r.variant for r in runs),
@@ -203,6 +209,14 @@ def _gain(item: ClaimResult, records: Sequence[Record]) -> Answer:
     )
 
 
+def _extreme(tested: pd.DataFrame | None) -> tuple[str, float]:
+    """The category whose gain at the last epoch is farthest from zero."""
+    if tested is None or not len(tested):
+        return "", 0.0
+    *each, _ = zip(tested["category"], tested["last"].astype(float), strict=True)
+    return max(each, key=lambda place: abs(place[1]))
+
+
 def _rows(claim: Claim, told: Mapping[Hashable, Any]) -> Answer:
     """Counts without a status: no rule says how many of the categories prove what."""
     return Answer(
@@ -210,6 +224,7 @@ def _rows(claim: Claim, told: Mapping[Hashable, Any]) -> Answer:
         claim.second,
         claim.metric,
         rival=claim.first,
+        quoted=claim.printed_by,
         higher=int(told["higher"]),
         lower=int(told["lower"]),
         textures=told["textures"],

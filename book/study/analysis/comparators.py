@@ -31,6 +31,8 @@ SYSTEMS = (
     RunGroup("aand"),
 )
 """Every row of the table of systems, those without a run left out."""
+DETERMINISTIC = ("spade",)
+"""Draws nothing at random: its one run is that of every seed."""
 ROWS = tuple("-".join(filter(None, (group.method, group.variant))) for group in SYSTEMS)
 """Their folders of records."""
 
@@ -64,11 +66,22 @@ def _measured(runs: Iterable[Record], category: str, metric: Metric) -> Comparis
     return measured(printed_row(own[0].method, metric, category, None), [own]) if own else None
 
 
-def against_stpm(records: Sequence[Record], metric: Metric) -> dict[str, list[PairedDifference]]:
-    """Each comparator minus STPM, by its name: same images and seeds, complete categories."""
+def against_stpm(
+    records: Sequence[Record], metric: Metric, variant: str = ""
+) -> dict[str, list[PairedDifference]]:
+    """Each comparator minus STPM, by its name: same images and seeds, complete categories.
+
+    `variant`: of STPM.
+    """
     whole = [r for r in records if not r.dataset.gaps]
+    base = RunGroup("stpm", variant)
+    seeds = {(r.category, r.seed) for r in base.of(whole)} - {(r.category, 0) for r in whole}
+    alike = [r for r in whole if r.method in DETERMINISTIC and r.seed == 0]
+    whole += [
+        r.model_copy(update={"seed": seed}) for r in alike for place, seed in seeds if place == r.category
+    ]
     others = [group for group in SYSTEMS if group.method in COMPARATORS]
-    found = {title(group): pairs(whole, RunGroup("stpm"), group, metric) for group in others}
+    found = {title(group): pairs(whole, base, group, metric) for group in others}
     return {name: group for name, group in found.items() if group}
 
 

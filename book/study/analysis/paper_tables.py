@@ -7,12 +7,14 @@ numbers in words is checked by `study.analysis.paper_statements`. Imports no tor
 from collections.abc import Mapping
 from fractions import Fraction
 from itertools import combinations
+from math import sqrt
 
 import pandas as pd
+from scipy.stats import t as student
 
 from stlib.paths import REPORTED
 from stlib.protocol import CATEGORIES, TEXTURES, Metric
-from study.analysis.reported import MEANS, METHOD_NAMES, PAPERS, Reported
+from study.analysis.reported import MEANS, METHOD_NAMES, PAPERS, Reported, reported
 
 AVERAGES = {
     "mean": tuple(CATEGORIES),
@@ -21,7 +23,7 @@ AVERAGES = {
 }
 """Printed average -> the categories it covers."""
 
-PROSE = ("abstract", "text", "leaderboard")
+PROSE = ("abstract", "text")
 """Values of `Reported.table` that are not a table of the paper."""
 
 ABLATIONS = {("pfadseg", "none"): "destseg", ("pfadseg", "RCM+AFF+PCAR"): "pfadseg"}
@@ -223,13 +225,33 @@ def disagreement_summary(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def across_works(frame: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
-    """One method's values as printed: a row per category or average, a column per work."""
+    """One method's values as printed: a row per category or average, a column per work.
+
+    A work that repeats an earlier one digit for digit is left out.
+    """
     table = columns(frame)
     found = [table[paper, method, metric] for paper in PAPERS if (paper, method, metric) in table]
-    works = {
-        place(next(iter(column.values()))): {c: row.shown for c, row in column.items()} for column in found
-    }
+    works: dict[str, dict[str, str]] = {}
+    for column in found:
+        values = {c: row.shown for c, row in column.items()}
+        if not any(values.items() >= earlier.items() for earlier in works.values()):
+            works[place(next(iter(column.values())))] = values
     return pd.DataFrame(works).reindex([*CATEGORIES, "mean"])
+
+
+def quoted_spread(quoting: str, method: str, metric: str, seeds: int) -> pd.DataFrame:
+    """A method's scores as another work prints them, beside its own paper's mean over `seeds` and its spread.
+
+    A row per category: `category`, `own`, `sd`, `quoted` and `half`, half of the interval in which one more
+    run lies with a probability of 95 %; categories that lack one of them are left out.
+    """
+    rows = []
+    for category in CATEGORIES:
+        own, other = (reported(method, metric, category, paper=paper) for paper in (method, quoting))
+        if own and other and own.spread:
+            half = float(student.ppf(0.975, seeds - 1)) * own.spread * sqrt(1 + 1 / seeds)
+            rows.append((category, own.number, own.spread, other.number, half))
+    return pd.DataFrame(rows, columns=["category", "own", "sd", "quoted", "half"])
 
 
 def reimplementations(frame: pd.DataFrame, metric: Metric) -> pd.DataFrame:

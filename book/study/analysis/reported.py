@@ -26,7 +26,7 @@ METHOD_NAMES = {
     "stpm": "STPM", "et_stpm": "ET-STPM", "destseg": "DeSTSeg", "pfadseg": "PFADSeg",
     "anogan": "AnoGAN", "cnn_dict": "CNN-Dict", "spade": "SPADE", "ganomaly": "GANomaly", "l2_ae": "l2-AE",
     "itae": "ITAE", "cutpaste": "CutPaste", "draem": "DRAEM", "dsr": "DSR", "patchcore": "PatchCore",
-    "padim": "PaDiM", "rd4ad": "RD4AD", "aand": "AAND",
+    "padim": "PaDiM", "rd4ad": "RD4AD", "aand": "AAND", "us": "Uninformed Students",
 }  # fmt: skip
 """Every method that is printed in a paper or run here, with the name shown to readers."""
 
@@ -69,6 +69,8 @@ class Reported(BaseModel, frozen=True, extra="forbid"):
     category: Known
     metric: Known
     value: str = Field(pattern=r"^\d*\.?\d+$")
+    sd: str = Field(pattern=r"^(\d*\.?\d+)?$")
+    """Standard deviation over the paper's own seeds; empty where none is printed."""
     unit: Literal["fraction", "percent"]
     note: str
 
@@ -86,6 +88,11 @@ class Reported(BaseModel, frozen=True, extra="forbid"):
     def number(self) -> float:
         """The value as a fraction, 0..1."""
         return float(self.exact)
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation as a fraction; None where none is printed."""
+        return float(Decimal(self.sd).scaleb(-2 if self.unit == "percent" else 0)) if self.sd else None
 
     @property
     def decimals(self) -> int:
@@ -158,9 +165,9 @@ def reported(
 ) -> Reported | None:
     """The reported value of a method, or None where none is printed.
 
-    Without `paper`, the method's own is asked, then PAPERS in their order: STPM's come from its authors'
-    README, DeSTSeg's means from its own paper but its categories from PFADSeg's tables, whose means differ.
-    Pass `paper` where that would mislead. `variant` is a row label of an ablation table, such as "RCM+PCAR".
+    Without `paper`, the method's own is asked, then PAPERS in their order: STPM's AUROC come from its
+    authors' README, its AP and IAP from DeSTSeg's evaluation of their checkpoint. `variant` is a row label of
+    an ablation table, such as "RCM+PCAR".
     Raises ValueError for an unknown method, metric, category or paper.
 
     >>> [reported("stpm", "pixel_auroc", "carpet", paper=paper).value for paper in (None, "et_stpm")]

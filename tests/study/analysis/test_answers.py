@@ -13,9 +13,9 @@ def of(found, method, metric="pixel_auroc", kind="gain"):
 def test_without_runs_only_the_papers_own_rows_have_an_answer():
     found = answers([])
     assert not any(a.status for a in found)
-    (rows,) = (a for a in found if a.evidence)
-    assert (rows.method, rows.metric, rows.higher, rows.lower) == ("pfadseg", "pixel_ap", 7, 8)
-    assert len(found) == 12
+    rows = [(a.method, a.metric, a.quoted, a.higher, a.lower) for a in found if a.evidence]
+    assert rows == [("pfadseg", "pixel_ap", "", 7, 8), ("pfadseg", "pixel_ap", "destseg", 11, 4)]
+    assert len(found) == 13
 
 
 def test_a_gain_is_read_from_whichever_teachers_give_more_pairs(make_record):
@@ -87,5 +87,13 @@ def test_a_gain_counts_the_categories_whose_interval_leaves_out_the_printed_one(
 
 
 def test_rows_tell_textures_from_objects():
-    rows = of(answers([]), "pfadseg", "pixel_ap", "rows")
-    assert (round(rows.textures, 3), round(rows.objects, 3)) == (0.032, -0.008)
+    rows = [a for a in answers([]) if a.kind == "rows"]
+    assert [(round(a.textures, 3), round(a.objects, 3)) for a in rows] == [(0.032, -0.008), (0.005, 0.006)]
+
+
+def test_the_last_epoch_names_the_category_that_moves_it_most(make_record):
+    runs = [make_record(c, 0, 0.9, method=m) for m in ("stpm", "et_stpm") for c in ("bottle", "grid")]
+    fallen = runs[-1].sensitivity["checkpoint=last"] | {"pixel_auroc": 0.3}
+    runs[-1] = runs[-1].model_copy(update={"sensitivity": runs[-1].sensitivity | {"checkpoint=last": fallen}})
+    name, change = of(answers(runs), "et_stpm").last_extreme
+    assert (name, change < -0.4) == ("grid", True)

@@ -22,7 +22,7 @@ def printed(
         "method": method,
         "variant": variant,
     }
-    rest = {"metric": metric, "unit": unit, "note": ""}
+    rest = {"metric": metric, "sd": "", "unit": unit, "note": ""}
     return pd.DataFrame([fixed | rest | {"category": c, "value": v} for c, v in values.items()])
 
 
@@ -311,13 +311,27 @@ def test_claims_are_parsed(stated):
 
 def test_verdicts_on_the_abstracts(frame, stated):
     found = paper_statements.of_abstracts(frame, stated)
-    assert set(found["kind"]) == {"gain", "ranking"}  # no level: the audit lists none
+    assert set(found["kind"]) == {"ranking"}  # no level: the audit lists none
     assert found.groupby("paper", sort=False)["verdict"].agg(list).to_dict() == {  # one of each phrase
         "stpm": ["cannot be checked"],
         "et_stpm": ["supported"],
-        "destseg": ["cannot be checked"],
-        "pfadseg": ["lower", "cannot be checked"],
+        "destseg": ["supported"],
+        "pfadseg": ["cannot be checked"],
     }
+
+
+def test_another_works_number_stands_beside_what_one_more_run_would_give():
+    found = paper_tables.quoted_spread("pfadseg", "destseg", "pixel_ap", seeds=5).set_index("category")
+    assert len(found) == 15
+    # t of 4 degrees at 97.5 % is 2.776; times the root of 1 + 1/5
+    assert found.loc["transistor"].to_dict() == pytest.approx(
+        {"own": 0.648, "sd": 0.040, "quoted": 0.791, "half": 2.776 * 0.040 * 1.2**0.5}, abs=1e-4
+    )
+    assert paper_tables.quoted_spread("pfadseg", "stpm", "pixel_ap", seeds=5).empty
+
+
+def test_a_work_that_repeats_another_is_drawn_once(frame):
+    assert list(paper_tables.across_works(frame, "stpm", "pixel_auroc"))[-1] == "DeSTSeg, Table 2"
 
 
 def write(folder, *rows, columns=tuple(GAIN)):

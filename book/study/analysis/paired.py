@@ -9,6 +9,7 @@ degrees of freedom. The rule before stands beside this one in book/protocol.md.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from statistics import fmean, variance
 from typing import Literal
 
@@ -22,6 +23,12 @@ from study.analysis.inference import ALPHA, Part, holm, interval, p_value, satte
 
 Decision = Literal["gain", "loss", "inconclusive", "not as claimed", "too few seeds"]
 
+UNLIKE = (
+    "the sides trained in different precisions",
+    "the sides had different teachers' files",
+    "the sides ran on a CPU and a GPU",
+)
+"""What `PairedDifference.labels` may say of a pair and not of a run."""
 MOVED_BY_PRECISION = {"destseg", "pfadseg"}
 """Methods that another precision makes another training: bf16 moved PFADSeg's pixel AP by .09 in a short run,
 and rounds the softmax and the sums of its blocks on a CPU, not on a GPU (`protocol.Precision`)."""
@@ -212,13 +219,13 @@ def _pair(group: Sequence[Couple], metric: Metric) -> PairedDifference:
 
 
 def _unlike(a: Record, b: Record) -> Iterator[str]:
-    """Conditions that two runs do not share, beside their methods."""
-    if a.precision != b.precision:
-        yield "the sides trained in different precisions"
-    if a.teacher.source != b.teacher.source:
-        yield "the sides had different teachers' files"
-    if a.runtime.processor != b.runtime.processor:
-        yield "the sides ran on a CPU and a GPU"
+    """Conditions that two runs do not share, beside their methods: some of UNLIKE."""
+    differ = (
+        a.precision != b.precision,
+        a.teacher.source != b.teacher.source,
+        a.runtime.processor != b.runtime.processor,
+    )
+    return compress(UNLIKE, differ)
 
 
 def _mean(

@@ -88,7 +88,7 @@ def batch_dicts(made: synthesis.Synthetic, dtype: torch.dtype) -> list[dict[str,
 class Fixed(synthesis.AnomalySynthesis):
     """Gives the one batch."""
 
-    turns = True
+    rotates = True
 
     def __init__(self, made: synthesis.Synthetic) -> None:
         self.made = made

@@ -1,17 +1,13 @@
 """What each method and each row of the ablation costs: parameters, operations, seconds of a training step.
 
 python benchmarks/cost.py [--batch 2] [--device cuda] [--precision bf16] [--save]
-
-Then how STPM's step grows with batch and resolution, and the metrics with the number of test images.
 """
 
 import argparse
 from collections.abc import Callable
-from itertools import pairwise
 from typing import NotRequired, TypedDict, get_args
 
 import torch
-from metrics import made_up, ours
 from side_by_side import compare, options, report
 from stpm import ours as stpm_step
 from torch import Tensor, nn
@@ -25,7 +21,6 @@ from stlib.nn.backbone import ResNet18Pyramid
 from stlib.protocol import ABLATION_ROWS, Precision
 
 Step = Callable[[], object]
-Rows = dict[str, dict[str, float]]
 
 
 class Cost(TypedDict):
@@ -69,25 +64,6 @@ def description(network: nn.Module, steps: dict[str, Step], images: Tensor) -> C
     }
 
 
-def growth(execution: Execution, turns: int) -> dict[str, Rows]:
-    """Seconds against batch, resolution and number of test images."""
-    device = execution.device
-
-    def step(count: int, side: int) -> Step:
-        return stpm_step(torch.randint(256, (count, 3, side, side)).byte().to(device), execution.precision)
-
-    batches = {f"{count} images": step(count, 256) for count in (4, 8, 16, 32)}
-    sides = {f"{side} pixels": step(8, side) for side in (128, 192, 256, 384)}
-    sets = [made_up(count) for count in (25, 50, 100, 200)]
-    tests = {f"{len(s)} maps": lambda s=s, m=m: ours(s.to(device), m) for s, m in sets}
-    print("\nSTPM's step against the batch, then against the side at batch 8; metrics against test images")
-    return {
-        "batch": compare(batches, turns=turns, device=device),
-        "side": compare(sides, turns=turns, device=device),
-        "maps": compare(tests, turns=turns, device=device),
-    }
-
-
 def main(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
@@ -113,12 +89,8 @@ def main(arguments: argparse.Namespace) -> None:
         }
         size, work = about["parameters"] / 1e6, about["image_flops"] / 1e9
         print(f"{title:30} {size:6.1f} M parameters  {work:6.1f} GFLOP per image")
-    grown = growth(execution, arguments.turns)
-    for name, table in grown.items():
-        ratios = [f"{b['seconds'] / a['seconds']:.2f}" for a, b in pairwise(table.values())]
-        print(f"{name}: each line over the one before: {', '.join(ratios)}")
     settings = {"batch": arguments.batch, "precision": arguments.precision}
-    report("cost", arguments, settings | {"methods": methods, "growth": grown})
+    report("cost", arguments, settings | {"methods": methods})
 
 
 if __name__ == "__main__":

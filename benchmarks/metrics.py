@@ -7,8 +7,6 @@ Ends with what a strictly increasing transform of the scores does to each: nothi
 """
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -19,7 +17,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
 from stlib.metrics import PixelRanking, label_regions, pixel_metrics
-from stlib.run.provenance import peak_memory
 
 Values = dict[str, float]
 
@@ -117,19 +114,8 @@ def main(arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     scores, masks = made_up(arguments.maps)
     scores = scores.to(device)
-    if arguments.only:
-        before = peak_memory(device)
-        candidates()[arguments.only](scores, masks)
-        print((peak_memory(device) - before) / 2**20)
-        return
     works = {name: (lambda work=work: work(scores, masks)) for name, work in candidates().items()}
     rows = compare(works, turns=arguments.turns, device=device)
-    print(f"\npeak memory above the scores themselves, {arguments.maps} maps, each in a process of its own:")
-    for name in works:
-        again = [sys.executable, *sys.argv, "--only", name]
-        peak = float(subprocess.run(again, check=True, capture_output=True, text=True).stdout.split()[-1])
-        rows[name]["added_mb"] = round(peak)
-        print(f"{name:44} {peak:6.0f} MB")
     print("\nscores to the sixth power instead: change of each metric")
     table = invariance(scores[:20], masks[:20])
     report("metrics", arguments, {"maps": arguments.maps, "time": rows, "invariance": table})
@@ -138,5 +124,4 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = options(__doc__ or "", turns=5)
     parser.add_argument("--maps", type=int, default=100)
-    parser.add_argument("--only", help=argparse.SUPPRESS)
     main(parser.parse_args())

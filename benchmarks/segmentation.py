@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from cost import operations
 from side_by_side import compare, options, report
-from stpm import busy, limit
 from torch import Tensor
 
 from stlib.data.synthesis import AnomalySynthesis
@@ -113,6 +112,18 @@ def steps(made: destseg.Training, *, before: bool = False) -> dict[str, Step]:
 
     found = {"student": student, "segmentation": segmentation}
     return {stage: was(step) if before else step for stage, step in found.items()}
+
+
+def limit(device: torch.device, dtype: torch.dtype, side: int) -> float:
+    """Floating-point operations per second of a square matrix product: what a GPU, or one core, can do."""
+    a, b = torch.randn(2, side, side, device=device).to(dtype)
+    rows = compare({f"matrix product {side}, {dtype}": lambda: a @ b}, turns=5, device=device)
+    return 2 * side**3 / busy(next(iter(rows.values())), device)
+
+
+def busy(row: Mapping[str, float], device: torch.device) -> float:
+    """Seconds that the processor worked: on a CPU those of all its cores, without waiting for other work."""
+    return row["cpu_seconds"] if device.type == "cpu" else row["seconds"]
 
 
 def convolution_limit(device: torch.device, dtype: torch.dtype, batch: int) -> float:

@@ -3,11 +3,11 @@
 python benchmarks/stpm.py [--batch 32] [--device cuda] [--save]        (peer: benchmarks/requirements.txt)
 
 The same ResNet-18 pair on the same 256x256 images everywhere. Ours is what `stlib run` executes; the other
-lines take one thing away. The end compares with the processor's own limit: a large matrix product.
+lines take one thing away.
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import pairwise
 from unittest.mock import patch
@@ -16,7 +16,6 @@ import torch
 from side_by_side import compare, options, report
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch.utils.flop_counter import FlopCounterMode
 
 from stlib.methods import stpm
 from stlib.methods.training import Execution
@@ -116,28 +115,6 @@ def fold(network: nn.Module) -> None:
                 setattr(module, after, nn.Identity())
 
 
-def limit(device: torch.device, dtype: torch.dtype, side: int = 4096) -> float:
-    """Floating-point operations per second of a square matrix product: what a GPU, or one core, can do."""
-    a, b = torch.randn(2, side, side, device=device).to(dtype)
-    rows = compare({f"matrix product {side}, {dtype}": lambda: a @ b}, turns=5, device=device)
-    return 2 * side**3 / busy(next(iter(rows.values())), device)
-
-
-def busy(row: Mapping[str, float], device: torch.device) -> float:
-    """Seconds that the processor worked: on a CPU those of all its cores, without waiting for other work."""
-    return row["cpu_seconds"] if device.type == "cpu" else row["seconds"]
-
-
-def operations(images: Tensor) -> dict[str, float]:
-    """Floating-point operations of one forward pass of the student, and of a training step on it."""
-    network: nn.Module = ResNet18Pyramid().to(images.device)
-    with FlopCounterMode(display=False) as forward:
-        levels = network(prepare(images))
-        once = forward.get_total_flops()
-        sum(level.sum() for level in levels).backward()
-    return {"forward": once, "step": forward.get_total_flops()}
-
-
 def main(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
@@ -167,18 +144,7 @@ def main(arguments: argparse.Namespace) -> None:
     steps = compare(training, turns=arguments.turns, device=device, items=arguments.batch)
     print(f"\nmaps and scores of {arguments.batch} images")
     maps = compare(scoring, turns=arguments.turns, device=device, items=arguments.batch)
-    print("\nthe processor's limit")
-    dtypes: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32}
-    limits = {name: limit(device, dtype) for name, dtype in dtypes.items()}
-    needed = operations(images)
-    reached = {
-        name: needed["step"] / busy(steps[f"ours, {name}"], device) / possible
-        for name, possible in limits.items()
-    }
-    for name, share in reached.items():
-        print(f"{name}: {limits[name] / 1e9:,.0f} GFLOP/s possible, {share:.0%} reached by a training step")
-    measured = {"batch": arguments.batch, "training": steps, "inference": maps, "limit_flops": limits}
-    report("stpm", arguments, measured | {"operations": needed, "share_of_limit": reached})
+    report("stpm", arguments, {"batch": arguments.batch, "training": steps, "inference": maps})
 
 
 if __name__ == "__main__":

@@ -134,7 +134,6 @@ def comparison(
     method: str,
     metric: Metric,
     *,
-    profile: Profile = "paper",
     variant: str = "",
     paper: str | None = None,
 ) -> list[ComparisonRow]:
@@ -143,7 +142,7 @@ def comparison(
     The last row covers the categories with a comparable run only, on both sides. `paper`: where the reported
     values are printed, if not where `reported` asks first. Raises ValueError for an unknown method or paper.
     """
-    runs = select(records, method, profile=profile, variant=variant)
+    runs = select(records, method, variant=variant)
     groups = {name: [r for r in runs if r.category == name] for name in CATEGORIES}
     label = variant if variant in ABLATION_ROWS else ""
     known = {c: reported(method, metric, c, variant=label, paper=paper) for c in (*CATEGORIES, "mean")}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stlib.protocol import CATEGORIES, METRICS
 from stlib.records.schema import History, Record
-from study.analysis.comparison import METHODS, comparable, select
+from study.analysis.comparison import comparable, select
 from study.analysis.paired import RunGroup
 from study.analysis.reported import METHOD_NAMES, reported
 
@@ -129,30 +129,19 @@ def runtimes(records: Iterable[Record]) -> pd.DataFrame:
     ).reset_index()
 
 
-def state_of_study(
-    records: Iterable[Record],
-    methods: Sequence[str] = METHODS,
-    categories: Iterable[str] = tuple(CATEGORIES),
-) -> pd.DataFrame:
+def state_of_study(records: Iterable[Record], methods: Sequence[str]) -> pd.DataFrame:
     """What is measured under the paper's schedule, one row per method and category.
 
     Columns: `method` (the name shown to readers), `category`, `seeds` (comparable runs), `labelled` (finished
-    runs that are not comparable), `failed`, `text` ('2 seeds', 'not run', ...).
+    runs that are not comparable), `failed`.
     """
     runs = list(records)
     rows = []
     for method in methods:
         own = select(runs, method)
-        for category in categories:
+        for category in CATEGORIES:
             group = [r for r in own if r.category == category]
             seeds, failed = len(comparable(group)), sum(r.status == "failed" for r in group)
             labelled = len(group) - seeds - failed
-            text = _state(seeds, labelled, failed)
-            rows.append((METHOD_NAMES.get(method, method), category, seeds, labelled, failed, text))
-    return pd.DataFrame(rows, columns=["method", "category", "seeds", "labelled", "failed", "text"])
-
-
-def _state(seeds: int, labelled: int, failed: int) -> str:
-    if seeds:
-        return f"{seeds} seed{'s' * (seeds > 1)}"
-    return "not comparable" if labelled else "failed" if failed else "not run"
+            rows.append((METHOD_NAMES.get(method, method), category, seeds, labelled, failed))
+    return pd.DataFrame(rows, columns=["method", "category", "seeds", "labelled", "failed"])

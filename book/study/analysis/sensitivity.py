@@ -13,7 +13,7 @@ from statistics import fmean
 
 import pandas as pd
 
-from stlib.protocol import CATEGORIES, METRICS, Metric, Profile
+from stlib.protocol import CATEGORIES, METRICS, Metric
 from stlib.records.schema import Record
 from study.analysis.claims import claimed
 from study.analysis.comparison import comparable
@@ -80,11 +80,9 @@ class Group:
         return list(dict.fromkeys(label for run in self.runs for label in run.labels()))
 
 
-def group(
-    records: Iterable[Record], method: str, *, profile: Profile = "paper", labelled: bool = False
-) -> Group:
-    """The finished runs of a method under one profile, either those without labels or those with."""
-    finished = [r for r in records if (r.method, r.profile, r.status) == (method, profile, "finished")]
+def group(records: Iterable[Record], method: str, *, labelled: bool = False) -> Group:
+    """The finished runs of a method at the paper's schedule, either those without labels or those with."""
+    finished = [r for r in records if (r.method, r.profile, r.status) == (method, "paper", "finished")]
     kept = [r for r in finished if r.labels()] if labelled else comparable(finished)
     variants = [r for r in kept if r.variant.startswith(RETRAINED)]
     return Group(method, [r for r in kept if not r.variant], variants)
@@ -203,8 +201,6 @@ class AgainstClaim:
     gain: float
     sizes: Mapping[str, float]
     """By choice: the mean over categories of the change without its sign; what helps one may harm another."""
-    most: Mapping[str, Effect]
-    """By choice: in the category that it moves most."""
 
     @property
     def large(self) -> list[str]:
@@ -212,17 +208,14 @@ class AgainstClaim:
         return [name for name, size in self.sizes.items() if size >= abs(self.gain)]
 
 
-def against_claims(chosen: Group, metrics: Sequence[Metric] = GAINED) -> list[AgainstClaim]:
+def against_claims(chosen: Group) -> list[AgainstClaim]:
     """Every gain claimed of the method, or over it, beside the choices that were run."""
     found = []
-    for metric in metrics:
+    for metric in GAINED:
         known = {name: group[:-1] for name, group in effects(chosen, metric).items() if group}
         sizes = {name: fmean(abs(effect.change) for effect in group) for name, group in known.items()}
-        most = {name: max(group, key=lambda effect: abs(effect.change)) for name, group in known.items()}
-        found += [
-            AgainstClaim(sides, metric, gain, sizes, most)
-            for sides, gain in claimed(metric, chosen.method).items()
-        ]
+        gains = claimed(metric, chosen.method)
+        found += [AgainstClaim(sides, metric, gain, sizes) for sides, gain in gains.items()]
     return found
 
 

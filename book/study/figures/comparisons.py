@@ -100,10 +100,8 @@ def choice_effects(found: Mapping[Metric, Effects], claims: Mapping[Metric, Mapp
     ]
     claimed = dict.fromkeys(sides for metric in found for sides in claims[metric])
     rows = [*choices, *claimed]
-    lines = len(found)
-    figure, axes = canvas(lines, 1, lines * (0.7 + 0.21 * len(rows)), share="", width=NARROW)
-    panels: list[Axes] = axes.ravel().tolist()
-    for axis, (metric, group) in zip(panels, found.items(), strict=False):
+    figure, axes = canvas(len(found), 1, len(found) * (0.7 + 0.21 * len(rows)), share="", width=NARROW)
+    for axis, (metric, group) in zip(axes[:, 0], found.items(), strict=True):
         axis.axvline(0, color="black", linewidth=1)
         if claims[metric]:
             width = min(map(abs, claims[metric].values()))
@@ -116,9 +114,7 @@ def choice_effects(found: Mapping[Metric, Effects], claims: Mapping[Metric, Mapp
         axis.set_title(METRICS[metric])
         axis.set_yticks(range(len(rows)), rows)
         axis.set_ylim(len(rows) - 0.5, -0.5)
-    for axis in panels[len(found) :]:
-        axis.set_axis_off()
-    named = {text: mark for axis in panels for mark, text in zip(*axis.get_legend_handles_labels())}
+    named = {text: mark for axis in axes[:, 0] for mark, text in zip(*axis.get_legend_handles_labels())}
     figure.legend(named.values(), named.keys(), loc="outside lower center", fontsize=9)
     return figure
 

@@ -119,17 +119,15 @@ def read(path: Path) -> KeptMaps:
 
 
 def load_maps(
-    runs: Path, category: str, *, profile: Profile, seed: int = 0, methods: Iterable[str] = METHODS
+    runs: Path, category: str, *, profile: Profile, methods: Iterable[str] = METHODS
 ) -> list[KeptMaps]:
-    """What the methods' runs on one category left under `runs`, as far as there is something."""
-    paths = [
-        runs / record_path(method, category, seed, profile).with_suffix(".rates.npz") for method in methods
-    ]
+    """What the methods' runs of seed 0 on one category left under `runs`, as far as there is something."""
+    paths = [runs / record_path(method, category, 0, profile).with_suffix(".rates.npz") for method in methods]
     return [read(path) for path in paths if path.is_file()]
 
 
-def side_by_side(kept: Sequence[KeptMaps], *, rows: int | None = None) -> Figure:
-    """A row per test image, or the first `rows`: image, outline of the true defect, a map per method.
+def side_by_side(kept: Sequence[KeptMaps]) -> Figure:
+    """A row per test image: image, outline of the true defect, a map per method.
 
     A map shows how rare a pixel's score is among normal pixels, on one scale for all methods. Raises
     ValueError for nothing to show, and for runs on different data.
@@ -137,11 +135,11 @@ def side_by_side(kept: Sequence[KeptMaps], *, rows: int | None = None) -> Figure
     if len({(one.fingerprint, one.names) for one in kept}) != 1:
         raise ValueError("the methods must show the same images: none were kept, or their data differ")
     finest = max(kept, key=lambda one: one.images.shape[1])
-    return _maps(finest, {METHOD_NAMES.get(one.method, one.method): one.rates for one in kept}, rows)
+    return _maps(finest, {METHOD_NAMES.get(one.method, one.method): one.rates for one in kept})
 
 
 def levels(kept: KeptMaps, *, rows: int | None = None) -> Figure:
-    """What the student's distances say at every level, their product, and the map; as `side_by_side`."""
+    """The student's distances at every level, their product, and the map; of the first `rows` images."""
     words = [*(f"level {level}" for level in range(1, len(LAYERS) + 1)), "product"]
     shown = dict(zip(words, kept.layers.transpose(1, 0, 2, 3), strict=True))
     if kept.method not in DISTANCES_ARE_THE_MAP:
@@ -149,7 +147,7 @@ def levels(kept: KeptMaps, *, rows: int | None = None) -> Figure:
     return _maps(kept, shown, rows)
 
 
-def _maps(kept: KeptMaps, columns: Mapping[str, NDArray[np.float32]], rows: int | None) -> Figure:
+def _maps(kept: KeptMaps, columns: Mapping[str, NDArray[np.float32]], rows: int | None = None) -> Figure:
     """A row per image of `kept`: the image, its true defect, and the (K, S, S) rates of every column."""
     shown = kept.names[:rows]
     width = 2 + len(columns)

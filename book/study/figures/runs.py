@@ -1,14 +1,13 @@
 """Pictures of runs and of fine-tuned teachers: trainings, scores, ROC and precision-recall curves."""
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle, islice
+from itertools import cycle
 
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from stlib.protocol import LAYERS, METRICS, Metric
 from stlib.records.schema import History
@@ -25,10 +24,10 @@ def training_curve(history: History, name: str = "") -> Figure:
     return training_curves({name: [history]})
 
 
-def training_curves(histories: Mapping[str, Sequence[History]], legend: Sequence[str] = ()) -> Figure:
+def training_curves(histories: Mapping[str, Sequence[History]]) -> Figure:
     """A row per name with a panel per curve; the trainings of a name, such as seeds, share the panels.
 
-    `legend` names the trainings of a row. Raises ValueError without a training.
+    Raises ValueError without a training.
     """
     if not any(histories.values()):
         raise ValueError("no training to draw: pass at least one history")
@@ -45,19 +44,13 @@ def training_curves(histories: Mapping[str, Sequence[History]], legend: Sequence
     by_epoch = any("epoch" in h.selected for group in histories.values() for h in group)
     for axis in axes[-1]:
         axis.set_xlabel("epoch (dashed: tested)" if by_epoch else "logged means")
-    if legend:
-        marks = [Line2D([], [], color=colour) for colour in _colours(len(legend))]
-        figure.legend(marks, legend, loc="outside lower center", fontsize=9)
     return figure
-
-
-def _colours(count: int) -> list[tuple[float, float, float]]:
-    return list(islice(cycle(sns.color_palette("colorblind")), count))
 
 
 def _curves(axis: Axes, histories: Sequence[History], name: str) -> None:
     """One collection for all trainings: an artist for each is slow where there are hundreds."""
-    shown = [(h, c) for h, c in zip(histories, _colours(len(histories)), strict=True) if h.curves.get(name)]
+    palette = cycle(sns.color_palette("colorblind"))
+    shown = [(h, c) for h, c in zip(histories, palette, strict=False) if h.curves.get(name)]
     colours = [colour for _, colour in shown]
     lines = [list(enumerate(history.curves[name], 1)) for history, _ in shown]
     axis.add_collection(LineCollection(lines, colors=colours, linewidths=1.5))

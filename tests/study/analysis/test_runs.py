@@ -3,6 +3,7 @@ import re
 from typer.testing import CliRunner
 
 from stlib.cli import app
+from stlib.protocol import CATEGORIES
 from stlib.records.schema import TextureInfo
 from study.analysis.runs import families, made, rerun_command, runtimes, state_of_study
 from study.columns import MADE
@@ -55,8 +56,7 @@ def test_state_counts_comparable_seeds_only(make_record):
         make_record("grid", status="failed"),
         make_record("pill", profile="short"),
     ]
-    state = state_of_study(runs, ["stpm"]).set_index("category")["text"]
-    assert state["bottle"] == "2 seeds"
-    assert state["toothbrush"] == "not comparable"
-    assert state["grid"] == "failed"
-    assert state["pill"] == state["wood"] == "not run"
+    rows = state_of_study(runs, ["stpm"]).to_dict("records")
+    counts = {row["category"]: (row["seeds"], row["labelled"], row["failed"]) for row in rows}
+    known = {"bottle": (2, 0, 0), "toothbrush": (0, 1, 0), "grid": (0, 0, 1)}
+    assert counts == dict.fromkeys(CATEGORIES, (0, 0, 0)) | known

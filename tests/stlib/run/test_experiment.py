@@ -113,8 +113,6 @@ def test_sensitivity_changes_one_thing_at_a_time(result: RunResult):
         "maps=sum",
         "score=top100",
         "masks=80/255",
-        "masks=any",
-        "masks=full",
         "test=untouched",
         "checkpoint=last",
     ]
@@ -143,20 +141,22 @@ def test_masks_of_another_rule_are_those_that_its_row_is_measured_against(make_c
     make_category(tmp_path, train=6, good=2, defects={"turned": 2}, size=90)
     done = run(spec(tmp_path), runs=tmp_path / "runs")
     category = done.detector.category
-    expected = evaluate(done.maps, category, with_mask_rule(category, "any")).metrics
-    assert done.record.sensitivity["masks=any"] == expected != done.record.metrics
+    expected = evaluate(done.maps, category, with_mask_rule(category, "80/255")).metrics
+    assert done.record.sensitivity["masks=80/255"] == expected != done.record.metrics
 
 
 @pytest.mark.usefixtures("tiny")
 def test_another_mask_rule_is_named_in_the_record_and_not_measured_again(make_category, tmp_path: Path):
     # the masks of these files, larger than the input, differ between the rules
     make_category(tmp_path, train=6, good=2, defects={"turned": 2}, size=90)
-    category = load_category(tmp_path, "plate", image_size=64, mask_rule="any")
-    record = RunResult.of(train(spec(tmp_path), category, runs=tmp_path / "runs")).record
-    assert record.dataset.mask_rule == "any"
-    rows = [name for name in record.sensitivity if name.startswith("masks=")]
-    assert rows == ["masks=half", "masks=80/255", "masks=full"]
-    assert all(record.sensitivity[row]["pixel_ap"] != record.metrics["pixel_ap"] for row in rows)
+    rules = {"80/255": [], "any": ["masks=80/255"]}
+    for rule, expected in rules.items():
+        category = load_category(tmp_path, "plate", image_size=64, mask_rule=rule)
+        record = RunResult.of(train(spec(tmp_path), category, runs=tmp_path / "runs")).record
+        assert record.dataset.mask_rule == rule
+        rows = [name for name in record.sensitivity if name.startswith("masks=")]
+        assert rows == expected
+        assert all(record.sensitivity[row]["pixel_ap"] != record.metrics["pixel_ap"] for row in rows)
 
 
 def test_bootstrap_and_curves_are_there_for_every_metric(result: RunResult):
@@ -217,8 +217,6 @@ def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
         "maps=distances",
         "score=max",
         "masks=80/255",
-        "masks=any",
-        "masks=full",
         "test=untouched",
         "gamma=0",
     ]
@@ -410,7 +408,7 @@ def test_measuring_again_keeps_no_ranking_of_all_pixels(
 
     monkeypatch.setattr(PixelRanking, "__init__", counted)
     run(spec(result.detector.category.layout.folder.parent), runs=tmp_path)
-    assert len(most) == 8
+    assert len(most) == 6
     assert max(most) == 2
 
 

@@ -39,9 +39,9 @@ class Method(ABC):
         """Anomaly maps and scores of (M, 3, S, S) uint8 images, on the CPU; in fp32, whatever trained."""
         return in_batches(self.network, images, self.batch_size, self.execution.device)
 
-    @abstractmethod
-    def alternatives(self, maps: Maps) -> dict[str, Maps]:
+    def alternatives(self, maps: Maps) -> dict[str, Maps]:  # noqa: ARG002 - of those that have some
         """The same maps read in other ways, by a short name of what differs; never selected from."""
+        return {}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from stlib.methods.entry import Method, MethodEntry
 from stlib.methods.training import Execution, Recipe, Resumable, descend, generator, seeded
 from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, features, prepare
 from stlib.nn.losses import Loss, flat_cosine_loss
-from stlib.nn.maps import Maps, max_score, smooth, stack_levels, top_score
+from stlib.nn.maps import Maps, max_score, smooth, stack_levels
 from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 from stlib.records.schema import History
 
@@ -151,10 +151,6 @@ class RD4AD(Method):
     def network(self) -> Network:
         """What is deployed."""
         return Network(self.teacher, self.student)
-
-    def alternatives(self, maps: Maps) -> dict[str, Maps]:
-        """The same map with DeSTSeg's image score."""
-        return {"score=top100": maps._replace(image=top_score(maps.pixel))}
 
 
 class Training(Resumable):

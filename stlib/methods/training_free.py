@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
@@ -13,7 +12,7 @@ from stlib.data.splits import split_train
 from stlib.methods.entry import Method, MethodEntry
 from stlib.methods.training import Execution, Recipe
 from stlib.nn.backbone import ResNet18Pyramid, features
-from stlib.nn.maps import Maps, fuse, max_score, top_score
+from stlib.nn.maps import Maps
 from stlib.nn.memory import Memory
 from stlib.protocol import Profile
 from stlib.records.schema import History
@@ -82,19 +81,6 @@ class TrainingFree(Method):
         self.execution.place(self.memory)
         self.execution.progress(len(images), len(images), "remembered")
         return History(steps=0, images_seen=len(images), curves={}, selected={})
-
-    def alternatives(self, maps: Maps) -> dict[str, Maps]:
-        """The same distances without smoothing, their sum over the levels; DeSTSeg's image score.
-
-        PatchCore and PaDiM have one level. SPADE averages its three, each upsampled from its own grid; here
-        the coarse ones go over the grid of the finest, so that its map differs by more than the smoothing.
-        """
-        rough = fuse(maps.layers, maps.pixel.shape[-1], rule="sum")
-        of_map = torch.equal(maps.image, max_score(maps.pixel))  # PaDiM's score follows its map
-        return {
-            "maps=unsmoothed": Maps(maps.layers, rough, max_score(rough) if of_map else maps.image),
-            "score=top100": maps._replace(image=top_score(maps.pixel)),
-        }
 
 
 def entry(

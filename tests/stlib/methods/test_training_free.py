@@ -192,17 +192,6 @@ def test_held_out_images_are_not_remembered(name: str, plate: Category, random_t
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_another_reading_changes_one_thing(name: str, plate: Category, random_teacher: ResNet18Pyramid):
-    method = fitted(name, plate, random_teacher)
-    maps = method.maps(plate.test)
-    rough = method.alternatives(maps)["maps=unsmoothed"]
-    levels = maps.layers.shape[1]  # their sum here, their mean in SPADE's map
-    assert rough.pixel.std() / levels > maps.pixel.std()
-    assert rough.pixel.mean() / levels == pytest.approx(maps.pixel.mean().item(), rel=0.05)
-    assert torch.equal(rough.image, maps.image) == (name != "padim")
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_what_trains_nothing_has_no_other_arithmetic(name: str):
     with pytest.raises(ValueError, match="trains nothing: choose precision fp32, not bf16"):
         RunSpec(name, "plate", profile="demo", precision="bf16").check()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
@@ -13,7 +14,6 @@ from stlib.methods.entry import Method, MethodEntry
 from stlib.methods.training import Execution, Recipe
 from stlib.nn.backbone import ResNet18Pyramid, features
 from stlib.nn.maps import Maps
-from stlib.nn.memory import Memory
 from stlib.protocol import Profile
 from stlib.records.schema import History
 
@@ -37,8 +37,11 @@ def held_out(config: Recipe, count: int) -> list[int]:
     return split_train(count, fraction=config.held_out)[1] if config.held_out else []
 
 
-class MemoryNetwork(Memory):
+class MemoryNetwork(nn.Module):
     """A teacher, and what is remembered of its features of good images."""
+
+    remembered: tuple[str, ...]
+    """The names of buffers whose size depends on the good images: they take that of saved ones."""
 
     def __init__(self, teacher: nn.Module | None) -> None:
         super().__init__()
@@ -51,6 +54,12 @@ class MemoryNetwork(Memory):
     @abstractmethod
     def forward(self, images: Tensor) -> Maps:
         """(B, 3, S, S) uint8 -> `Maps`; `layers` are the distances before they are smoothed."""
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *rest: object) -> None:
+        for name in self.remembered:
+            if (saved := state_dict.get(prefix + name)) is not None:
+                self.register_buffer(name, torch.empty_like(saved))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class TrainingFree(Method):

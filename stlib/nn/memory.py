@@ -1,26 +1,11 @@
-"""What detectors without training are made of: features that a network remembers, and distances to them."""
-
-from collections.abc import Mapping
+"""What detectors without training are made of: distances to remembered features."""
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 CHUNK = 512
 """Remembered vectors per matrix product: enough to be fast, and no table of all distances in memory."""
-
-
-class Memory(nn.Module):
-    """A network some of whose buffers depend in size on the training images: they take that of saved ones."""
-
-    remembered: tuple[str, ...]
-    """The names of these buffers."""
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *rest: object) -> None:
-        for name in self.remembered:
-            if (saved := state_dict.get(prefix + name)) is not None:
-                self.register_buffer(name, torch.empty_like(saved))
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def nearest_distances(queries: Tensor, bank: Tensor) -> Tensor:

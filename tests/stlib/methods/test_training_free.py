@@ -13,7 +13,7 @@ from stlib.data.mvtec import Category
 from stlib.detector import Detector, DetectorInfo
 from stlib.methods import METHODS, get_method, padim, patchcore, spade
 from stlib.methods.training import Execution, generator
-from stlib.methods.training_free import TrainingFree
+from stlib.methods.training_free import MemoryNetwork, TrainingFree
 from stlib.metrics import PixelRanking, label_regions
 from stlib.nn.backbone import ResNet18Pyramid, features
 from stlib.nn.maps import smooth
@@ -206,3 +206,19 @@ def test_the_recipes_are_the_papers():
     assert get_method("patchcore").recipe("paper", "coreset=1%").coreset == 0.01
     assert get_method("padim").recipe("paper") == padim.Config(image_size=256, channels=100, epsilon=0.01)
     assert get_method("spade").recipe("paper") == spade.Config(image_size=256, neighbours=50)
+
+
+class Bank(MemoryNetwork):
+    remembered = ("bank",)
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(torch.nn.Identity())
+        self.register_buffer("bank", torch.arange(3.0 * rows).view(rows, 3))
+
+
+def test_a_memory_takes_the_size_of_a_saved_one_and_no_saved_one_is_an_error():
+    full, empty = Bank(5), Bank(1)
+    torch.nn.Sequential(empty).load_state_dict(torch.nn.Sequential(full).state_dict())
+    assert torch.equal(empty.bank, full.bank)
+    with pytest.raises(RuntimeError, match="bank"):
+        empty.load_state_dict({})

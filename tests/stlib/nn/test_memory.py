@@ -1,10 +1,9 @@
 """Distances to remembered features, against the plain formula."""
 
-import pytest
 import torch
 
 from stlib.nn import memory
-from stlib.nn.memory import Memory, nearest_distances
+from stlib.nn.memory import nearest_distances
 
 
 def test_the_nearest_distances_are_those_of_all_pairs_whatever_the_size_of_a_product(monkeypatch):
@@ -17,19 +16,3 @@ def test_the_nearest_distances_are_those_of_all_pairs_whatever_the_size_of_a_pro
     assert (
         nearest_distances(queries, queries).amax() < 1e-2
     )  # rounding, and never the root of a negative number
-
-
-class Bank(Memory):
-    remembered = ("bank",)
-
-    def __init__(self, rows: int) -> None:
-        super().__init__()
-        self.register_buffer("bank", torch.arange(3.0 * rows).view(rows, 3))
-
-
-def test_a_memory_takes_the_size_of_a_saved_one_and_no_saved_one_is_an_error():
-    full, empty = Bank(5), Bank(1)
-    torch.nn.Sequential(empty).load_state_dict(torch.nn.Sequential(full).state_dict())
-    assert torch.equal(empty.bank, full.bank)
-    with pytest.raises(RuntimeError, match="bank"):
-        empty.load_state_dict({})

@@ -51,7 +51,8 @@ class FittedDetector(Detector):
             found = measured(self.category, self.method, maps, self.clock.device)
         except FloatingPointError as error:
             raise failure(self.base, error, self.clock) from error
-        return _completed(self.base, history=self.history, **found, runtime=self.clock.runtime())
+        about = {"history": self.history, "runtime": self.clock.runtime()}
+        return Record.model_validate({**self.base, **about, **found})
 
     def save_record(
         self, record: Record, folder: Path | str = RECORDS, detector: Path | str | None = None
@@ -71,11 +72,6 @@ class FittedDetector(Detector):
         return path
 
 
-def _completed(base: Mapping[str, object], **fields: object) -> Record:
-    """`base` with the remaining fields, validated."""
-    return Record.model_validate({**base, **fields})
-
-
 def failure(base: Mapping[str, object], error: FloatingPointError, clock: Clock) -> RunFailed:
     """What a training or a measurement that has diverged raises."""
     return RunFailed(unfinished(base, str(error), clock))
@@ -83,4 +79,5 @@ def failure(base: Mapping[str, object], error: FloatingPointError, clock: Clock)
 
 def unfinished(base: Mapping[str, object], why: str, clock: Clock) -> Record:
     """The record of a run without metrics. Raises ValueError for names that no record may have."""
-    return _completed(base, status="failed", error=why, runtime=clock.runtime())
+    about = {"status": "failed", "error": why, "runtime": clock.runtime()}
+    return Record.model_validate({**base, **about})

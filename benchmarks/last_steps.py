@@ -9,10 +9,9 @@ again with the same code and teacher.
 """
 
 import argparse
-import time
 
 import torch
-from side_by_side import keep_run, kept_runs, options_with_data, report
+from side_by_side import each_run, options_with_data, report
 from torch import Tensor, nn
 
 from stlib.data.mvtec import Category, load_category
@@ -22,12 +21,14 @@ from stlib.methods import destseg, get_method
 from stlib.methods.training import Execution, reuse_memory
 from stlib.metrics import PixelRanking, label_regions
 from stlib.nn.backbone import load_teacher
-from stlib.run.provenance import checkout
 
 SIDE, BATCH, STEPS, EVERY = 128, 8, (300, 400), 10
 """Fixed before the first run."""
-RUNS = [(row, category, 0) for row in ("none", "") for category in ("pill", "transistor", "grid")] + [
-    ("none", category, 1) for category in ("pill", "transistor", "grid")
+CATEGORIES = ("pill", "transistor", "grid")
+RUNS = [
+    {"row": row, "category": name, "seed": seed}
+    for row, seed in (("none", 0), ("", 0), ("none", 1))
+    for name in CATEGORIES
 ]
 """Row of the ablation, category, seed: pairs of them differ in one of the three or in more."""
 NAME = "last_steps"
@@ -62,17 +63,14 @@ def main(arguments: argparse.Namespace) -> None:
         "side": SIDE, "batch": BATCH, "steps": list(STEPS), "every": EVERY, "precision": "fp32",
         "teacher": info.pyramid_sha256,
     }  # fmt: skip
-    about = settings | {"code": checkout()[0]}
     textures, _ = load_textures(arguments.textures, SIDE)
-    for row, name, seed in RUNS:
-        key = {"row": row, "category": name, "seed": seed}
-        if not any(key.items() <= run.items() for run in kept_runs(NAME, about)):
-            category = load_category(arguments.data, name, image_size=SIDE)
-            begin = time.process_time()
-            scores = train(row, category, teacher, textures, seed)
-            seconds = round(time.process_time() - begin, 1)
-            keep_run(NAME, about, key | {"pixel_ap": scores, "cpu_seconds": seconds})
-        report(NAME, arguments, settings | {"runs": kept_runs(NAME, about)})
+    categories = {name: load_category(arguments.data, name, image_size=SIDE) for name in CATEGORIES}
+
+    def make(row: str, category: str, seed: int) -> dict[str, object]:
+        return {"pixel_ap": train(row, categories[category], teacher, textures, seed)}
+
+    for runs in each_run(NAME, settings, RUNS, make):
+        report(NAME, arguments, settings | {"runs": runs})
 
 
 if __name__ == "__main__":

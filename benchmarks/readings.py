@@ -10,12 +10,11 @@ is from the mean of its branches.
 """
 
 import argparse
-import time
 from itertools import product
 from statistics import fmean
 
 import torch
-from side_by_side import keep_run, kept_runs, options_with_data, report
+from side_by_side import each_run, options_with_data, report
 from torch import Tensor, nn
 
 from stlib.data.mvtec import Category, load_category
@@ -29,7 +28,6 @@ from stlib.nn.backbone import load_teacher, prepare
 from stlib.nn.blocks import PCAR, RCM
 from stlib.nn.losses import cosine_distances
 from stlib.nn.maps import fuse, stack_levels
-from stlib.run.provenance import checkout
 
 SIDE, BATCH, STEPS, LAST = 128, 8, 60, 10
 """Fixed before the first run. The loss is the mean of the LAST steps'."""
@@ -99,17 +97,17 @@ def main(arguments: argparse.Namespace) -> None:
         "side": SIDE, "batch": BATCH, "steps": STEPS, "last": LAST, "precision": "bf16",
         "teacher": info.pyramid_sha256,
     }  # fmt: skip
-    about, start = settings | {"code": checkout()[0]}, at_start()
+    start = at_start()
     textures, _ = load_textures(arguments.textures, SIDE)
     categories = {name: load_category(arguments.data, name, image_size=SIDE) for name in CATEGORIES}
-    for seed, name, reading in product(SEEDS, CATEGORIES, READINGS):
-        key = {"reading": reading, "category": name, "seed": seed}
-        if not any(key.items() <= run.items() for run in kept_runs(NAME, about)):
-            begin = time.process_time()
-            found = train(reading, categories[name], teacher, textures, seed)
-            seconds = round(time.process_time() - begin, 1)
-            keep_run(NAME, about, key | found | {"cpu_seconds": seconds})
-        report(NAME, arguments, settings | {"start": start, "runs": kept_runs(NAME, about)})
+
+    def make(reading: str, category: str, seed: int) -> dict[str, float]:
+        return train(reading, categories[category], teacher, textures, seed)
+
+    places = product(SEEDS, CATEGORIES, READINGS)
+    keys = [{"reading": reading, "category": name, "seed": seed} for seed, name, reading in places]
+    for runs in each_run(NAME, settings, keys, make):
+        report(NAME, arguments, settings | {"start": start, "runs": runs})
 
 
 if __name__ == "__main__":

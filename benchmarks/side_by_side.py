@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,6 +24,7 @@ from stlib.paths import BENCHMARKS, DATA, ROOT
 from stlib.run.provenance import checkout, processor
 
 Work = Callable[[], object]
+Run = Mapping[str, object]
 PACKAGES = (
     "torch",
     "numpy",
@@ -56,21 +57,28 @@ def options_with_data(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def kept_runs(name: str, about: Mapping[str, object]) -> list[dict[str, object]]:
-    """The ended runs in build/NAME.jsonl that were made under `about`, without those fields."""
-    file = ROOT / "build" / f"{name}.jsonl"
+def each_run(
+    name: str, settings: Run, keys: Iterable[Run], make: Callable[..., Run]
+) -> Iterator[Sequence[Run]]:
+    """After every key all ended runs: `make(**key)` makes it, unless build/NAME.jsonl holds it already.
+
+    A run is added there when it has ended, so that a script that was stopped does not make it again; runs of
+    other settings or another commit do not count.
+    """
+    file, about = ROOT / "build" / f"{name}.jsonl", {**settings, "code": checkout()[0]}
+    file.parent.mkdir(exist_ok=True)
     lines = file.read_text().splitlines() if file.is_file() else []
     alike = [run for run in map(json.loads, lines) if about.items() <= run.items()]
-    return [{key: value for key, value in run.items() if key not in about} for run in alike]
-
-
-def keep_run(name: str, about: Mapping[str, object], run: Mapping[str, object]) -> None:
-    """Add a run that has ended to build/NAME.jsonl: a script that was stopped does not make it again."""
-    file = ROOT / "build" / f"{name}.jsonl"
-    file.parent.mkdir(exist_ok=True)
-    with file.open("a") as lines:
-        lines.write(json.dumps({**about, **run}) + "\n")
-    print(run, flush=True)
+    runs = [{field: value for field, value in run.items() if field not in about} for run in alike]
+    for key in keys:
+        if not any(key.items() <= run.items() for run in runs):
+            begin = time.process_time()
+            runs.append({**key, **make(**key)})
+            runs[-1]["cpu_seconds"] = round(time.process_time() - begin, 1)
+            with file.open("a") as kept:
+                kept.write(json.dumps(about | runs[-1]) + "\n")
+            print(runs[-1], flush=True)
+        yield runs
 
 
 def clock(work: Work, device: torch.device) -> tuple[float, float]:

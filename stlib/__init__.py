@@ -19,15 +19,15 @@ Names are imported on first use (PEP 562): `import stlib` loads no PyTorch, and 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from stlib.data.mvtec import Category, load_category
-    from stlib.demo.dataset import make_demo
-    from stlib.detector import Detector
-    from stlib.inspection import Inspected, inspect
-    from stlib.nn.maps import Maps
-    from stlib.run.evaluation import Evaluation, evaluate
-    from stlib.run.fit import fit
-    from stlib.run.fitted import FittedDetector, RunFailed
+if TYPE_CHECKING:  # `as` says that a name is exported: the list below is made when the module is loaded
+    from stlib.data.mvtec import Category as Category, load_category as load_category
+    from stlib.demo.dataset import make_demo as make_demo
+    from stlib.detector import Detector as Detector
+    from stlib.inspection import Inspected as Inspected, inspect as inspect
+    from stlib.nn.maps import Maps as Maps
+    from stlib.run.evaluation import Evaluation as Evaluation, evaluate as evaluate
+    from stlib.run.fit import fit as fit
+    from stlib.run.fitted import FittedDetector as FittedDetector, RunFailed as RunFailed
 
 __version__ = "0.1.0"
 
@@ -47,21 +47,7 @@ _HOMES = {
 }
 """Where each exported name is defined."""
 
-__all__ = [
-    "Category",
-    "Detector",
-    "Evaluation",
-    "FittedDetector",
-    "Inspected",
-    "Maps",
-    "RunFailed",
-    "__version__",
-    "evaluate",
-    "fit",
-    "inspect",
-    "load_category",
-    "make_demo",
-]
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> object:

@@ -1,5 +1,6 @@
 """What README and the book call is exported, and a fit is one path with `experiment.run`."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -39,6 +40,13 @@ def test_every_exported_name_is_there_and_no_other():
         assert getattr(stlib, name).__doc__
     with pytest.raises(AttributeError, match="no attribute 'train': it exports"):
         _ = stlib.train
+
+
+def test_type_checkers_are_shown_every_exported_name_from_where_it_is_defined():
+    code = ast.parse(Path(stlib.__file__).read_text())
+    imports = [node for node in ast.walk(code) if isinstance(node, ast.ImportFrom)]
+    shown = {alias.asname: node.module for node in imports for alias in node.names if alias.asname}
+    assert shown == stlib._HOMES
 
 
 def test_the_code_of_readme_and_book_names_what_is_exported():

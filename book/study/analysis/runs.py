@@ -24,6 +24,22 @@ def histories(records: Iterable[Record], method: str, categories: Iterable[str])
     return {name: trainings for name, trainings in found.items() if trainings}
 
 
+def last_epochs(records: Iterable[Record]) -> pd.DataFrame:
+    """Every training that chose its epoch by a validation error: what its last epoch would have given.
+
+    Columns: method, variant, category, seed; `ratio` of the last epoch's error to the lowest, and `fall`, the
+    pixel AUROC of the tested epoch minus that of the last.
+    """
+    rows = [
+        (r.method, r.variant, r.category, r.seed, errors[-1] / min(errors), r.metrics[metric] - last[metric])
+        for r in records
+        if r.status == "finished" and r.history and (errors := r.history.curves.get("val_score"))
+        for metric in ("pixel_auroc",)
+        if metric in (last := r.sensitivity.get("checkpoint=last", {})) and metric in r.metrics
+    ]
+    return pd.DataFrame(rows, columns=["method", "variant", "category", "seed", "ratio", "fall"])
+
+
 def good_and_defective(record: Record) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Image scores of the record, (good,) and (defective,)."""
     good = [item.score for item in record.image_scores if item.image.startswith("good/")]

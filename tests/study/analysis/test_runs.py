@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 from stlib.cli import app
 from stlib.protocol import CATEGORIES
 from stlib.records.schema import TextureInfo
-from study.analysis.runs import families, made, rerun_command, runtimes, state_of_study
+from study.analysis.runs import families, last_epochs, made, rerun_command, runtimes, state_of_study
 from study.columns import MADE
 from study.tables import say
 
@@ -60,3 +60,13 @@ def test_state_counts_comparable_seeds_only(make_record):
     counts = {row["category"]: (row["seeds"], row["labelled"], row["failed"]) for row in rows}
     known = {"bottle": (2, 0, 0), "toothbrush": (0, 1, 0), "grid": (0, 0, 1)}
     assert counts == dict.fromkeys(CATEGORIES, (0, 0, 0)) | known
+
+
+def test_the_last_epoch_is_held_against_the_best_by_its_error_and_its_score(make_record):
+    run = make_record("pill", 1)
+    scores = run.sensitivity | {"checkpoint=last": {"pixel_auroc": run.metrics["pixel_auroc"] - 0.25}}
+    kept = run.model_copy(update={"sensitivity": scores})
+    blind = run.model_copy(update={"history": None})  # nothing was chosen: there is no other epoch
+    ((*place, ratio, fall),) = last_epochs([kept, blind]).itertuples(index=False)
+    assert place == ["stpm", "", "pill", 1]
+    assert (round(ratio, 6), round(fall, 6)) == (1.5, 0.25)  # errors 0.1, 0.02, 0.03

@@ -67,6 +67,8 @@ def _table(paper: str, name: str, printed: Sequence[Reported], runs: Sequence[Re
     for row in printed:
         own = select(runs, row.method, variant=ABLATION_ROWS.get(row.variant, row.variant))
         cell = printed_row(row.method, cast(Metric, row.metric), row.variant or row.category, row)
+        if row.spread is not None:
+            cell = replace(cell, reported=f"{cell.reported} ± {row.spread:.{row.decimals}f}")
         categories = AVERAGES.get(row.category, (row.category,))
         cells[cell.category, cell.method, cell.metric] = _with_runs(cell, own, categories)
     names = list(dict.fromkeys(place for place, _, _ in cells))

@@ -30,6 +30,8 @@ def test_every_number_of_a_table_has_its_cell_in_the_papers_order():
     assert wide.rows[-2:] == ["mean_object", "mean"]
     assert wide.columns[:3] == [("stpm", "pixel_auroc"), ("stpm", "pixel_ap"), ("cutpaste", "pixel_auroc")]
     assert found["pfadseg", "Table 4"].rows[0] == "none"
+    cell = found["destseg", "Table 3"].cells["carpet", "destseg", "iap90"]
+    assert (cell.reported, cell.reported_number) == ("0.586 ± 0.171", 0.586)  # with its printed spread
 
 
 def test_a_cell_holds_the_mean_over_seeds_and_its_status(make_record):

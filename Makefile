@@ -6,6 +6,9 @@ VENV      ?= .venv
 INSTALLER ?= uv
 UV_VERSION := 0.13.9
 
+ifneq ($(words $(VENV)),1)
+$(error VENV='$(VENV)': name one folder without a space in its name, such as .venv; make would see two)
+endif
 BIN  := $(VENV)/bin
 ENV  := $(VENV)/.stlib-installed
 SITE := build/_build/html
@@ -122,8 +125,8 @@ clean: ## remove what was built, keep the environment
 $(ENV): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' || \
 		{ echo "error: Python 3.11.4 or newer is needed, but '$(PYTHON)' is not. Name one: make PYTHON=python3.12" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
-		{ rm -rf $(VENV); echo "error: '$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv "$(VENV)" || \
+		{ rm -f "$(BIN)/python"; echo "error: '$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "== environment in $(VENV): about 3 GB to download, 6 GB on disk"
 # Compiled, as pip does: otherwise every kernel compiles torch again where PYTHONDONTWRITEBYTECODE is set.
 ifeq ($(INSTALLER),uv)

@@ -90,7 +90,9 @@ def test_one_fine_tuned_teacher_comes_before_the_runs_that_need_it(plan: str):
 
 
 def test_only_the_studys_own_records_renew_its_tables(folder: Path):
-    assert "study.cli readme" not in dry_run(folder, target="tables")
+    planned = dry_run(folder, target="site")
+    assert "study.cli readme" not in planned
+    assert "VENV=/" not in planned  # a folder above the checkout may have a space in its name
     study = dry_run(folder, "grid=paper", f"records={RECORDS}", f"runs={folder}/others", target="tables")
     assert f"study.cli readme --records {RECORDS}" in study
 

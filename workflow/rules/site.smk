@@ -22,6 +22,6 @@ rule site:
     output:
         temp(touch(DONE / "site")),
     params:
-        venv=sys.prefix,
+        venv=os.path.relpath(sys.prefix, ROOT),  # in a name with a space, make would see two
     shell:
         "MAKEFLAGS= make -C {ROOT:q} book VENV={params.venv:q}"

@@ -1,0 +1,22 @@
+"""What `make` refuses, and what it may remove."""
+
+import re
+import subprocess
+
+import pytest
+
+from stlib.paths import ROOT
+
+
+@pytest.mark.parametrize("venv", ["/home/me/My Study/.venv", ""])
+def test_an_environment_that_make_would_take_for_two_folders_is_refused(venv: str):
+    command = ["make", "--dry-run", "env", f"VENV={venv}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"VENV='{venv}': name one folder without a space" in done.stderr
+    assert not done.stdout
+
+
+def test_a_folder_that_was_there_before_is_never_removed_with_the_environment():
+    recipe = re.findall(r"\brm -\S+ \S+", (ROOT / "Makefile").read_text())
+    assert not [line for line in recipe if "VENV" in line]

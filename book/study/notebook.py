@@ -1,5 +1,6 @@
 """What the cells of the notebooks show: each function is one cell."""
 
+import gc
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from IPython.display import display
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ from stlib.methods.training import Execution
 from stlib.nn.backbone import load_teacher, prepare
 from stlib.nn.maps import Maps, resize
 from stlib.paths import ROOT
-from stlib.protocol import CATEGORIES, METRICS, PROFILES, Metric
+from stlib.protocol import METRICS, PROFILES, Metric
 from stlib.records.schema import Record
 from stlib.run.experiment import RunResult, prepare_teacher
 from stlib.run.fit import fit
@@ -79,20 +81,35 @@ def keep(plan: Plan, detector: FittedDetector, record: Record, maps: Maps) -> Pa
     return path
 
 
-def run_each(plans: Sequence[Plan]) -> list[RunResult]:
-    """The steps of notebooks/run.ipynb for every plan in turn; each record is written as its run ends."""
-    results = []
-    for plan in plans:
-        category = load_category(plan.spec.data, plan.spec.category, image_size=plan.image_size)
-        detector = fit(plan.spec.method, category, **plan.options, progress=True)
-        results.append(result := RunResult.of(detector))
-        keep(plan, detector, result.record, result.maps)
-    return results
+def run_each(plans: Sequence[Plan]) -> tuple[RunResult, ...]:
+    """The steps of notebooks/run.ipynb for every plan in turn; each record is written as its run ends.
+
+    What is recorded is not run again, but for the last plan. Only its result is returned and kept: one with
+    all textures takes a gigabyte. Without plans there is none.
+    """
+    for plan in plans[:-1]:
+        if plan.recorded:
+            told = "{{ s.method|named }}{{ ', ' ~ s.variant|named if s.variant }}: recorded, not run again"
+            display(say(told, s=plan.spec))  # type: ignore[no-untyped-call]
+        else:
+            _run(plan)
+            gc.collect()  # a detector and what watches its training hold each other
+    return tuple(map(_run, plans[-1:]))
 
 
-def gallery(category: Category, maps: Maps) -> Figure:
+def _run(plan: Plan) -> RunResult:
+    category = load_category(plan.spec.data, plan.spec.category, image_size=plan.image_size)
+    detector = fit(plan.spec.method, category, **plan.options, progress=True)
+    result = RunResult.of(detector)
+    keep(plan, detector, result.record, result.maps)
+    return result
+
+
+def gallery(category: Category, maps: Maps) -> Figure | Markup:
     """The test images that `figures.gallery_rows` names, with ground truth and anomaly map."""
     rows = figures.gallery_rows(maps.image.numpy(), category.labels.numpy())
+    if not rows:
+        return say("{{ name }} has no test images to show.", name=category.name)
     chosen = list(rows.values())
     names, (pictures, masks) = _names(category), _pictures(category)
     return figures.gallery(
@@ -131,7 +148,7 @@ def teacher_features(plan: Plan, category: Category) -> Figure:
 
 def metrics(record: Record) -> Markup:
     """The run's metrics, each beside the number that is reported for it."""
-    known = record.category in CATEGORIES
+    known = record.dataset.name == "MVTec AD"  # own parts may bear a name of its categories
     asked = {"category": record.category, "variant": record.variant}
     rows = [
         {
@@ -190,7 +207,8 @@ def methods(plans: Sequence[Plan], *, run_missing: bool) -> Markup:
 def scores(plans: Sequence[Plan]) -> Markup:
     """The methods' mean scores over the recorded seeds, each above the number that its paper prints."""
     first = plans[0].spec
-    rows = runs.means(_recorded(plans), [_group(plan) for plan in plans], first.category)
+    official = plans[0].layout.dataset == "MVTec AD"
+    rows = runs.means(_recorded(plans), [_group(plan) for plan in plans], first.category, official=official)
     cell = (
         "{{ row.METRIC|score }}{% if printed.get('METRIC') %}<br><small>printed {{ printed.METRIC.exact }}"
         "</small>{% endif %}"
@@ -217,7 +235,7 @@ def differences(plans: Sequence[Plan], metric: Metric) -> Markup:
 def side_by_side(plans: Sequence[Plan]) -> Figure | Markup:
     """The maps of all methods on the same test images; only runs of this computer have left some."""
     places = [images.path_of(r, p.runs) for p in plans for r in p.runs_recorded() if r.seed == p.spec.seed]
-    kept = [images.read(place) for place in places if place.is_file()]
+    kept = [maps for place in places if place.is_file() and (maps := images.read(place)).names]
     return images.side_by_side(kept) if kept else say("No run of this computer has left maps.")
 
 

@@ -5,9 +5,10 @@ papermill accepts any name: a misspelt parameter would silently leave the defaul
 
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,11 +16,11 @@ import torch
 from pydantic import BaseModel, ValidationError
 from tqdm import TqdmWarning
 
-from stlib.data.mvtec import scan
+from stlib.data.mvtec import Layout, fingerprint, scan
 from stlib.demo.dataset import DEMO_CATEGORIES, make_demo
 from stlib.methods import METHODS, get_method
 from stlib.paths import RECORDS, ROOT, places
-from stlib.protocol import ABLATION_ROWS, Metric, Precision, Profile
+from stlib.protocol import ABLATION_ROWS, TUNING_EPOCHS, Metric, Precision, Profile
 from stlib.records.schema import Record, record_path
 from stlib.records.store import RecordError, load_records, require_ours
 from stlib.run.experiment import RunSpec
@@ -97,6 +98,16 @@ class Plan:
         folders = {"runs": self.runs, "records": self.records}
         return {name: getattr(self.spec, name) for name in names} | folders
 
+    @cached_property
+    def layout(self) -> Layout:
+        """The files of its category."""
+        return scan(self.spec.data, self.spec.category)
+
+    @cached_property
+    def own(self) -> str:
+        """The fingerprint of own data, by which a record names them; '' for MVTec AD and the demo."""
+        return fingerprint(self.layout) if self.layout.dataset == "other" else ""
+
     @property
     def recorded(self) -> bool:
         """Whether a finished record of this very run is there. Raises RecordError for a damaged one."""
@@ -109,9 +120,17 @@ class Plan:
         same = ("method", "variant", "category", "profile")
         return [
             run
-            for run in load_records(self.records, [row])
+            for run in self.records_beside([row])
             if run.status == "finished" and all(getattr(run, name) == getattr(spec, name) for name in same)
         ]
+
+    def records_beside(self, rows: Collection[str] = ("*",)) -> tuple[Record, ...]:
+        """The records in its folder, as `load_records`: of own data only those of these very photographs."""
+        return tuple(
+            run
+            for run in load_records(self.records, rows)
+            if self.own == (run.dataset.fingerprint if run.dataset.name == "other" else "")
+        )
 
 
 def check(namespace: Mapping[str, object]) -> Plan:
@@ -125,29 +144,31 @@ def check(namespace: Mapping[str, object]) -> Plan:
     return _plan(values, values.method, values.variant, values.textures)
 
 
-def check_ablation(namespace: Mapping[str, object]) -> list[Plan]:
+def check_ablation(namespace: Mapping[str, object]) -> tuple[Plan, ...]:
     """The runs of notebooks/ablation.ipynb: the row asked for, or every row. Raises as `check` does."""
     values = _parameters(namespace, AblationParameters)
     known = ", ".join(ABLATION_ROWS)
     if values.row not in (*ABLATION_ROWS, "all"):
         raise ParameterError(f"row = '{values.row}': choose one of {known}, or all")
     rows = ABLATION_ROWS if values.row == "all" else {values.row: ABLATION_ROWS[values.row]}
-    return [_plan(values, "pfadseg", variant, values.textures) for variant in rows.values()]
+    return tuple(_plan(values, "pfadseg", variant, values.textures) for variant in rows.values())
 
 
-def check_epochs(namespace: Mapping[str, object]) -> list[Plan]:
+def check_epochs(namespace: Mapping[str, object]) -> tuple[Plan, ...]:
     """The runs of notebooks/teacher_epochs.ipynb, fewest epochs first. Raises as `check` does."""
     values = _parameters(namespace, EpochParameters)
     asked = [values.epochs] if isinstance(values.epochs, int) else sorted(set(values.epochs))
-    return [_plan(values, "et_stpm", tuned_variant(e, values.variant), "") for e in asked]
+    if not asked:
+        raise ParameterError(f"epochs = []: choose among {', '.join(map(str, TUNING_EPOCHS))}")
+    return tuple(_plan(values, "et_stpm", tuned_variant(e, values.variant), "") for e in asked)
 
 
-def check_compare(namespace: Mapping[str, object]) -> list[Plan]:
+def check_compare(namespace: Mapping[str, object]) -> tuple[Plan, ...]:
     """The runs of notebooks/compare.ipynb, a method each. Raises as `check` does."""
     values = _parameters(namespace, CompareParameters)
     if not values.methods:
         raise ParameterError(f"methods = []: choose among {', '.join(METHODS)}")
-    plans = [_plan(values, method, "", values.textures) for method in dict.fromkeys(values.methods)]
+    plans = tuple(_plan(values, method, "", values.textures) for method in dict.fromkeys(values.methods))
     if values.run_missing and values.profile == "demo" and plans[0].records == RECORDS:
         raise ParameterError(
             f"records = '{values.records}' holds the runs of the demo that tests compare with: "
@@ -183,7 +204,9 @@ def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:
 
 
 def _parameters(namespace: Mapping[str, object], model: type[P]) -> P:
-    plain = (str, int, float, list, dict, type(None))  # all that a parameter of papermill can be
+    # All that a parameter of papermill can be. What the cells below make is none of it: where they would make
+    # a list it is a tuple, so that Run All can come a second time.
+    plain = (str, int, float, list, dict, type(None))
     given = {
         name: value
         for name, value in namespace.items()
@@ -192,11 +215,11 @@ def _parameters(namespace: Mapping[str, object], model: type[P]) -> P:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        # a value of the wrong type is reported once per type that would do
-        found = {str(item["loc"][0]): item for item in reversed(error.errors())}
+        # a value of the wrong type is reported once per type that would do, a list last
+        found = {str(item["loc"][0]): item for item in error.errors()}
         known = list(model.model_fields)
         problems = [_problem(name, i["type"], i["msg"], given, known) for name, i in found.items()]
-        raise ParameterError("\n".join(["this run cannot start:", *reversed(problems)])) from None
+        raise ParameterError("\n".join(["this run cannot start:", *problems])) from None
 
 
 def _problem(name: str, kind: str, message: str, given: Mapping[str, object], fields: Sequence[str]) -> str:
@@ -206,7 +229,11 @@ def _problem(name: str, kind: str, message: str, given: Mapping[str, object], fi
         near = get_close_matches(name, fields, 1)
         known = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
         return f"  {name} = {given[name]!r}: no such parameter, {known}"
-    remedy = f" (papermill keeps text as text with -r {name} ...)" if kind == "string_type" else ""
+    remedies = {
+        "string_type": f" (papermill keeps text as text with -r {name} ...)",
+        "list_type": f" (papermill passes a list with -y '{name}: [{given[name]}, ...]')",
+    }
+    remedy = remedies.get(kind, "")
     return f"  {name} = {given[name]!r}: {message[0].lower()}{message[1:]}{remedy}"
 
 

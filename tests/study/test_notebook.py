@@ -1,9 +1,10 @@
+import weakref
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from stlib.data.mvtec import load_category
+from stlib.data.mvtec import Layout, load_category
 from stlib.methods import METHODS, stpm
 from stlib.records.store import read_record, write_record
 from stlib.run.experiment import RunSpec
@@ -84,9 +85,43 @@ def test_the_maps_of_a_run_are_kept_as_false_positive_rates(plan):
     assert notebook.side_by_side([plan]).axes
 
 
-def test_methods_are_compared_by_what_is_recorded(plan, make_record):
+def test_what_is_recorded_is_not_run_again_but_for_the_last(plan, monkeypatch, capsys):
+    """Killed in row 8, a notebook goes on there; and of all rows one detector is in memory at a time."""
+    monkeypatch.setitem(stpm.PROFILES, "paper", stpm.PROFILES["demo"])  # whose trainings are watched
+    plans = [replace(plan, spec=replace(plan.spec, profile="paper", seed=seed)) for seed in range(3)]
+    notebook.run_each(plans[:1])
+    fitted, alive = [], []
+
+    def fit(*args, **options):
+        assert not [method for method in alive if method()]
+        detector = experiment_fit(*args, **options)
+        fitted.append(options["seed"])
+        alive.append(weakref.ref(detector.method))
+        return detector
+
+    experiment_fit = notebook.fit
+    monkeypatch.setattr(notebook, "fit", fit)
+    (result,) = notebook.run_each(plans)
+    assert fitted == [1, 2]
+    assert result.record.seed == 2
+    assert capsys.readouterr().out.count("recorded, not run again") == 1
+    alive.clear()
+    notebook.run_each(plans[:1])
+    assert fitted == [1, 2, 0]
+    assert not notebook.run_each([])
+
+
+def test_a_category_without_test_images_has_sentences_for_pictures(plan, make_category):
+    data = make_category(plan.spec.data.parent / "good_only", "plate", good=0, defects={})
+    (result,) = notebook.run_each([replace(plan, spec=replace(plan.spec, data=data))])
+    assert notebook.gallery(result.detector.category, result.maps) == "plate has no test images to show."
+    assert "No run" in notebook.side_by_side([replace(plan, spec=replace(plan.spec, data=data))])
+
+
+def test_methods_are_compared_by_what_is_recorded(plan, make_record, monkeypatch):
+    monkeypatch.setattr(Layout, "dataset", "demo")
     other = Plan(RunSpec("et_stpm", "plate", profile="demo", data=plan.spec.data), plan.records, plan.runs)
-    here = DEMO | {"category": "plate", "dataset": "other"}
+    here = DEMO | {"category": "plate"}
     for seed, value in ((0, 0.5), (1, 0.6)):
         write_record(make_record(**here, seed=seed, value=value), plan.records)
     text = notebook.methods([plan, other], run_missing=False)
@@ -100,12 +135,14 @@ def test_methods_are_compared_by_what_is_recorded(plan, make_record):
     assert "+0.300" in notebook.differences([plan, other], "pixel_auroc")  # seed 0 alone is in both
 
 
-def test_printed_numbers_stand_below_the_means(plan, make_record):
-    spec = RunSpec("stpm", "carpet", profile="paper", data=plan.spec.data)
+def test_printed_numbers_stand_below_the_means(plan, make_record, make_category, monkeypatch):
+    data = make_category(plan.spec.data, "carpet")
+    carpet = Plan(RunSpec("stpm", "carpet", profile="paper", data=data), plan.records, plan.runs)
     write_record(make_record("carpet", metrics={"pixel_auroc": 0.98}), plan.records)
-    assert "<td>0.980<br><small>printed 0.990292</small></td>" in notebook.scores(
-        [Plan(spec, plan.records, plan.runs)]
-    )
+    assert "printed" not in notebook.scores([carpet])  # own parts of that name
+    monkeypatch.setattr(Layout, "dataset", "MVTec AD")
+    official = Plan(carpet.spec, plan.records, plan.runs)
+    assert "<td>0.980<br><small>printed 0.990292</small></td>" in notebook.scores([official])
 
 
 def test_a_failed_training_leaves_its_record_and_stops(plan, monkeypatch):
@@ -123,10 +160,12 @@ def test_metrics_stand_beside_the_reported_ones(make_record):
     assert "full schedule and dataset" in text
 
 
-def test_the_demo_has_no_reported_numbers(make_record):
+def test_the_demo_and_own_parts_have_no_reported_numbers(make_record):
     text = notebook.metrics(make_record(**DEMO))
-    assert '<th scope="row">pixel AUROC</th><td>0.970</td><td></td><td></td><td></td>' in text
+    blank = '<th scope="row">pixel AUROC</th><td>0.970</td><td></td><td></td><td></td>'
+    assert blank in text
     assert "demo data; demo schedule; demo teacher" in text
+    assert blank in notebook.metrics(make_record("screw", dataset="other"))
 
 
 def test_a_method_that_no_paper_here_names_is_run_recorded_and_shown(plan, monkeypatch):

@@ -7,6 +7,7 @@ from stlib import paths
 from stlib.data.mvtec import Layout
 from stlib.records.store import write_record
 from study import parameters
+from study.notebook import run_each
 from study.parameters import ParameterError, check, check_ablation, check_compare, check_epochs
 
 
@@ -176,7 +177,8 @@ def test_epochs_are_a_number_or_a_list_fewest_first_and_once(epochs):
     ("change", "message"),
     [
         ({"epochs": 4}, "ET-STPM has no variant 'e=4'"),
-        ({"epochs": "2"}, "epochs = '2': input should be a valid"),
+        ({"epochs": "2,5"}, "epochs = '2,5': input should be a valid list .* -y 'epochs: "),
+        ({"epochs": []}, r"epochs = \[\]: choose among 0, 1, 2"),
         ({"variant": "data=D"}, "ET-STPM has no variant"),
     ],
 )
@@ -192,13 +194,39 @@ def several(given):
     return {k: v for k, v in given.items() if k not in ("method", "variant")} | compared
 
 
-def test_every_method_is_compared_once_and_recorded_only_by_a_finished_run(several, make_record):
+def test_every_method_is_compared_once_and_recorded_only_by_a_finished_run(several, make_record, monkeypatch):
     plans = check_compare(several)
     assert [plan.spec.method for plan in plans] == ["stpm", "destseg"]
-    about = {"category": "plate", "profile": "demo", "dataset": "other", "teacher": "random"}
+    about = {"category": "plate", "profile": "demo", "dataset": "demo", "teacher": "random"}
+    monkeypatch.setattr(Layout, "dataset", "demo")
     write_record(make_record(**about, method="stpm"), plans[0].records)
     write_record(make_record(**about, method="destseg", status="failed"), plans[0].records)
     assert [plan.recorded for plan in plans] == [True, False]
+
+
+def test_records_of_other_photographs_are_no_other_seeds_of_a_run(several, make_record):
+    """Own parts are photographed again and again under one name; a mean over both says nothing."""
+    plan = check_compare(several)[0]
+    about = {"category": "plate", "profile": "demo", "dataset": "other", "teacher": "random"}
+    old, new = make_record(**about), make_record(**about)
+    new = new.model_copy(update={"dataset": new.dataset.model_copy(update={"fingerprint": plan.own})})
+    write_record(old, plan.records)
+    assert not plan.recorded
+    write_record(new, plan.records)
+    write_record(make_record("bottle"), plan.records)
+    assert plan.recorded
+    for found in (plan.runs_recorded(), plan.records_beside()):
+        assert [run.path for run in found] == [new.path]
+
+
+def test_run_all_comes_a_second_time(row, epochs, several):
+    """What the cells of the first time left in the kernel is taken for no parameter."""
+    for given, checked in ((row, check_ablation), (epochs, check_epochs), (several, check_compare)):
+        names = dict(given)
+        names["plans"] = checked(names)
+        names["results"] = run_each([])
+        names["recorded"] = names["plans"][0].records_beside()
+        assert checked(names) == names["plans"]
 
 
 @pytest.mark.parametrize(
@@ -206,6 +234,7 @@ def test_every_method_is_compared_once_and_recorded_only_by_a_finished_run(sever
     [
         ({"methods": []}, r"methods = \[\]: choose among aand"),
         ({"methods": ["stmp"]}, "unknown method 'stmp'"),
+        ({"methods": "stpm"}, r"papermill passes a list with -y 'methods: \[stpm, \.\.\.\]'"),
         ({"metric": "auc"}, "metric = 'auc': input should be 'image_auroc'"),
     ],
 )

@@ -52,13 +52,15 @@ def rows(
     profile: Profile,
     parameters: Mapping[str, int],
     categories: Sequence[str] = tuple(CATEGORIES),
+    *,
+    labelled: bool = False,
 ) -> pd.DataFrame:
     """Every row: its means over the measured categories, and its size.
 
     `parameters`: trainable parameters by label (`sizes.ablation_parameters`). Columns: `label`, `parameters`,
     a column per metric of `COLUMNS` (None without a run), `runs`. `attrs` holds the `remarks` of the runs and
-    the places `left_out`. Under the paper's schedule labelled runs enter no mean, nor do those that
-    `unpaired` names: nobody is to compare two precisions by eye.
+    the places `left_out`. Under the paper's schedule labelled runs enter a mean only if `labelled`, and their
+    labels are remarks; those that `unpaired` names enter none: nobody is to compare two precisions by eye.
     """
     full = profile == "paper"
     everything = [r for r in records if r.category in categories and r.status == "finished"]
@@ -67,12 +69,12 @@ def rows(
     remarks: dict[str, None] = {}
     for label, variant in ABLATION_ROWS.items():
         runs = select(everything, "pfadseg", profile=profile, variant=variant)
-        runs = [run for run in comparable(runs) if run not in apart] if full else runs
+        runs = [run for run in (runs if labelled else comparable(runs)) if run not in apart] if full else runs
         means = {m: _mean(runs, m) for m in COLUMNS}
         lines.append({"label": label, "parameters": parameters[label]} | means | {"runs": runs})
         for r in runs:
             made = f"trained in {r.precision} on a {r.runtime.processor}"
-            remarks |= dict.fromkeys([*r.remarks(), made])
+            remarks |= dict.fromkeys([*(r.labels() if full else ()), *r.remarks(), made])
     frame = pd.DataFrame(lines)
     left_out = list(dict.fromkeys((run.category, run.seed) for run in apart))
     frame.attrs = {"remarks": list(remarks), "profile": profile, "left_out": left_out}

@@ -250,6 +250,16 @@ def test_printed_rows_are_counted_category_by_category():
     assert not table.index.str.contains("image AUROC").any()
 
 
+def test_the_ablation_of_one_category_shows_labelled_runs_with_their_labels(make_record):
+    """Of own parts every run has a label: its table would be empty."""
+    runs = [make_record("plate", value=0.5, dataset="other", method="pfadseg", variant="RCM")]
+    parameters = dict.fromkeys(ABLATION_ROWS, 1)
+    shown = ablation.rows(runs, "paper", parameters, ["plate"], labelled=True)
+    assert shown.set_index("label").loc["RCM", "iap"] == 0.5
+    assert "other data" in shown.attrs["remarks"]
+    assert "other data" not in ablation.rows(runs, "paper", parameters, ["plate"]).attrs["remarks"]
+
+
 def test_the_ablation_holds_the_means_of_its_runs(make_record):
     runs = [make_record(value=0.5, method="pfadseg", variant="RCM"), make_record(value=0.6, method="pfadseg")]
     rows = ablation.rows(runs, "paper", sizes.ablation_parameters()).set_index("label")

@@ -24,13 +24,15 @@ pytest.importorskip("snakemake", reason="the extra 'workflow' is not installed")
 BRICK, GRASS, GRAVEL, WASHER = (cell for cell in read_grid("demo").cells() if cell.method == "stpm")
 
 
-def dry_run(folder: Path, *settings: str, target: str = "runs") -> str:
+def dry_run(
+    folder: Path, *settings: str, target: str = "runs", status: int = 0, option: str = "--dry-run"
+) -> str:
     """What Snakemake prints when it plans the demo grid in `folder`."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "workflow" / "Snakefile")]
-    command += ["--workflow-profile", str(ROOT / "workflow/profiles/local"), "--dry-run", "-p", "--config"]
+    command += ["--workflow-profile", str(ROOT / "workflow/profiles/local"), option, "-p", "--config"]
     command += ["grid=demo", f"records={folder}/records", f"runs={folder}/runs", *settings, "--", target]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
@@ -95,6 +97,44 @@ def test_only_the_studys_own_records_renew_its_tables(folder: Path):
     assert "VENV=/" not in planned  # a folder above the checkout may have a space in its name
     study = dry_run(folder, "grid=paper", f"records={RECORDS}", f"runs={folder}/others", target="tables")
     assert f"study.cli readme --records {RECORDS}" in study
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("category=washer", "no setting is called 'category': there are grid, grids, methods, categories"),
+        ("methods=stmp", "the grid has no method 'stmp': choose among stpm"),
+        ("teacher=weights.pth", r"teacher=/.*/weights\.pth: choose torchvision, demo, random or"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused_before_any_job(folder: Path, setting: str, message: str):
+    assert re.search(message, dry_run(folder, setting, status=1))
+
+
+def test_an_empty_setting_leaves_the_default_in_force(folder: Path):
+    planned = dry_run(folder, "methods=", "teacher=", "textures=", "categories=washer")
+    assert "4 runs" in planned
+    assert "teacher=demo textures= " in planned
+
+
+def test_runs_without_their_images_or_textures_are_left_out_and_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("STLIB_DATA", str(folder / "data"))
+    (folder / "data" / "mvtec_ad" / "pill" / "train").mkdir(parents=True)
+    planned = dry_run(folder, "grid=paper", "methods=stpm,destseg", "categories=pill,wood", "seeds=0")
+    assert f"runs are left out: no images in {folder}/data/mvtec_ad" in planned
+    assert f"1 runs are left out: no textures in {folder}/data/dtd" in planned
+
+
+def test_categories_that_come_later_are_checked_too(tmp_path: Path, make_category):
+    data = make_category(tmp_path / "data", "plate", train=2, good=1, defects={}, size=16)
+    asked = {"target": f"{tmp_path}/runs/.done/paper/data"}
+    settings = ["grid=paper", f"data={data}", "accept_gaps=yes"]
+    dry_run(tmp_path, *settings, **asked, option="--quiet")  # makes the check
+    assert "Nothing to be done" in dry_run(tmp_path, *settings, **asked)
+    make_category(data, "washer", train=2, good=1, defects={}, size=16)
+    assert "rule data:" in dry_run(tmp_path, *settings, **asked)
 
 
 def test_every_method_says_what_a_run_may_take():

@@ -1,31 +1,57 @@
 # Which cells are to be run, and where things are.
 
 
+# A misspelt setting would silently leave the default in force.
+if strange := config.keys() - load_configfile(SETTINGS).keys():
+    raise WorkflowError(f"no setting is called '{min(strange)}': there are {', '.join(load_configfile(SETTINGS))}")
+
+
+def text(name: str) -> str:
+    """A setting as text; Snakemake makes None of an empty one on the command line, and numbers of digits."""
+    return "" if config[name] is None else str(config[name])
+
+
 def listed(name: str) -> list[str]:
     """A setting such as 'stpm,destseg' as a list."""
-    return str(config[name]).replace(",", " ").split()
+    return text(name).replace(",", " ").split()
 
 
 def place(name: str, default: Path) -> Path:
     """A folder of the settings; relative ones start at the repository root."""
-    return ROOT / config[name] if config[name] else default
+    return ROOT / text(name) if text(name) else default
 
 
-GRID = read_grid(config["grid"], place("grids", GRIDS))
+GRID = read_grid(text("grid"), place("grids", GRIDS))
 DEMO = GRID.profile == "demo"
 HERE = places(GRID.profile)
 DATA_ROOT, RECORD_ROOT, RUN_ROOT = (place(name, getattr(HERE, name)) for name in ("data", "records", "runs"))
 OUT = RUN_ROOT / GRID.profile
 DONE = RUN_ROOT / ".done" / GRID.profile
-TEACHER = config["teacher"] or HERE.teacher
-if (ROOT / TEACHER).is_file():
+TEACHER = text("teacher") or HERE.teacher
+if TEACHER not in ("torchvision", "demo", "random"):
     TEACHER = str(ROOT / TEACHER)
-GPU = str(config["device"]).startswith("cuda")
-require_precision(config["precision"], str(config["device"]))
+    if not Path(TEACHER).is_file():
+        raise WorkflowError(f"teacher={TEACHER}: choose torchvision, demo, random or an existing weight file")
+TEXTURES = place("textures", HERE.textures)
+if text("textures") and not TEXTURES.is_dir():
+    raise WorkflowError(f"textures={TEXTURES}: no such folder; `stlib data download dtd` fetches DTD's")
+DEVICE = text("device")
+if not re.fullmatch(r"cpu|cuda(:\d+)?", DEVICE):
+    raise WorkflowError(f"device={DEVICE}: choose cpu, cuda or cuda:N")
+GPU = DEVICE != "cpu"
+require_precision(text("precision"), DEVICE)
+ACCEPT = text("accept_gaps").lower()
+if ACCEPT not in ("yes", "true", "no", "false"):
+    raise WorkflowError(f"accept_gaps={ACCEPT}: choose yes or no")
 
 CELLS = {
     str(cell.path.with_suffix("").relative_to(GRID.profile)): cell
-    for cell in select_cells(GRID.cells(), listed("methods"), listed("categories"), [int(s) for s in listed("seeds")])
+    for cell in select_cells(
+        GRID.cells(),
+        listed("methods"),
+        listed("categories"),
+        [int(seed) if seed.isdecimal() else seed for seed in listed("seeds")],
+    )
 }
 TUNINGS = teachers(GRID.cells())
 
@@ -34,9 +60,18 @@ def marker(cell) -> str:
     return str(DONE / "runs" / cell.path.with_suffix("").relative_to(GRID.profile))
 
 
-def runnable(cell) -> bool:
-    """Whether the images are there. Without any dataset all cells are planned, and the data check stops them."""
-    return DEMO or not DATA_ROOT.is_dir() or (DATA_ROOT / cell.category).is_dir()
+def lacks(cell) -> str:
+    """What keeps a cell from being run, in words; '' if nothing does.
+
+    Without any dataset all cells are planned, and the data check stops them.
+    """
+    from stlib.methods import METHODS  # takes seconds, and jobs do not ask
+
+    if DEMO or not DATA_ROOT.is_dir():
+        return ""
+    if not (DATA_ROOT / cell.category).is_dir():
+        return f"no images in {DATA_ROOT}"
+    return f"no textures in {TEXTURES}" if METHODS[cell.method].needs_textures and not TEXTURES.is_dir() else ""
 
 
 def to_run() -> list:
@@ -46,15 +81,16 @@ def to_run() -> list:
     unfinished = [cell for cell in CELLS.values() if states[cell] != "finished"]
     for cell in marked.intersection(unfinished):
         Path(marker(cell)).unlink(missing_ok=True)
-    cells = [cell for cell in unfinished if runnable(cell)]
+    reasons = {cell: lacks(cell) for cell in unfinished}
+    cells = [cell for cell in unfinished if not reasons[cell]]
     kinds = ", ".join(
         f"{n} {kind}"
         for kind in ("finished", "failed", "damaged", "missing")
         if (n := list(states.values()).count(kind))
     )
-    logger.info(f"grid {config['grid']}: {len(CELLS)} runs, {kinds or 'none'}; {len(cells)} to run")
-    if len(cells) < len(unfinished):
-        logger.warning(f"{len(unfinished) - len(cells)} runs are left out: no images in {DATA_ROOT}")
+    logger.info(f"grid {text('grid')}: {len(CELLS)} runs, {kinds or 'none'}; {len(cells)} to run")
+    for reason, count in Counter(filter(None, reasons.values())).items():
+        logger.warning(f"{count} runs are left out: {reason}")
     return cells
 
 

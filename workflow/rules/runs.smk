@@ -8,8 +8,10 @@ rule data:
         OUT / "data.log",
     params:
         root=DATA_ROOT,
+        # what has come later is checked, too
+        categories=[] if DEMO else sorted(path.parent.name for path in DATA_ROOT.glob("*/train")),
         action="demo" if DEMO else "check",
-        accept=str(str(config["accept_gaps"]).lower() in ("yes", "true")).lower(),
+        accept=str(ACCEPT in ("yes", "true")).lower(),
     resources:
         mem_mb=2000,
         runtime=120,
@@ -35,7 +37,7 @@ rule tuning:
         variant=lambda wildcards: TUNINGS[wildcards.name].variant,
         seed=lambda wildcards: TUNINGS[wildcards.name].seed,
         settings=[f"--profile={GRID.profile}", f"--data={DATA_ROOT}", f"--teacher={TEACHER}",
-            f"--device={config['device']}", f"--precision={config['precision']}", f"--runs={RUN_ROOT}"],
+            f"--device={DEVICE}", f"--precision={text('precision')}", f"--runs={RUN_ROOT}"],
     threads: need("threads", "tuning")
     resources:
         mem_mb=need("mem_mb", "tuning"),
@@ -69,9 +71,9 @@ rule run:
             f"{name}={getattr(of(wildcards), name)}"
             for name in ("method", "variant", "category", "seed", "profile")
         ],
-        precision=lambda wildcards: f"precision={of(wildcards).precision or config['precision']}",
-        settings=[f"data={'' if DEMO and not config['data'] else DATA_ROOT}", f"teacher={TEACHER}",
-            f"textures={config['textures']}", f"device={config['device']}",
+        precision=lambda wildcards: f"precision={of(wildcards).precision or text('precision')}",
+        settings=[f"data={'' if DEMO and not text('data') else DATA_ROOT}", f"teacher={TEACHER}",
+            f"textures={text('textures')}", f"device={DEVICE}",
             f"records={RECORD_ROOT}", f"runs={RUN_ROOT}"],
         script=Path(workflow.basedir) / "run_cell.py",
     threads: lambda wildcards: need("threads", of(wildcards).method)

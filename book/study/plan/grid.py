@@ -123,15 +123,23 @@ def select_cells(
     cells: Iterable[Cell],
     methods: Collection[str] = (),
     categories: Collection[str] = (),
-    seeds: Collection[int] = (),
+    seeds: Collection[int | str] = (),
 ) -> list[Cell]:
-    """The cells of these methods, categories and seeds; an empty collection stands for all."""
+    """The cells of these methods, categories and seeds; an empty collection stands for all.
+
+    Raises ValueError for one that no cell has: a slip of the pen would be an empty plan.
+    """
+    everything = list(cells)
+    asked = {"method": methods, "category": categories, "seed": seeds}
+    for name, values in asked.items():
+        known = dict.fromkeys(getattr(cell, name) for cell in everything)
+        if unknown := [value for value in values if value not in known]:
+            there = ", ".join(map(str, known))
+            raise ValueError(f"the grid has no {name} '{unknown[0]}': choose among {there}")
     return [
         cell
-        for cell in cells
-        if (not methods or cell.method in methods)
-        and (not categories or cell.category in categories)
-        and (not seeds or cell.seed in seeds)
+        for cell in everything
+        if all(not values or getattr(cell, name) in values for name, values in asked.items())
     ]
 
 

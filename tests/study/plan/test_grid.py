@@ -70,6 +70,8 @@ def test_a_selection_names_methods_categories_and_seeds(file: Path):
     cells = read_grid("small", file).cells()
     assert select_cells(cells) == cells
     assert [c.path.name for c in select_cells(cells, ["stpm"], ["grass"], [2])] == ["grass-s2.json"]
+    with pytest.raises(ValueError, match="the grid has no category 'gras': choose among brick, grass"):
+        select_cells(cells, ["stpm"], ["gras"])
 
 
 @pytest.mark.parametrize(

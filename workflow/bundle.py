@@ -142,7 +142,7 @@ def pack(options: argparse.Namespace, wheels: Path) -> None:
         print(f"{path.name}  {path.stat().st_size / MIB:.1f} MiB")
         for part, count in Counter(item.part for item in bundle).items():
             print(f"    {part}: {count} of {parts[part]} files")
-    for script in ("drain.py", "scheduler.py"):
+    for script in ("drain.py", "scheduler.py", "unpacking.py"):
         shutil.copy(ROOT / "workflow" / script, options.out)
 
 

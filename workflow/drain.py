@@ -5,20 +5,18 @@
 Unpacks the bundles beside it into `work/`, makes the runs whose data are there in the order of
 results/QUEUE.md, several at once, and stops at the deadline; the next call goes on. `work/results.tar.gz`
 holds records, teachers and logs, after every run and at the end, whatever failed. Needs PyTorch, NumPy,
-SciPy, Pillow, safetensors and pydantic; the rest comes in the bundles.
+SciPy, Pillow, safetensors and pydantic 2.12 or newer; the rest comes in the bundles.
 """
 
 import argparse
 import ctypes
 import fcntl
-import hashlib
 import json
 import os
 import signal
 import sys
 import tarfile
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scheduler import ENDED, LARGE, MEMORY, Scheduler
+from unpacking import gather, say, sets
 
 if TYPE_CHECKING:
     from study.plan.grid import Cell
@@ -37,65 +36,17 @@ TEXTURED = ("destseg", "pfadseg", "aand")
 """Methods that learn from synthetic anomalies. The registry knows, too, and costs seconds to import."""
 
 
-def say(work: Path, text: str) -> None:
-    """To the terminal and to the log."""
-    line = f"{time.strftime('%H:%M:%S')} {text}"
-    print(line, flush=True)
-    (work / "logs").mkdir(parents=True, exist_ok=True)
-    with (work / "logs" / "drain.log").open("a") as log:
-        log.write(line + "\n")
-
-
-def unpack(bundle: Path, target: Path) -> None:
-    """Unpack one bundle. Raises ValueError for a damaged or unsafe one, before anything is written."""
-    with bundle.open("rb") as content:
-        if not bundle.stem.endswith(hashlib.file_digest(content, "sha256").hexdigest()[:16]):
-            raise ValueError("damaged, copy it again")
-    with tarfile.open(bundle, "r:") as archive:
-        members = archive.getmembers()
-        if odd := [member.name for member in members if not member.isfile()]:
-            raise ValueError(f"unsafe, {odd[0]} is no plain file")
-        archive.extractall(target, members, filter="data")
-
-
-def gather(bundles: Path, work: Path) -> None:
-    """Unpack what is new. A part goes to its place once all its files are there: no place is half full."""
-    incoming, unpacked, site = work / "incoming", work / "unpacked", work / "site"
-    unpacked.mkdir(parents=True, exist_ok=True)
-    for bundle in sorted(bundles.glob("*.tar")):
-        if not (unpacked / bundle.name).exists():
-            try:
-                unpack(bundle, incoming)
-                (unpacked / bundle.name).touch()
-            except (ValueError, OSError, tarfile.TarError) as error:
-                say(work, f"{bundle.name} is left out: {error}")
-    for _, parts in sets(work):
-        for part, files in parts.items():
-            source, place = incoming / part, work / part
-            found = 1 if source.is_file() else sum(path.is_file() for path in source.rglob("*"))
-            if found == files and not place.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                source.rename(place)
-            elif not place.exists():
-                say(work, f"{part}: {found} of {files} files; other bundles of its set are not here")
-    for wheel in (work / "wheels").glob("*.whl"):
-        if not (site / wheel.name).exists():
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(site)  # noqa: S202 - zipfile keeps members inside
-            (site / wheel.name).touch()
-
-
-def sets(work: Path) -> Iterator[tuple[str, dict[str, int]]]:
-    """Commit, and number of files of each part, of every set of bundles; the one packed last comes first."""
-    for listed in sorted((work / "incoming" / "sets").glob("*.json"), reverse=True):
-        content = json.loads(listed.read_text())
-        yield content["commit"], content["parts"]
-
-
 def use(tree: Path, work: Path) -> None:
-    """Import from the tree first, and from the wheels what this machine lacks."""
+    """Import from the tree first, and from the wheels what this machine lacks.
+
+    Raises ValueError for a pydantic that lacks what the tree's settings use, and says nothing clear itself.
+    """
     sys.path[:0] = [str(tree), str(tree / "book")]
     sys.path.append(str(work / "site"))
+    from pydantic import VERSION
+
+    if tuple(map(int, VERSION.split(".")[:2])) < (2, 12):
+        raise ValueError(f"pydantic {VERSION} is too old: install 2.12 or newer")
 
 
 def lacks(cell: "Cell", at_hand: Collection[str], tuned_on: Iterable[str], here: Collection[str]) -> str:
@@ -177,7 +128,10 @@ def alone(work: Path, until: float) -> Iterator[int]:
 
 
 def drain(options: argparse.Namespace, work: Path, deadline: float, lock: int) -> int:
-    """Unpack, choose, run; returns how many runs failed. Raises FileNotFoundError without a whole tree."""
+    """Unpack, choose, run; returns how many runs failed.
+
+    Raises FileNotFoundError without a whole tree, and ValueError for what no run could work with.
+    """
     gather(options.bundles, work)
     trees = [(commit, work / "tree" / commit[:12]) for commit, _ in sets(work)]
     commit, tree = next((found for found in trees if found[1].is_dir()), ("", Path()))
@@ -185,15 +139,18 @@ def drain(options: argparse.Namespace, work: Path, deadline: float, lock: int) -
         raise FileNotFoundError(f"no whole tree in {options.bundles}: put all bundles of a set there")
     os.environ |= {"STLIB_COMMIT": commit, "STLIB_DIRTY": "0"}
     use(tree, work)
+    from stlib.methods.training import require_device
     from stlib.paths import places
     from stlib.records.store import load_records
     from study.plan.grid import read_grid, state
     from study.plan.queue import missing
 
+    require_device(options.device, options.precision)
     grid = read_grid(options.grid)
     at_hand = [path.name for path in (work / "data").glob("*")]
     tuned_on = options.tuned_on or dict.fromkeys(c.category for c in grid.cells() if c.method == "et_stpm")
-    teacher = max((work / "teacher").glob("*"), key=lambda path: path.stat().st_mtime, default=None)
+    named_last = [part for _, parts in sets(work) for part in parts if part.startswith("teacher/")]
+    teacher = next((work / part for part in named_last if (work / part).is_file()), None)
     textures = work / "textures" / "dtd"
     sources = {"teacher": str(teacher or ""), "textures": str(textures) if textures.is_dir() else ""}
     if grid.profile == "demo":
@@ -255,19 +212,29 @@ def main() -> None:
     work = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     deadline = begun + options.deadline
-    with alone(work, deadline) as lock:
-        try:
-            failed = drain(options, work, deadline, lock)
-            say(work, f"{failed} runs failed; see {work / 'results.tar.gz'}")
-        except (OSError, ValueError) as error:
-            say(work, f"error: {error}")
-            sys.exit(2)
-        except Exception as error:
-            say(work, f"error: {error!r}")
-            raise
-        finally:
-            leave_archive(work)
+    try:
+        with alone(work, deadline) as lock:
+            failed = attempt(options, work, deadline, lock)
+    except OSError as error:
+        say(work, f"error: {error}")
+        sys.exit(2)
     sys.exit(1 if failed else 0)
+
+
+def attempt(options: argparse.Namespace, work: Path, deadline: float, lock: int) -> int:
+    """`drain`; an error is told, and the archive left in any case."""
+    try:
+        failed = drain(options, work, deadline, lock)
+        say(work, f"{failed} runs failed; see {work / 'results.tar.gz'}")
+    except (OSError, ValueError) as error:
+        say(work, f"error: {error}")
+        sys.exit(2)
+    except Exception as error:
+        say(work, f"error: {error!r}")
+        raise
+    finally:
+        leave_archive(work)
+    return failed
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
 """Bundles for a machine without a network: what fits into them, what starts there, what is left behind."""
 
+import argparse
+import json
+import shutil
 import signal
 import sys
 import tarfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import pydantic
 import pytest
 
 from stlib.methods import METHODS
@@ -36,6 +41,11 @@ def drain(scripts: None) -> ModuleType:
     return __import__("drain")
 
 
+@pytest.fixture(scope="module")
+def unpacking(scripts: None) -> ModuleType:
+    return __import__("unpacking")
+
+
 def packed(bundle: ModuleType, folder: Path, out: Path, limit: int) -> list[Path]:
     """The category in `folder`, in bundles of at most `limit` bytes."""
     items = bundle.folder("data/pill", folder)
@@ -58,12 +68,12 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("limit", [20480, 30000, 30720, 61440])
 def test_no_bundle_is_larger_than_asked_for_and_together_they_hold_all(
-    bundle: ModuleType, drain: ModuleType, images: Path, tmp_path: Path, limit: int
+    bundle: ModuleType, unpacking: ModuleType, images: Path, tmp_path: Path, limit: int
 ):
     bundles = packed(bundle, images, tmp_path / "out", limit)
     assert (len(bundles) > 1) == (limit < 61440)
     assert all(path.stat().st_size <= limit for path in bundles)
-    drain.gather(tmp_path / "out", tmp_path / "work")
+    unpacking.gather(tmp_path / "out", tmp_path / "work")
     there = {path.name: path.read_bytes() for path in (tmp_path / "work/data/pill").iterdir()}
     assert there == {path.name: path.read_bytes() for path in images.iterdir()}
 
@@ -74,23 +84,64 @@ def test_a_file_that_fits_nowhere_is_refused_by_name(bundle: ModuleType, images:
 
 
 def test_a_category_appears_when_its_last_file_has_come(
-    bundle: ModuleType, drain: ModuleType, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundle: ModuleType,
+    unpacking: ModuleType,
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ):
     first, *_, last = packed(bundle, images, tmp_path / "out", 20480)
     whole = last.read_bytes()
     last.write_bytes(whole[:-1] + b"x")  # damaged on the way
-    drain.gather(tmp_path / "out", tmp_path / "work")
+    unpacking.gather(tmp_path / "out", tmp_path / "work")
     assert not (tmp_path / "work/data/pill").exists()
     said = capsys.readouterr().out
     assert f"{last.name} is left out: damaged" in said
     assert "of 10 files" in said
     last.write_bytes(whole)
     first.unlink()  # unpacked before
-    drain.gather(tmp_path / "out", tmp_path / "work")
+    unpacking.gather(tmp_path / "out", tmp_path / "work")
     assert len(list((tmp_path / "work/data/pill").iterdir())) == 10
 
 
-def test_links_are_refused(bundle: ModuleType, drain: ModuleType, images: Path, tmp_path: Path):
+def test_a_part_that_comes_again_with_other_content_stops_with_the_remedy(
+    bundle: ModuleType, unpacking: ModuleType, images: Path, tmp_path: Path
+):
+    out, work = tmp_path / "out", tmp_path / "work"
+    packed(bundle, images, out, 61440)
+    unpacking.gather(out, work)
+    kept = unpacking.files(work / "data/pill")
+    for path in out.iterdir():
+        path.rename(out / f"again-{path.name}")  # another bundle, the same content
+    unpacking.gather(out, work)
+    assert not (work / "incoming/data/pill").exists()
+    (images / "511.png").write_bytes(b"mended")
+    packed(bundle, images, tmp_path / "mended", 61440)
+    with pytest.raises(
+        ValueError, match=f"data/pill has come again .* delete {work}/data/pill and the records"
+    ):
+        unpacking.gather(tmp_path / "mended", work)
+    assert unpacking.files(work / "data/pill") == kept
+    shutil.rmtree(work / "data/pill")
+    unpacking.gather(tmp_path / "mended", work)
+    assert (work / "data/pill/511.png").read_bytes() == b"mended"
+
+
+def test_wheels_of_another_python_are_refused(unpacking: ModuleType, tmp_path: Path):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    here = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    for name in (f"a-1-{here}-{here}-any", "b-1-py3-none-any", "c-1-cp39-abi3-any"):
+        with zipfile.ZipFile(wheels / f"{name}.whl", "w") as archive:
+            archive.writestr(f"{name}.py", "")
+    unpacking.install(tmp_path)
+    assert len(list((tmp_path / "site").glob("*.py"))) == 3
+    (wheels / "d-1-cp27-cp27-any.whl").touch()
+    with pytest.raises(ValueError, match=r"d-1-cp27.* is of another Python: .* --python 3\.\d+"):
+        unpacking.install(tmp_path)
+
+
+def test_links_are_refused(bundle: ModuleType, unpacking: ModuleType, images: Path, tmp_path: Path):
     class Link(bundle.Item):
         def header(self) -> tarfile.TarInfo:
             info = tarfile.TarInfo(self.name)
@@ -99,7 +150,7 @@ def test_links_are_refused(bundle: ModuleType, drain: ModuleType, images: Path, 
 
     path = bundle.write([Link("data", "data/pill", b"")], tmp_path, "1")
     with pytest.raises(ValueError, match="data/pill is no plain file"):
-        drain.unpack(path, tmp_path / "work")
+        unpacking.unpack(path, tmp_path / "work")
     assert not (tmp_path / "work").exists()
 
 
@@ -205,6 +256,76 @@ def test_at_the_deadline_runs_are_asked_to_end_and_then_made_to(scripts: None, t
     assert not call.running
     assert (call.failed, call.failures) == (0, {})
     assert set(call.seconds) == {str(STPM.path), str(TUNED.path)}
+
+
+def test_a_folder_in_use_is_told_as_an_error_and_left_alone(
+    drain: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.setattr(sys, "argv", ["drain.py", "--deadline", "0", "--work", str(work)])
+    with drain.alone(work, 0), pytest.raises(SystemExit) as end:
+        drain.main()
+    assert end.value.code == 2  # 1 is for runs that failed
+    assert f"error: another call is at work in {work}" in capsys.readouterr().out
+    assert not (work / "results.tar.gz").exists()  # it is the other's
+
+
+@pytest.fixture
+def options(bundle: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
+    """Of a call in which this checkout is the tree, with two weight files, the newer set's named first."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / ("c" * 12)).symlink_to(ROOT)
+    for packed, name in (("1", "b_old.pth"), ("2", "a_new.pth")):
+        content = {"commit": "c" * 40, "parts": {f"teacher/{name}": 1}}
+        listed = bundle.Item("sets", f"sets/{packed}.json", json.dumps(content).encode())
+        bundle.write([listed, bundle.Item(f"teacher/{name}", f"teacher/{name}", name.encode())], out, packed)
+    for name in ("STLIB_COMMIT", "STLIB_DIRTY"):
+        monkeypatch.setenv(name, "")
+    given = {"bundles": out, "grid": "paper", "only": [], "tuned_on": [], "device": "cpu"}
+    return argparse.Namespace(
+        **given, precision="fp32", threads=1, compile=False, memory=80, expect=0, grace=0
+    )
+
+
+def test_a_device_that_is_not_there_is_told_once_and_before_the_runs(
+    drain: ModuleType, options: argparse.Namespace, tmp_path: Path
+):
+    options.device = "gpu"
+    with pytest.raises(ValueError, match="unknown device 'gpu'"):
+        drain.drain(options, tmp_path, time.monotonic() + 1, 0)
+
+
+def test_a_pydantic_that_cannot_read_the_settings_is_told_by_its_version(
+    drain: ModuleType, options: argparse.Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(pydantic, "VERSION", "2.11.9")
+    with pytest.raises(ValueError, match=r"pydantic 2\.11\.9 is too old: install 2\.12 or newer"):
+        drain.drain(options, tmp_path, time.monotonic() + 1, 0)
+
+
+def test_the_teacher_is_that_of_the_set_packed_last(
+    drain: ModuleType, options: argparse.Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Unpacked files all have the same date."""
+    asked = []
+
+    class Listed:
+        failed = 0
+
+        def __init__(self, command: Callable[[Cell], list[str]], *_args: object, **_limits: object) -> None:
+            asked.append(json.loads(command(STPM)[-1])["spec"]["teacher"])
+
+        def run(self, _: object) -> None:
+            pass
+
+    monkeypatch.setattr(drain, "Scheduler", Listed)
+    monkeypatch.setattr(drain.signal, "signal", lambda *_: None)
+    drain.drain(options, tmp_path, time.monotonic() + 1, 0)
+    assert asked == [str(tmp_path / "teacher/a_new.pth")]
 
 
 def test_the_archive_is_left_when_the_command_itself_fails(

@@ -1,6 +1,7 @@
 """Atomic writes, locks, hashes and free space: a file under its final name is always whole."""
 
 import hashlib
+import logging
 import os
 import secrets
 import shutil
@@ -9,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
+
+logger = logging.getLogger(__name__)
 
 MAX_HEADER = 1 << 22
 """Bytes of a safetensors header; the largest network here needs some 50,000, a detector 17 more per training
@@ -45,14 +48,20 @@ def _unwritable(path: Path, error: OSError) -> OSError:
 def file_lock(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock file `path`; the system lets go of it however this process ends, SIGKILL included.
 
-    Raises BlockingIOError while another process holds it, unless told to `wait`.
+    Raises BlockingIOError while another process holds it, unless told to `wait`, which is logged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=-1 if wait else 0)
+    lock = FileLock(path)
     try:
-        lock.acquire()
+        lock.acquire(timeout=0)
     except Timeout as error:
-        raise BlockingIOError(f"another process is at work here and holds {path}") from error
+        told = f"another process is at work here and holds {path}"
+        if isinstance(lock, SoftFileLock):  # what FileLock becomes where the system has no locks
+            told += "; if there is none, a kill has left this file: delete it"
+        if not wait:
+            raise BlockingIOError(told) from error
+        logger.warning("waiting: %s", told)
+        lock.acquire()
     try:
         yield
     finally:

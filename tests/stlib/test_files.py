@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 
 import pytest
+from filelock import SoftFileLock
 
+from stlib import files
 from stlib.files import file_lock, require_space, require_writable, sha256, write_atomic
 
 
@@ -87,7 +90,9 @@ def test_sha256_is_of_the_content(tmp_path: Path):
     assert sha256(path) == hashlib.sha256(b"abc" * 100_000).hexdigest()
 
 
-def test_a_lock_is_one_process_s_until_it_ends_even_by_sigkill(tmp_path: Path):
+def test_a_lock_is_one_process_s_until_it_ends_even_by_sigkill(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     path = tmp_path / "runs" / "lock"
     code = (
         f"from stlib.files import file_lock\nfrom pathlib import Path\nwith file_lock(Path({str(path)!r})):\n"
@@ -97,12 +102,25 @@ def test_a_lock_is_one_process_s_until_it_ends_even_by_sigkill(tmp_path: Path):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(BlockingIOError, match="another process"), file_lock(path):
-            pass
-        other.kill()
-        other.wait()
-    with file_lock(path):
-        pass
+        with pytest.raises(BlockingIOError, match=f"another process is at work here and holds {path}$"):
+            file_lock(path).__enter__()
+        Timer(0.3, other.kill).start()
+        with file_lock(path, wait=True):
+            assert f"waiting: another process is at work here and holds {path}" in caplog.text
+        caplog.clear()
+    with file_lock(path, wait=True):
+        assert not caplog.text
+
+
+def test_a_lock_that_a_kill_has_left_on_a_disk_without_locks_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(files, "FileLock", SoftFileLock)  # what filelock takes there
+    with (
+        SoftFileLock(tmp_path / "lock"),
+        pytest.raises(BlockingIOError, match="if there is none, a kill has left this file: delete it"),
+    ):
+        file_lock(tmp_path / "lock").__enter__()
 
 
 def test_the_package_can_be_imported_where_there_is_no_fcntl_and_no_resource():

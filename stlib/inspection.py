@@ -200,8 +200,15 @@ def _raise(error: DatasetError) -> NoReturn:
 def map_paths(places: Sequence[Path], files: Sequence[Path], folder: Path) -> dict[Path, Path]:
     """Where under `folder` the map of each of `files` goes: a path of its own, as below all `places`.
 
-    Raises ValueError when a map, or the picture beside it, would replace an image.
+    Raises ValueError for a folder inside one of `places`, where the next inspection would take the maps for
+    images, and when a map, or the picture beside it, would replace an image.
     """
+    for place in filter(Path.is_dir, places):
+        if folder.resolve().is_relative_to(place.resolve()):
+            raise ValueError(
+                f"the maps in {folder} would be images of {place} the next time: name a folder outside, such "
+                f"as {Path(_absolute(place)).parent / 'maps'}"
+            )
     base = os.path.commonpath([_absolute(place if place.is_dir() else place.parent) for place in places])
     paths = {file: folder / f"{os.path.relpath(file, base)}.tiff" for file in files}
     images = {file.resolve() for file in files}

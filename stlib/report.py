@@ -67,7 +67,7 @@ class Report:
             summary=f"{len(self.rows)} images{summary}; {len(self.failed)} could not be read.",
             rows="\n".join(lines),
             failed=f"<h2>Not read</h2><ul>{failed}</ul>" if failed else "",
-        ).encode()
+        ).encode(errors="backslashreplace")  # the name of a file may be no UTF-8
 
 
 def _picture(found: Inspected) -> bytes:

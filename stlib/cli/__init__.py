@@ -1,6 +1,8 @@
 """The `stlib` command: data, runs, teachers, detectors. Thin: what it does is done in the package."""
 
+import io
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +30,13 @@ app.add_typer(detectors)  # without a name: its commands stand beside the others
 app.add_typer(datasets, name="data")
 
 
+@app.callback()
+def main() -> None:
+    """Let every command print what a terminal cannot show, such as the name of a file that is no UTF-8."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 @app.command()
 def run(  # noqa: PLR0917 - typer reads them by name
     method: Annotated[str, typer.Argument(help="Which detector, e.g. stpm.")],
@@ -46,7 +55,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
         bool, typer.Option("--compile", help="DeSTSeg, PFADSeg: torch.compile; minutes first, then faster.")
     ] = False,
     threads: Annotated[
-        int, typer.Option(help="CPU threads; 0: one for the demo, else PyTorch's choice.")
+        int, typer.Option(min=0, help="CPU threads; 0: one for the demo, else PyTorch's choice.")
     ] = 0,
     records: Annotated[Path | None, typer.Option(help=f"Folder of records.{DEFAULT}")] = None,
     runs: Annotated[Path | None, typer.Option(help=f"Folder of checkpoints.{DEFAULT}")] = None,

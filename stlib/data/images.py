@@ -76,10 +76,11 @@ def images_below(folder: Path | str) -> tuple[list[Path], dict[str, list[Path]]]
             folders.clear()
             continue
         seen.add(real)
-        hidden = [name for name in (*folders, *files) if name[0] == "." or name.lower() in _OF_SYSTEMS]
-        left_out[HIDDEN] += [here / name for name in hidden]
-        folders[:] = sorted(name for name in folders if name not in hidden)
-        for path in [here / name for name in files if name not in hidden]:
+        reasons = {name: reason for name in (*folders, *files) if (reason := _left_out(name))}
+        for name, reason in reasons.items():
+            left_out[reason].append(here / name)
+        folders[:] = sorted(name for name in folders if name not in reasons)
+        for path in [here / name for name in files if name not in reasons]:
             (images if path.suffix.lower() in SUFFIXES else left_out["no image by its ending"]).append(path)
     stems = {path.with_suffix("") for path in images}
     left_out[MASKS] = [
@@ -88,6 +89,22 @@ def images_below(folder: Path | str) -> tuple[list[Path], dict[str, list[Path]]]
     masks = set(left_out[MASKS])
     left_out = {reason: sorted(paths) for reason, paths in left_out.items() if paths}
     return sorted(path for path in images if path not in masks), left_out
+
+
+def _left_out(name: str) -> str:
+    """Why a file or folder is left out by its name; '' for most."""
+    if name[0] == "." or name.lower() in _OF_SYSTEMS:
+        return HIDDEN
+    return "" if is_utf8(name) else "name is not UTF-8: rename it"
+
+
+def is_utf8(name: str) -> bool:
+    r"""Whether records and tables can hold the name of a file; an archive of another system may bring others.
+
+    >>> is_utf8("Gr\u00fcn.png"), is_utf8("Gr\udcfcn.png")
+    (True, False)
+    """
+    return name.encode(errors="ignore").decode() == name
 
 
 def _closed(error: OSError) -> None:

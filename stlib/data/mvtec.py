@@ -27,6 +27,7 @@ from stlib.data.images import (
     DatasetError,
     MaskRule,
     images_below,
+    is_utf8,
     mask_owner,
     named,
     read_images,
@@ -185,12 +186,14 @@ def scan(root: Path, category: str) -> Layout:
     """List the files of `category` under `root`.
 
     Raises DatasetError when the folder or the training images are absent, when a folder of good images has
-    another name than 'good', or when an image has two masks.
+    another name than 'good', when an image has two masks, or when the category's name is not UTF-8.
     """
     folder = root / category
     if Path(category).name != category or not folder.is_dir():  # a name, not a path out of the root
         require_root(root)
         raise DatasetError(f"no category '{category}' under {root}: {_instead(root, category)}")
+    if not is_utf8(category):  # no record could name it
+        raise DatasetError(f"the name of {folder} is not UTF-8: rename it")
     good = folder / "train" / "good"
     train, left_out = images_below(good)
     others = sorted(path.name for path in _entries(folder / "train") if path.is_dir() and path != good)

@@ -1,6 +1,7 @@
 """Which images of a category are used for what."""
 
 import math
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -9,14 +10,17 @@ import torch
 from stlib.data.mvtec import Layout, TestItem
 
 
-def split_train(count: int, *, fraction: float = 0.2, seed: int = 0) -> tuple[list[int], list[int]]:
+def split_train(
+    count: int, *, fraction: float = 0.2, seed: int = 0, folder: Path | str = "train/good"
+) -> tuple[list[int], list[int]]:
     """Indices of the training and validation images, as the official STPM code splits the sorted list.
 
     That code calls scikit-learn's `train_test_split` with `random_state=seed`: the head of one permutation is
-    held out. The very same images are held out here. Raises ValueError for fewer than two images.
+    held out. The very same images are held out here. Raises ValueError for fewer than two images,
+    naming their `folder`.
     """
     if count < 2:
-        raise ValueError(f"train/good holds {count} image: one to learn from and one to hold out are needed")
+        raise ValueError(f"{folder} holds {count} image: one to learn from and one to hold out are needed")
     order = np.random.RandomState(seed).permutation(count).tolist()  # the generator that scikit-learn uses
     held = math.ceil(fraction * count)
     return order[held:], order[:held]

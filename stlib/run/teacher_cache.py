@@ -183,7 +183,8 @@ def classifier_data(layouts: Sequence[Layout], tuning: Tuning) -> ClassifierData
     paths: list[list[Path]] = [[], []]
     labels: list[list[int]] = [[], []]
     for label, layout in enumerate(layouts):
-        learn, hold = split_train(len(layout.train), fraction=tuning.held_out, seed=tuning.seed)
+        good = layout.folder / "train" / "good"
+        learn, hold = split_train(len(layout.train), fraction=tuning.held_out, seed=tuning.seed, folder=good)
         extra = [item.image for item in seen_anomalies(layout, tuning.data)]
         parts = ([*(layout.train[i] for i in learn), *extra], [layout.train[i] for i in hold])
         for place, part in enumerate(parts):

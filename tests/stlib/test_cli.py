@@ -175,7 +175,10 @@ def test_bad_input_is_one_line_on_stderr_and_exit_status_2(
     assert not (tmp_path / "records").exists()
 
 
-@pytest.mark.parametrize("arguments", [["run"], ["run", "stpm", "bottle", "--profile", "long"], ["fly"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["run"], ["run", "stpm", "a", "--profile", "long"], ["run", "stpm", "a", "--threads", "-1"], ["fly"]],
+)
 def test_a_misspelt_command_is_a_usage_error(arguments: list[str]):
     assert runner.invoke(app, arguments).exit_code == 2
 

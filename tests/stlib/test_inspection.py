@@ -242,11 +242,39 @@ def test_images_of_one_name_have_a_map_each(detector: Path, tmp_path: Path, make
 
 
 def test_a_map_never_replaces_an_image(detector: Path, folder: Path):
-    command = ["detect", str(detector), str(folder), "--maps", str(folder)]
+    command = ["detect", str(detector), str(folder / "a.png"), "--maps", str(folder)]
     assert runner.invoke(app, command).exit_code == 0
-    result = runner.invoke(app, command)  # now the maps are among the images
+    result = runner.invoke(app, [*command, str(folder / "a.png.png")])  # the picture beside the map
     assert (result.exit_code, result.stdout) == (2, "")
     assert "would replace one of the images: name another folder" in result.stderr
+
+
+@pytest.mark.parametrize("below", ["", "maps", "new/maps"])
+def test_maps_go_nowhere_where_the_next_call_would_take_them_for_photographs(
+    detector: Path, folder: Path, monkeypatch, below: str
+):
+    monkeypatch.chdir(folder)
+    result = runner.invoke(app, ["detect", str(detector), ".", "--maps", str(folder / below)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "would be images of . the next time: name a folder outside, such as " in result.stderr
+    assert f"{folder.parent / 'maps'}\n" in result.stderr
+    assert not (folder / "maps").exists()
+
+
+def test_names_that_are_no_utf8_are_told_or_shown(detector: Path, folder: Path, tmp_path: Path):
+    """Archives of Windows bring them. Below a folder they are left out; named, they are scored."""
+    odd = folder / os.fsdecode(b"Gr\xfcn.png")
+    (folder / "d.png").rename(odd)
+    report = tmp_path / "report.html"
+    command = ["detect", str(detector), str(folder), "--report", str(report)]
+    result = runner.invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert set(rows(result.stdout)) == {"a.png", "b.JPG", "c.webp", "wide.png"}
+    assert "left out (name is not UTF-8: rename it) 1: photos/Gr\\udcfcn.png" in result.stderr
+    result = runner.invoke(app, [*command, str(odd)])
+    assert result.exit_code == 0, result.output
+    assert "Gr\\udcfcn.png" in rows(result.stdout)
+    assert "Gr\\udcfcn.png<" in report.read_text()
 
 
 @pytest.mark.parametrize("name", ["good", "OK"])

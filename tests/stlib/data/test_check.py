@@ -1,5 +1,6 @@
 """`stlib data check` finds each kind of fault, and says what it makes impossible."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -178,6 +179,15 @@ def test_masks_beside_their_images_and_files_of_the_system_are_notes_and_no_find
         "left out (hidden, or of the system",
         "left out (masks beside their images",
     ]
+
+
+def test_lines_are_not_folded_in_a_pipe_and_no_name_breaks_them(root: Path) -> None:
+    (root / "nut/train/good/001.png").write_bytes(b"")
+    (root / os.fsdecode(b"m\xfctter") / "train").mkdir(parents=True)
+    result = CliRunner().invoke(app, ["data", "check", str(root)], env={"COLUMNS": "40"})
+    assert result.exit_code == FINDINGS, result.output
+    assert f"nut: {root}/nut/train/good/001.png is not a readable image" in result.stdout
+    assert f"the name of {root}/m\\udcfctter is not UTF-8: rename it\n" in result.stdout
 
 
 def test_every_line_of_the_command_names_its_category_and_notes_are_no_failure(root: Path) -> None:

@@ -67,6 +67,19 @@ def test_what_is_left_out_is_named_and_links_are_followed_once(tmp_path: Path):
     assert told["no image by its ending"] == ["notes.txt", "photo.heic"]
 
 
+def test_names_that_no_record_can_hold_are_left_out(tmp_path: Path):
+    for name in (b"caf\xe9.png", b"\xfc/a.png", "Gr\u00fcn.png".encode()):
+        path = tmp_path / os.fsdecode(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    found, left_out = images_below(tmp_path)
+    assert [path.name for path in found] == ["Gr\u00fcn.png"]
+    assert [os.fsencode(path.name) for path in left_out["name is not UTF-8: rename it"]] == [
+        b"caf\xe9.png",
+        b"\xfc",
+    ]
+
+
 def test_a_folder_that_may_not_be_read_is_named_and_does_not_vanish(tmp_path: Path, monkeypatch):
     closed, scandir = tmp_path / "good" / "closed", os.scandir
     closed.mkdir(parents=True)

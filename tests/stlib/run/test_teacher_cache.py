@@ -208,6 +208,13 @@ def test_a_teacher_is_not_tuned_on_fewer_than_two_categories(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_category_of_one_image_is_named(make_category, tmp_path: Path):
+    for name, train in (("flange", 1), ("plate", 10)):
+        make_category(tmp_path, name, train=train, size=32)
+    with pytest.raises(ValueError, match=f"^{tmp_path}/flange/train/good holds 1 image: one to learn from"):
+        classifier_data(categories_of(tmp_path), TUNING)
+
+
 def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 

@@ -8,10 +8,14 @@ from stlib.paths import RECORDS
 from stlib.protocol import METRICS
 from stlib.records.schema import Record
 from stlib.records.store import read_record
+from study.analysis.paired import MOVED_BY_PRECISION
 from study.tables import Html, table
 
 DRIFT = 0.05
 """Largest difference of a pixel metric from the committed demo record on another processor."""
+CHAOTIC_DRIFT = 0.15
+"""The same where a segmentation net trains, whose rounding grows: AMD for Intel moved pixel AP by .06, and
+from one evaluation to the next it moves by .03 (`benchmarks/last_steps.py`)."""
 IMAGE_DRIFT = 0.10
 """Of an image metric: it rests on 32 images, and AVX2 for AVX-512 moves one by .038."""
 
@@ -33,13 +37,14 @@ def regression(record: Record, committed: Path = RECORDS) -> Markup:
         "teacher": _teacher(record) == _teacher(before),
         "number of images": counts[0] == counts[1],
     }
+    drift = CHAOTIC_DRIFT if record.method in MOVED_BY_PRECISION else DRIFT
     for name, words in METRICS.items():
         now, then = record.metrics.get(name), before.metrics.get(name)
-        limit = IMAGE_DRIFT if name.startswith("image") else DRIFT
+        limit = IMAGE_DRIFT if name.startswith("image") else drift
         same[words] = now == then if now is None or then is None else abs(now - then) <= limit
     caption = (
         "This run and the committed demo record; metrics of pixels may differ by "
-        f"{DRIFT:.2f}, of images by {IMAGE_DRIFT:.2f}"
+        f"{drift:.2f}, of images by {IMAGE_DRIFT:.2f}"
     )
     rows = [{"part": part, "held": held} for part, held in same.items()]
     return table(rows, caption, {"Part": "part", "State": "{{ 'as committed' if held else 'CHANGED' }}"})

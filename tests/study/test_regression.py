@@ -6,7 +6,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from stlib.records.store import read_record, write_record
-from study.regression import DRIFT, IMAGE_DRIFT, regression
+from study.regression import CHAOTIC_DRIFT, DRIFT, IMAGE_DRIFT, regression
 
 DEMO = {"category": "brick", "profile": "demo", "dataset": "demo", "teacher": "demo"}
 
@@ -14,6 +14,14 @@ DEMO = {"category": "brick", "profile": "demo", "dataset": "demo", "teacher": "d
 def test_regression_accepts_what_rounding_does(make_record, tmp_path):
     write_record(make_record(**DEMO, value=0.8), tmp_path)
     assert "CHANGED" not in regression(make_record(**DEMO, value=0.8 + 0.9 * DRIFT), tmp_path)
+
+
+def test_a_segmentation_net_may_drift_farther_but_not_any_way(make_record, tmp_path):
+    demo = DEMO | {"method": "pfadseg"}
+    write_record(make_record(**demo, value=0.8), tmp_path)
+    assert "CHANGED" not in regression(make_record(**demo, value=0.8 - 0.9 * IMAGE_DRIFT), tmp_path)
+    far = {"pixel_ap": 0.8 - 1.1 * CHAOTIC_DRIFT}
+    assert "pixel AP</th><td>CHANGED" in regression(make_record(**demo, value=0.8, metrics=far), tmp_path)
 
 
 @pytest.mark.parametrize(

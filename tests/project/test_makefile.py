@@ -10,7 +10,7 @@ from stlib.paths import ROOT
 
 @pytest.mark.parametrize("venv", ["/home/me/My Study/.venv", ""])
 def test_an_environment_that_make_would_take_for_two_folders_is_refused(venv: str):
-    command = ["make", "--dry-run", "env", f"VENV={venv}"]
+    command = ["make", "--no-print-directory", "--dry-run", "env", f"VENV={venv}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert f"VENV='{venv}': name one folder without a space" in done.stderr

@@ -241,9 +241,9 @@ def gain(name: str, gains: dict) -> list[str]:
         without = own["low"] <= 0 <= own["high"] and not own["low"] <= claim <= own["high"]
         status = "contradicted" if without else "open"
     shown = [status, signed(own["value"]), ends(own)]
-    shown += [signed(claim), *(["15 categories"] if own["here"] is None else [])]
+    shown += [signed(claim), *(["all 15"] if own["here"] is None else [])]
     if own["here"] is not None and abs(own["here"] - own["all"]) >= 0.005:
-        shown.append(f"{signed(own['all'])} over 15 categories")
+        shown.append(f"all 15: {signed(own['all'])}")
     shown += [f"{len(own['pairs'])}/15, {own['fewest']} seed{'s' if own['fewest'] != 1 else ''}"]
     shown += ["one teacher for all seeds"] if own["shared"] else []
     return shown + (["not the paper's setting"] if own["reserved"] else [])

@@ -36,7 +36,7 @@ class Claim:
     @property
     def name(self) -> str:
         """For a table or an axis."""
-        whose = f" as {METHOD_NAMES[self.printed_by]}'s paper prints it" if self.printed_by else ""
+        whose = " (of its paper)" if self.printed_by else ""
         return f"{self.sides}{whose}, {METRICS[self.metric]}"
 
     def groups(self, profile: Profile) -> tuple[RunGroup, RunGroup]:

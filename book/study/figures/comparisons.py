@@ -58,6 +58,7 @@ def in_short(levels: Sequence[ComparisonRow], gains: pd.DataFrame) -> Figure:
         below.plot(pair["last"], y, "x", color="#555555", label="last epoch")
         if pair["claim"] is not None:
             below.plot(pair["claim"], y, "D", color=ORANGE, markerfacecolor="white", label="printed")
+    _keep_in_sight(below, gains)
     for axis, names in ((above, [row.category for row in rows]), (below, list(gains["category"]))):
         axis.axvline(0, color="black", linewidth=1)
         axis.locator_params(axis="x", nbins=4)
@@ -68,6 +69,23 @@ def in_short(levels: Sequence[ComparisonRow], gains: pd.DataFrame) -> Figure:
     marks = dict(zip(*below.get_legend_handles_labels()[::-1], strict=True))
     figure.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
+
+
+def _keep_in_sight(axis: Axes, gains: pd.DataFrame) -> None:
+    """Limit `axis` to the intervals and printed gains; a last epoch beyond them is a number at its edge."""
+    ends = gains[["low", "high", "claim", "difference"]].astype(float)
+    low, high = min(ends.min().min(), 0.0), max(ends.max().max(), 0.0)
+    room = 0.3 * (high - low)
+    axis.set_xlim(low - room, high + room)
+    for y, last in enumerate(gains["last"]):
+        if not low - room <= last <= high + room:
+            side, place, text = (
+                ("left", 0.01, f"← {last:.3f}") if last < low else ("right", 0.99, f"{last:.3f} →")
+            )
+            axis.text(
+                place, y, text.replace("-", "\u2212"), transform=axis.get_yaxis_transform(),
+                ha=side, va="center", fontsize=8, color="#555555",
+            )  # fmt: skip
 
 
 def forest(found: Mapping[str, Sequence[PairedDifference]], reported: Mapping[str, float | None]) -> Figure:

@@ -132,6 +132,15 @@ def test_the_first_figure_draws_differences_from_the_printed_scores(make_record)
     assert "D" not in marks  # nothing is printed
 
 
+@pytest.mark.parametrize(("last", "told"), [(-0.157, "← \u22120.157"), (0.3, "0.300 →")])
+def test_a_last_epoch_far_out_does_not_hide_the_gains(make_record, last, told):
+    levels = comparison([make_record("bottle", seed) for seed in range(3)], "stpm", "pixel_auroc")
+    pair = {"category": "bottle", "low": -0.01, "high": 0.03, "difference": 0.01, "last": last, "claim": 0.02}
+    below = drawn(figures.in_short(levels, pd.DataFrame([pair], dtype=object))).axes[1]
+    assert [text.get_text() for text in below.texts] == [told]
+    assert below.get_xlim() == pytest.approx((-0.022, 0.042))
+
+
 def test_an_empty_study_can_be_drawn():
     drawn(figures.reported_vs_reproduced(comparison([], "stpm", "iap")))
     drawn(figures.reported_vs_reproduced(comparison([], "stpm", "aupro")))

@@ -134,7 +134,12 @@ def test_what_was_scored_is_reported_when_the_command_is_broken_off(
     monkeypatch.setattr(Report, "add", broken)
     before = signal.getsignal(signal.SIGTERM)
     report = tmp_path / "report.html"
-    result = runner.invoke(app, ["detect", str(detector), str(folder), "--report", str(report)])
+    # a shell that starts the tests in the background has them ignore Ctrl-C
+    ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        result = runner.invoke(app, ["detect", str(detector), str(folder), "--report", str(report)])
+    finally:
+        signal.signal(signal.SIGINT, ctrl_c)
     assert result.exit_code == (143 if how == "SIGTERM" else 130)
     assert set(rows(result.stdout)) == {"a.png", "b.JPG"}
     assert "broken off: 2 of 5 images were scored" in result.stderr

@@ -271,14 +271,15 @@ def epochs(runs: list[dict]) -> list[str]:
             ]
             last = mean(map(mean_of, gains))
             far = max(zip(found["pairs"], map(mean_of, gains), strict=True), key=lambda place: abs(place[1]))
-            at = f", on {far[0]} {signed(far[1])}" if last * found["value"] < 0 else ""
+            at = f", on {far[0]} alone {signed(far[1])}" if last * found["value"] < 0 else ""
             common = [seed for seed in gains[0] if all(seed in one for one in gains)]
             seeds = [mean(one[seed] for one in gains) for seed in common]
             by_seed = ", ".join(map(signed, seeds)) if seeds and min(seeds) < 0 <= max(seeds) else ""
             told += [
                 f"{metric} {signed(found['value'])}, printed {claimed(found)}",
-                f"{signed(last)} if tested at the last epoch{at}"
-                + (f" (by seed {by_seed})" if by_seed else ""),
+                f"{signed(last)} if tested at the last epoch"
+                + (f" (by seed {by_seed})" if by_seed else "")
+                + at,
             ]
             told += unequal(found, key)
             longer = [r for r in runs if r["variant"] == "epochs=200"]

@@ -50,11 +50,11 @@ its gain over {{ a.rival|named }}{{ " (here PFADSeg with no modules)" if a.basel
 {%- if a.without %} (outside the interval in {{ a.without }} of {{ a.held }} categories){% endif %}
 {%- set losses = a.last_by_seed|select("lt", 0)|list|length %}
 {%- if a.last is not none %}, {{ a.last|signed }} if tested at the last epoch
-{%- if a.last * a.here < 0 and a.last_extreme[0] -%}
-, on {{ a.last_extreme[0] }} {{ a.last_extreme[1]|signed }}
-{%- endif %}
 {%- if losses not in (0, a.last_by_seed|length) %} (by seed{% for one in a.last_by_seed %} {{ one|signed }}
 {{- "," if not loop.last }}{% endfor %}){% endif %}
+{%- if a.last * a.here < 0 and a.last_extreme[0] -%}
+{{ ", on " }}{{ a.last_extreme[0] }} alone {{ a.last_extreme[1]|signed }}
+{%- endif %}
 {%- endif %}
 {{- ";" if not loop.last }}
 {% endfor %}

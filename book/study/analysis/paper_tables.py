@@ -7,13 +7,12 @@ numbers in words is checked by `study.analysis.paper_statements`. Imports no tor
 from collections.abc import Mapping
 from fractions import Fraction
 from itertools import combinations
-from math import sqrt
 
 import pandas as pd
-from scipy.stats import t as student
 
 from stlib.paths import REPORTED
 from stlib.protocol import CATEGORIES, TEXTURES, Metric
+from study.analysis.inference import interval
 from study.analysis.reported import MEANS, METHOD_NAMES, PAPERS, Reported, reported
 
 AVERAGES = {
@@ -249,8 +248,8 @@ def quoted_spread(quoting: str, method: str, metric: str, seeds: int) -> pd.Data
     for category in CATEGORIES:
         own, other = (reported(method, metric, category, paper=paper) for paper in (method, quoting))
         if own and other and own.spread:
-            half = float(student.ppf(0.975, seeds - 1)) * own.spread * sqrt(1 + 1 / seeds)
-            rows.append((category, own.number, own.spread, other.number, half))
+            _, high = interval(own.number, (own.spread**2 * (1 + 1 / seeds), seeds - 1))
+            rows.append((category, own.number, own.spread, other.number, high - own.number))
     return pd.DataFrame(rows, columns=["category", "own", "sd", "quoted", "half"])
 
 

@@ -31,11 +31,13 @@ def last_epochs(records: Iterable[Record]) -> pd.DataFrame:
     pixel AUROC of the tested epoch minus that of the last.
     """
     rows = [
-        (r.method, r.variant, r.category, r.seed, errors[-1] / min(errors), r.metrics[metric] - last[metric])
+        (
+            *(r.method, r.variant, r.category, r.seed, errors[-1] / min(errors)),
+            r.metrics["pixel_auroc"] - last["pixel_auroc"],
+        )
         for r in records
         if r.status == "finished" and r.history and (errors := r.history.curves.get("val_score"))
-        for metric in ("pixel_auroc",)
-        if metric in (last := r.sensitivity.get("checkpoint=last", {})) and metric in r.metrics
+        if "pixel_auroc" in (last := r.sensitivity.get("checkpoint=last", {}))
     ]
     return pd.DataFrame(rows, columns=["method", "variant", "category", "seed", "ratio", "fall"])
 

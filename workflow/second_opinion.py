@@ -326,7 +326,7 @@ def outside(runs: list[dict]) -> list[str]:
         told += [f"(outside: {far})"] if far else []
         if away[0].keys() == away[1].keys():
             name = next(name for name, key in NAMES.items() if key == metric)
-            long.append(f"{name} {signed(mean(away[1].values()))} (after 100: ")
+            long.append(f"{name} {signed(mean(away[1].values()))} (after 100, same seeds: ")
     return told + long
 
 

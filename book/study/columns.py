@@ -84,7 +84,7 @@ below in {{ a.lower }}
 {% for a in long %}
 {{- "After 200 epochs, as its authors' command says, on %s seed%s: "|safe|format(
     a.longer_seeds|span, "s" if a.longer_seeds|max > 1 else "") if loop.first -}}
-{{ a.metric|named }} {{ a.longer|signed }} (after 100: {{ a.shorter|signed }})
+{{ a.metric|named }} {{ a.longer|signed }} (after 100, same seeds: {{ a.shorter|signed }})
 {{- ". " if loop.last else ", " }}
 {%- endfor %}
 {% set both = run|rejectattr("long_gain", "none")|list %}
@@ -116,13 +116,16 @@ IN_SHORT = (
 {% set one = {"supported": "holds", "contradicted": "does not hold", "open": "is open"} %}
 {% set several = {"supported": "hold", "contradicted": "do not hold", "open": "are open"} %}
 {% macro gain(told, status) %}
-its gain over {{ told[0].rival|named }} {{ one[status] }}:
+its gain over {{ told[0].rival|named }}{{ " (here PFADSeg with no modules)" if told[0].baseline }} {{ one[status] }}:
 {%- for a in told %} {{ a.metric|named }} {{ a.here|signed }} (printed {{ claimed(a)|trim }}
 {%- if a.last is not none and a.last * a.here < 0 -%}
 ; {{ a.last|signed }} if tested at the last epoch, on {{ a.last_extreme[0] }} {{ a.last_extreme[1]|signed }}
 {%- endif %}){{ "," if not loop.last }}{% endfor %}
 {%- for a in told if a.long_gain is not none %}
-{{- "; if both train for 200 epochs," if loop.first else " and" }} {{ a.long_gain|signed }}
+{% set counts = told|rejectattr("long_gain", "none")|map(attribute="long_seeds")|map("length")|unique|sort %}
+{{- "; if both train for 200 epochs (%s of 15 categories, %s seed%s),"|safe|format(
+    counts|join(" or "), a.long_seeds|span, "s" if a.long_seeds|max > 1 else "") if loop.first else " and" }} {# -#}
+{{ a.long_gain|signed }}
 {%- endfor %}
 {% endmacro %}
 {% macro level(told, status) %}
@@ -134,7 +137,8 @@ its {{ told|map(attribute="metric")|map("named")|join(" and ") }} {# -#}
 {%- if loop.last %} from the printed {{ "one" if off|length == 1 else "ones" }}{% endif %}
 {%- endfor %}
 {%- for a in off if status != "supported" and a.longer is not none %}
-{{- "; after 200 epochs, as its authors' command says,"|safe if loop.first else "," }} {{ a.longer|signed }}
+{{- "; after 200 epochs, as its authors' command says (on %s seed%s),"|safe|format(
+    a.longer_seeds|span, "s" if a.longer_seeds|max > 1 else "") if loop.first else "," }} {{ a.longer|signed }}
 {%- endfor %}
 {% endmacro %}
 {% for method in methods %}
@@ -233,8 +237,8 @@ WINS = {
 """Of `claims.printed_wins`."""
 
 WINS_CAPTION = (
-    "Printed scores of the categories; both sides from PFADSeg's tables, but for DeSTSeg as its paper prints "
-    "it. p: Wilcoxon's signed rank test, adjusted for the number of lines (Holm)"
+    "Printed scores of the categories, both sides from {{ tables }}. p: Wilcoxon's signed rank test"
+    "{{ ', adjusted for the number of lines (Holm)' if holm }}"
 )
 
 ABLATION = {

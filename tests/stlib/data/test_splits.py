@@ -9,6 +9,7 @@ from sklearn.model_selection import train_test_split
 from stlib.data import mvtec
 from stlib.data.mvtec import Layout
 from stlib.data.splits import seen_anomalies, split_train, unseen_indices
+from stlib.protocol import CATEGORIES
 
 
 def layout(good: int, cracked: int, dented: int = 0) -> Layout:
@@ -71,7 +72,8 @@ def test_held_out_training_images_are_fixed_by_the_seed():
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.25, 0.5])
 @pytest.mark.parametrize("seed", [0, 7])
 def test_the_split_is_scikit_learns_at_any_size(fraction: float, seed: int):
-    for count in range(2, 60):
+    official = (category.train_good for category in CATEGORIES.values())
+    for count in (*range(2, 60), *official):
         expected = train_test_split(range(count), test_size=fraction, random_state=seed)
         assert list(split_train(count, fraction=fraction, seed=seed)) == expected
 

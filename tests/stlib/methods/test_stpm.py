@@ -2,10 +2,8 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from stlib.data.mvtec import Category
@@ -15,7 +13,7 @@ from stlib.methods.training import Execution
 from stlib.metrics import PixelRanking, image_metrics, label_regions
 from stlib.nn.backbone import ResNet18Pyramid, features, load_teacher, prepare
 from stlib.nn.losses import l2_normalize
-from stlib.protocol import CATEGORIES, Precision
+from stlib.protocol import Precision
 from stlib.records.schema import History
 
 SMALL = Config(image_size=64, epochs=4, batch_size=4)
@@ -60,24 +58,6 @@ def test_the_default_recipe_is_the_papers():
         "validation_fraction": 0.2,
         "split_seed": 0,
     }
-
-
-SPLITS = {
-    "carpet": (224, 56), "grid": (211, 53), "leather": (196, 49), "tile": (184, 46), "wood": (197, 50),
-    "bottle": (167, 42), "cable": (179, 45), "capsule": (175, 44), "hazelnut": (312, 79),
-    "metal_nut": (176, 44), "pill": (213, 54), "screw": (256, 64), "toothbrush": (48, 12),
-    "transistor": (170, 43), "zipper": (192, 48),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("category", CATEGORIES)
-def test_the_split_is_scikit_learns_of_the_sorted_files(category: str):
-    count = CATEGORIES[category].train_good
-    files = [f"train/good/{i:03}.png" for i in range(count)]
-    learn, hold = split_train(count)
-    assert (len(learn), len(hold)) == SPLITS[category]
-    expected = train_test_split(files, test_size=0.2, random_state=0)
-    assert [[files[i] for i in part] for part in (learn, hold)] == expected
 
 
 def test_it_learns_to_find_defects(plate: Category, random_teacher: ResNet18Pyramid):
@@ -164,12 +144,6 @@ def test_the_first_lowest_validation_score_is_selected(
     assert torch.equal(weights(method.student.state_dict()), states[1])  # and it is the one in use
     method.use("last")
     assert torch.equal(weights(method.student.state_dict()), states[3])
-
-
-def test_the_selected_epoch_is_the_argmin(run: tuple[STPM, History]):
-    _, history = run
-    assert history.selected["epoch"] == int(np.argmin(history.curves["val_score"])) + 1
-    assert history.selected["val_score"] == min(history.curves["val_score"])
 
 
 def test_the_validation_score_is_the_mean_product_map_of_the_held_out_images(

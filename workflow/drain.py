@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from study.plan.grid import Cell
 
 
-TEXTURED = ("destseg", "pfadseg", "aand")
-"""Methods that learn from synthetic anomalies. The registry knows, too, and costs seconds to import."""
-
-
 def use(tree: Path, work: Path) -> None:
     """Import from the tree first, and from the wheels what this machine lacks.
 
@@ -51,11 +47,13 @@ def use(tree: Path, work: Path) -> None:
 
 def lacks(cell: "Cell", at_hand: Collection[str], tuned_on: Iterable[str], here: Collection[str]) -> str:
     """What a cell waits for, in words; '' if nothing. `here`: of 'teacher' and 'textures' what is there."""
+    from stlib.methods import get_method
+
     if cell.category not in at_hand:
         return f"images of {cell.category}"
     if cell.method == "et_stpm" and (rest := [name for name in tuned_on if name not in at_hand]):
         return f"images that the fine-tuned teacher must see: {', '.join(rest)}"
-    needed = ["teacher", *(["textures"] if cell.method in TEXTURED else [])]
+    needed = ["teacher", *(["textures"] if get_method(cell.method).needs_textures else [])]
     return ", ".join(name for name in needed if name not in here)
 
 

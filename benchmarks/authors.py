@@ -1,5 +1,6 @@
 """The authors' code: modules imported from clones, and their networks' names beside ours."""
 
+import argparse
 import contextlib
 import io
 import re
@@ -13,6 +14,7 @@ from unittest.mock import MagicMock, patch
 
 import numpy as np
 import torch
+from side_by_side import options
 from torch import Tensor, nn
 
 from stlib.data.mvtec import Category
@@ -30,13 +32,23 @@ COMMITS = {
 SURROUNDINGS = (
     "tensorboardX", "mmcv", "mmcv.cnn", "anomalib", "anomalib.utils", "anomalib.utils.metrics",
     "anomalib.utils.metrics.plotting_utils", "anomalib.utils.metrics.pro", "torchmetrics",
-    "torchmetrics.functional", "torchmetrics.utilities", "torchmetrics.utilities.data",
+    "torchmetrics.functional", "torchmetrics.utilities", "torchmetrics.utilities.data", "utils.vis",
 )  # fmt: skip
-"""Modules that their code imports for logs and metrics: stand-ins, so that one environment serves all."""
+"""Of logs, metrics and pictures, imported by their code: stand-ins, so that one environment serves all."""
 
 
 Rows = dict[str, dict[str, float]]
 """By what is compared: `theirs` and `ours`, `difference`, or some of them."""
+
+
+def options_with_clones(description: str) -> argparse.ArgumentParser:
+    """The command line of scripts that run the authors' code."""
+    parser = options(description)
+    parser.add_argument("clones", type=Path, help="folder of the clones")
+    parser.add_argument("--data", type=Path, help="dataset root; the demo's without")
+    parser.add_argument("--category", default="brick")
+    parser.add_argument("--teacher", default="demo", help="demo, torchvision or a weight file")
+    return parser
 
 
 class Metric:

@@ -11,16 +11,15 @@ repeating, and weighs its image score (the paper's equation 7), which the offici
 
 import argparse
 import importlib
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from unittest.mock import MagicMock, patch
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from authors import Rows, both, gap
-from side_by_side import options, report
+from authors import Rows, both, gap, options_with_clones, their_code
+from side_by_side import asked, report
 from torch import Tensor, nn
 
 from stlib.data.mvtec import Category, load_category
@@ -130,8 +129,8 @@ def padim(category: Category, teacher: ResNet18Pyramid) -> Rows:
 
 def rd4ad(clones: Path) -> Rows:
     """The authors' bottleneck and decoder with their weights in ours: features, loss and gradient."""
-    with patch.object(sys, "path", [str(clones / "RD4AD"), *sys.path]):
-        theirs, reverse = importlib.import_module("resnet"), importlib.import_module("de_resnet")
+    with their_code(clones / "RD4AD") as code:
+        theirs, reverse = code("resnet"), code("de_resnet")
     torch.manual_seed(0)
     bottleneck, decoder = theirs.BN_layer(theirs.AttnBasicBlock, 2), reverse.de_resnet18(pretrained=False)
     ours = Student()
@@ -169,11 +168,8 @@ def rd4ad(clones: Path) -> Rows:
 
 def aand(clones: Path) -> Rows:
     """The authors' residual of a Wide ResNet-50's level 1, with its weights in ours, and their losses."""
-    with (
-        patch.object(sys, "path", [str(clones / "AAND"), *sys.path]),
-        patch.dict(sys.modules, {"utils.vis": MagicMock()}),  # pictures
-    ):
-        networks, losses = (importlib.import_module(f"models.{name}") for name in ("recons_net", "loss"))
+    with their_code(clones / "AAND") as code:
+        networks, losses = code("models.recons_net"), code("models.loss")
     torch.manual_seed(0)
     theirs, ours = networks.RAR_single([256], [64], 50), Residual(256, 64, keys=50, temperature=0.2)
     ours.query.load_state_dict(theirs.projs[0].state_dict())
@@ -230,7 +226,6 @@ def costs(category: Category, teacher: ResNet18Pyramid) -> Rows:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    torch.set_num_threads(arguments.threads)
     reuse_memory()
     category = load_category(arguments.data or make_demo(), arguments.category, image_size=256)
     teacher, _ = load_teacher(arguments.teacher)
@@ -256,9 +251,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = options(__doc__ or "", turns=1)
-    parser.add_argument("clones", type=Path, help="folder of the clones")
-    parser.add_argument("--data", type=Path, help="dataset root; the demo's without")
-    parser.add_argument("--category", default="brick")
-    parser.add_argument("--teacher", default="demo", help="demo, torchvision or a weight file")
-    main(parser.parse_args())
+    main(asked(options_with_clones(__doc__ or "")))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NotRequired, TypedDict, get_args
 
 import torch
-from side_by_side import compare, options, report
+from side_by_side import asked, compare, report, timed_options
 from stpm import ours as stpm_step
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -65,7 +65,6 @@ def description(network: nn.Module, steps: dict[str, Step], images: Tensor) -> C
 
 
 def main(arguments: argparse.Namespace) -> None:
-    torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     execution = Execution(device, arguments.precision)
     images = torch.randint(256, (arguments.batch, 3, 256, 256)).byte().to(device)
@@ -94,7 +93,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = options(__doc__ or "", turns=3)
+    parser = timed_options(__doc__ or "", turns=3)
     parser.add_argument("--batch", type=int, default=2, help="images per step of the methods")
     parser.add_argument("--precision", default="bf16", choices=get_args(Precision))
-    main(parser.parse_args())
+    main(asked(parser))

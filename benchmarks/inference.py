@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
-from side_by_side import compare, options, report
+from side_by_side import asked, compare, report, timed_options
 from torch import Tensor
 
 from stlib.detector import Detector
@@ -40,7 +40,6 @@ def works(detector: Detector, onnx: onnxruntime.InferenceSession, images: Tensor
 
 
 def main(arguments: argparse.Namespace) -> None:
-    torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     found = {}
     for method in arguments.methods:
@@ -73,7 +72,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = options(__doc__ or "", turns=5)
+    parser = timed_options(__doc__ or "", turns=5)
     parser.add_argument("--batch", type=int, default=8, help="images per batch")
     parser.add_argument("--methods", nargs="+", default=["stpm", "destseg", "pfadseg"], choices=METHODS)
-    main(parser.parse_args())
+    main(asked(parser))

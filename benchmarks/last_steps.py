@@ -11,16 +11,14 @@ again with the same code and teacher.
 import argparse
 
 import torch
-from side_by_side import each_run, options_with_data, report
+from side_by_side import asked, each_run, given, options_with_data, report
 from torch import Tensor, nn
 
-from stlib.data.mvtec import Category, load_category
+from stlib.data.mvtec import Category
 from stlib.data.synthesis import AnomalySynthesis
-from stlib.data.textures import load_textures
 from stlib.methods import destseg, get_method
-from stlib.methods.training import Execution, reuse_memory
+from stlib.methods.training import Execution
 from stlib.metrics import PixelRanking, label_regions
-from stlib.nn.backbone import load_teacher
 
 SIDE, BATCH, STEPS, EVERY = 128, 8, (300, 400), 10
 """Fixed before the first run."""
@@ -56,15 +54,9 @@ def train(row: str, category: Category, teacher: nn.Module, textures: Tensor, se
 
 
 def main(arguments: argparse.Namespace) -> None:
-    torch.set_num_threads(arguments.threads)
-    reuse_memory()
-    teacher, info = load_teacher(str(arguments.teacher))
-    settings = {
-        "side": SIDE, "batch": BATCH, "steps": list(STEPS), "every": EVERY, "precision": "fp32",
-        "teacher": info.pyramid_sha256,
-    }  # fmt: skip
-    textures, _ = load_textures(arguments.textures, SIDE)
-    categories = {name: load_category(arguments.data, name, image_size=SIDE) for name in CATEGORIES}
+    settings, teacher, textures, categories = given(
+        arguments, SIDE, CATEGORIES, batch=BATCH, steps=list(STEPS), every=EVERY, precision="fp32"
+    )
 
     def make(row: str, category: str, seed: int) -> dict[str, object]:
         return {"pixel_ap": train(row, categories[category], teacher, textures, seed)}
@@ -74,4 +66,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(options_with_data(__doc__ or "").parse_args())
+    main(asked(options_with_data(__doc__ or "")))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from side_by_side import options, report
+from side_by_side import asked, options, report
 
 from stlib.data.images import MASK_RULES, open_image, read_mask
 from stlib.data.mvtec import scan
@@ -66,6 +66,6 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = options(__doc__ or "", turns=1)
+    parser = options(__doc__ or "")
     parser.add_argument("--data", type=Path, default=DATA / "mvtec_ad", help="dataset root")
-    main(parser.parse_args())
+    main(asked(parser))

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import torch
-from side_by_side import compare, options, report
+from side_by_side import asked, compare, report, timed_options
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
@@ -110,7 +110,6 @@ def invariance(scores: Tensor, masks: Tensor) -> dict[str, dict[str, Values]]:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     scores, masks = made_up(arguments.maps)
     scores = scores.to(device)
@@ -122,6 +121,6 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = options(__doc__ or "", turns=5)
+    parser = timed_options(__doc__ or "", turns=5)
     parser.add_argument("--maps", type=int, default=100)
-    main(parser.parse_args())
+    main(asked(parser))

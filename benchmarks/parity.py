@@ -19,8 +19,8 @@ import against_destseg
 import against_stpm
 import numpy as np
 import torch
-from authors import COMMITS, Batch, Rows, gap, their_code
-from side_by_side import compare, options, report
+from authors import COMMITS, Batch, Rows, gap, options_with_clones, their_code
+from side_by_side import asked, compare, report
 from torch import Tensor, nn
 
 from stlib.data import synthesis
@@ -124,7 +124,6 @@ def timing(clones: Path, batch: Batch, turns: int, steps: int = 2) -> dict[str, 
 
 
 def main(arguments: argparse.Namespace) -> None:
-    torch.set_num_threads(arguments.threads)
     teacher, _ = load_teacher(arguments.teacher)
     category = load_category(arguments.data or make_demo(), arguments.category)
     images = category.train[: arguments.batch]
@@ -152,12 +151,9 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = options(__doc__ or "", turns=3)
-    parser.add_argument("clones", type=Path, help="folder of the clones")
-    parser.add_argument("--data", type=Path, help="dataset root; the demo's without")
-    parser.add_argument("--category", default="brick")
-    parser.add_argument("--teacher", default="demo", help="demo, torchvision or a weight file")
+    parser = options_with_clones(__doc__ or "")
+    parser.add_argument("--turns", type=int, default=3, help="of --time, after one that is not counted")
     parser.add_argument("--batch", type=int, default=4, help="images; 4 take some 7 GB in float64")
     parser.add_argument("--draws", type=int, default=1500, help="synthetic masks")
     parser.add_argument("--time", action="store_true", help="time training steps of DeSTSeg, too")
-    main(parser.parse_args())
+    main(asked(parser))

@@ -14,17 +14,16 @@ from itertools import product
 from statistics import fmean
 
 import torch
-from side_by_side import each_run, options_with_data, report
+from side_by_side import asked, each_run, given, options_with_data, report
 from torch import Tensor, nn
 
-from stlib.data.mvtec import Category, load_category
+from stlib.data.mvtec import Category
 from stlib.data.synthesis import AnomalySynthesis
-from stlib.data.textures import load_textures
 from stlib.methods import destseg, get_method
 from stlib.methods.pfadseg import CHOICES
-from stlib.methods.training import Execution, reuse_memory
+from stlib.methods.training import Execution
 from stlib.metrics import PixelRanking, label_regions
-from stlib.nn.backbone import load_teacher, prepare
+from stlib.nn.backbone import prepare
 from stlib.nn.blocks import PCAR, RCM
 from stlib.nn.losses import cosine_distances
 from stlib.nn.maps import fuse, stack_levels
@@ -90,16 +89,10 @@ def at_start() -> dict[str, float]:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    torch.set_num_threads(arguments.threads)
-    reuse_memory()
-    teacher, info = load_teacher(str(arguments.teacher))
-    settings = {
-        "side": SIDE, "batch": BATCH, "steps": STEPS, "last": LAST, "precision": "bf16",
-        "teacher": info.pyramid_sha256,
-    }  # fmt: skip
+    settings, teacher, textures, categories = given(
+        arguments, SIDE, CATEGORIES, batch=BATCH, steps=STEPS, last=LAST, precision="bf16"
+    )
     start = at_start()
-    textures, _ = load_textures(arguments.textures, SIDE)
-    categories = {name: load_category(arguments.data, name, image_size=SIDE) for name in CATEGORIES}
 
     def make(reading: str, category: str, seed: int) -> dict[str, float]:
         return train(reading, categories[category], teacher, textures, seed)
@@ -111,4 +104,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(options_with_data(__doc__ or "").parse_args())
+    main(asked(options_with_data(__doc__ or "")))

@@ -7,7 +7,7 @@ import argparse
 from functools import partial
 
 import torch
-from side_by_side import compare, options, report
+from side_by_side import asked, compare, report, timed_options
 from torch import Tensor
 
 from stlib.data.synthesis import AnomalySynthesis
@@ -88,8 +88,8 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = options(__doc__ or "", turns=5)
-    asked = parser.parse_args()
-    if not asked.device.startswith("cuda"):
+    parser = timed_options(__doc__ or "", turns=5)
+    arguments = asked(parser)
+    if not arguments.device.startswith("cuda"):
         parser.error("only a GPU replays: --device cuda")
-    main(asked)
+    main(arguments)

@@ -7,8 +7,7 @@ import argparse
 import math
 from pathlib import Path
 
-import torch
-from side_by_side import options, report
+from side_by_side import asked, options, report
 
 from stlib.data.mvtec import load_category
 from stlib.detector import Detector
@@ -31,7 +30,6 @@ def metrics(detector: Detector, data: Path, device: str) -> dict[Metric, dict[st
 
 
 def main(arguments: argparse.Namespace) -> None:
-    torch.set_num_threads(arguments.threads)
     found = {}
     for file in arguments.detectors:
         detector = Detector.load(file)
@@ -43,7 +41,8 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = options(__doc__ or "", turns=1)
+    parser = options(__doc__ or "")
     parser.add_argument("detectors", nargs="+", type=Path, help="files that `stlib run --save` wrote")
     parser.add_argument("--data", type=Path, default=DATA / "mvtec_ad", help="dataset root")
-    main(parser.parse_args())
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    main(asked(parser))

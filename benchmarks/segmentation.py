@@ -16,7 +16,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from cost import operations
-from side_by_side import compare, options, report
+from side_by_side import asked, compare, report, timed_options
 from torch import Tensor
 
 from stlib.data.synthesis import AnomalySynthesis
@@ -147,7 +147,6 @@ def share(row: Mapping[str, float], work: float, limits: Mapping[str, float], de
 
 
 def main(arguments: argparse.Namespace) -> None:
-    torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     reuse_memory()
     images = torch.randint(256, (arguments.batch, 3, 256, 256)).byte().to(device)
@@ -179,8 +178,8 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = options(__doc__ or "", turns=3)
+    parser = timed_options(__doc__ or "", turns=3)
     parser.add_argument("--batch", type=int, default=16, help="images per step")
     parser.add_argument("--precision", default="bf16", choices=list(DTYPES))
     parser.add_argument("--compile", action="store_true", help="torch.compile too: minutes of compilation")
-    main(parser.parse_args())
+    main(asked(parser))

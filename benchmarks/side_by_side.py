@@ -19,7 +19,12 @@ from statistics import median
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
+from stlib.data.mvtec import Category, load_category
+from stlib.data.textures import load_textures
+from stlib.methods.training import reuse_memory
+from stlib.nn.backbone import load_teacher
 from stlib.paths import BENCHMARKS, DATA, ROOT
 from stlib.run.provenance import checkout, processor
 
@@ -38,23 +43,48 @@ PACKAGES = (
 )
 
 
-def options(description: str, *, turns: int) -> argparse.ArgumentParser:
-    """The command line that all scripts have."""
+def options(description: str) -> argparse.ArgumentParser:
+    """The command line that all scripts have. A script offers nothing that it does not use."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--turns", type=int, default=turns, help="timed turns after one that is not counted")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--save", action="store_true", help="write results/benchmarks/NAME-DEVICE.json")
+    parser.set_defaults(device="cpu", turns=1)  # said in the file by scripts without these options
+    return parser
+
+
+def timed_options(description: str, *, turns: int) -> argparse.ArgumentParser:
+    """The command line of scripts that time on a device."""
+    parser = options(description)
+    parser.add_argument("--turns", type=int, default=turns, help="timed turns after one that is not counted")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     return parser
 
 
 def options_with_data(description: str) -> argparse.ArgumentParser:
     """The command line of scripts that train on real images."""
-    parser = options(description, turns=1)
+    parser = options(description)
     parser.add_argument("--data", type=Path, default=DATA / "mvtec_ad", help="dataset root")
     parser.add_argument("--textures", type=Path, default=DATA / "dtd", help="folder of DTD")
     parser.add_argument("--teacher", default="torchvision", help="torchvision or a weight file")
     return parser
+
+
+def asked(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """What was asked for, with so many threads from here on."""
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    return arguments
+
+
+def given(
+    arguments: argparse.Namespace, side: int, categories: Iterable[str], **settings: object
+) -> tuple[dict[str, object], nn.Module, Tensor, dict[str, Category]]:
+    """What `options_with_data` names: all settings, the teacher, the textures and the categories."""
+    reuse_memory()
+    teacher, info = load_teacher(str(arguments.teacher))
+    textures, _ = load_textures(arguments.textures, side)
+    found = {name: load_category(arguments.data, name, image_size=side) for name in categories}
+    return {"side": side, **settings, "teacher": info.pyramid_sha256}, teacher, textures, found
 
 
 def each_run(

@@ -13,7 +13,7 @@ from itertools import pairwise
 from unittest.mock import patch
 
 import torch
-from side_by_side import compare, options, report
+from side_by_side import asked, compare, report, timed_options
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -116,7 +116,6 @@ def fold(network: nn.Module) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     images = torch.randint(256, (arguments.batch, 3, 256, 256)).byte().to(device)
     training = {
@@ -148,7 +147,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = options(__doc__ or "", turns=5)
+    parser = timed_options(__doc__ or "", turns=5)
     parser.add_argument("--batch", type=int, default=32, help="images per step")
     parser.add_argument("--compile", action="store_true", help="torch.compile too: minutes of compilation")
-    main(parser.parse_args())
+    main(asked(parser))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from inspect import getfile
 from pathlib import Path
 from statistics import median
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from stlib.data.mvtec import Category, load_category
 from stlib.data.textures import load_textures
+from stlib.files import sha256
 from stlib.methods.training import reuse_memory
 from stlib.nn.backbone import load_teacher
 from stlib.paths import BENCHMARKS, DATA, ROOT
@@ -93,11 +95,14 @@ def each_run(
     """After every key all ended runs: `make(**key)` makes it, unless build/NAME.jsonl holds it already.
 
     A run is added there when it has ended, so that a script that was stopped does not make it again; runs of
-    other settings or another commit do not count.
+    other settings, another commit or another text of the script do not count. Code that no commit holds makes
+    every run again and keeps none: nobody could tell later which code it was.
     """
-    file, about = ROOT / "build" / f"{name}.jsonl", {**settings, "code": checkout()[0]}
+    (commit, dirty), file = checkout(), ROOT / "build" / f"{name}.jsonl"
+    about = {**settings, "code": commit, "script": sha256(Path(getfile(make)))}
+    known = dirty is False
     file.parent.mkdir(exist_ok=True)
-    lines = file.read_text().splitlines() if file.is_file() else []
+    lines = file.read_text().splitlines() if known and file.is_file() else []
     alike = [run for run in map(json.loads, lines) if about.items() <= run.items()]
     runs = [{field: value for field, value in run.items() if field not in about} for run in alike]
     for key in keys:
@@ -105,8 +110,9 @@ def each_run(
             begin = time.process_time()
             runs.append({**key, **make(**key)})
             runs[-1]["cpu_seconds"] = round(time.process_time() - begin, 1)
-            with file.open("a") as kept:
-                kept.write(json.dumps(about | runs[-1]) + "\n")
+            if known:
+                with file.open("a") as kept:
+                    kept.write(json.dumps(about | runs[-1]) + "\n")
             print(runs[-1], flush=True)
         yield runs
 

@@ -30,7 +30,7 @@ from stlib.run.teacher_cache import Teacher
 from study import figures
 from study.analysis import paired, runs
 from study.analysis.paired import RunGroup
-from study.analysis.reported import reported
+from study.analysis.reported import METHOD_NAMES, reported
 from study.columns import LABELS, PAIRED
 from study.figures import images
 from study.parameters import Plan
@@ -148,7 +148,8 @@ def teacher_features(plan: Plan, category: Category) -> Figure:
 
 def metrics(record: Record) -> Markup:
     """The run's metrics, each beside the number that is reported for it."""
-    known = record.dataset.name == "MVTec AD"  # own parts may bear a name of its categories
+    official = record.dataset.name == "MVTec AD"  # own parts may bear a name of its categories
+    known = official and record.method in METHOD_NAMES
     asked = {"category": record.category, "variant": record.variant}
     rows = [
         {

@@ -168,10 +168,16 @@ def test_the_demo_and_own_parts_have_no_reported_numbers(make_record):
     assert blank in notebook.metrics(make_record("screw", dataset="other"))
 
 
-def test_a_method_that_no_paper_here_names_is_run_recorded_and_shown(plan, monkeypatch):
+@pytest.mark.parametrize("dataset", ["other", "MVTec AD"])
+def test_a_method_that_no_paper_here_names_is_run_recorded_and_shown(
+    plan, make_category, monkeypatch, dataset
+):
     monkeypatch.setitem(METHODS, "knn", METHODS["stpm"])  # what a new file of stlib/methods adds
-    own = Plan(replace(plan.spec, method="knn"), plan.records, plan.runs)
-    notebook.run_each([own])
+    monkeypatch.setattr(Layout, "dataset", dataset)
+    data = make_category(plan.spec.data, "screw")
+    own = Plan(replace(plan.spec, method="knn", category="screw", data=data), plan.records, plan.runs)
+    (result,) = notebook.run_each([own])
+    assert f"{result.record.metrics['aupro']:.3f}" in notebook.metrics(result.record)
     assert '<th scope="row">knn</th>' in notebook.scores([own])
     assert notebook.side_by_side([own]).axes[2].get_title() == "knn"
     assert list(runtimes(own.runs_recorded())["method"]) == ["knn"]

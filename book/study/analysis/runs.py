@@ -100,13 +100,14 @@ def means(
     """What each group of runs scores on one category, labelled runs included: a row per group, in order.
 
     Columns: `method`, `variant`, a mean over seeds per metric, the `seeds` and the `labels` of the runs, and
-    `printed`, the paper's numbers by metric, where the category is MVTec AD's (`official`) not by name alone.
+    `printed`, the papers' numbers by metric: none for own parts that only bear a category's name (not
+    `official`), nor for a method that no paper here names.
     """
     everything = [r for r in records if r.category == category and r.status == "finished"]
     rows = []
     for group in groups:
         found = group.of(everything)
-        known = METRICS if official else ()
+        known = METRICS if official and group.method in METHOD_NAMES else ()
         about = {
             "method": group.method,
             "variant": group.variant,

@@ -122,7 +122,7 @@ def gallery(category: Category, maps: Maps) -> Figure | Markup:
 
 
 def _names(category: Category) -> list[str]:
-    return [f"{item.defect}/{item.image.name}" for item in category.layout.test]
+    return [category.layout.name_of(item) for item in category.layout.test]  # as records name them
 
 
 def _pictures(category: Category) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

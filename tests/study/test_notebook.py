@@ -73,11 +73,17 @@ def test_a_run_is_recorded_before_it_is_shown(plan, same_result):
     assert len(notebook.gallery(result.detector.category, result.maps).axes) == 3 * 4 + 1
 
 
-def test_the_maps_of_a_run_are_kept_as_false_positive_rates(plan):
+def test_the_maps_of_a_run_are_kept_as_false_positive_rates_under_the_records_names(plan):
+    for kind in ("test", "ground_truth"):
+        bent = plan.spec.data / "plate" / kind / "bent"
+        bent.rename(bent.with_name("left"))
+        bent.mkdir()
+        bent.with_name("left").rename(bent / "left")  # own parts may lie one folder deeper
     (result,) = notebook.run_each([plan])
     category, scores = result.detector.category, result.maps.pixel.numpy()
     kept = images.read(images.path_of(result.record, plan.runs))
-    assert kept.names == ("bent/000.png", "turned/000.png", "good/000.png")
+    assert kept.names == ("bent/left/000.png", "turned/000.png", "good/000.png")
+    assert set(kept.names) <= {score.image for score in result.record.image_scores}
     assert kept.masks.any((1, 2)).tolist() == [True, True, False]
     bent = [(item.defect, item.image.name) for item in category.layout.test].index(("bent", "000.png"))
     normal = scores[~category.masks.numpy()]

@@ -177,7 +177,7 @@ def found(kept: KeptMaps, place: int = 0, shares: Sequence[float] = (0.25, 0.55,
     `place` is an image with a defect. From more than half of its pixels on, the region counts as found.
     """
     image, mask, rates = kept.images[place], kept.masks[place], kept.rates[place]
-    region, _ = label(mask)
+    region, _ = label(mask, np.ones((3, 3)))  # diagonal neighbours belong together, as in the metric
     region = region == 1 + np.argmax(np.bincount(region.ravel())[1:])
     figure, axes = canvas(1, len(shares), 2.7)
     for axis, share in zip(axes[0], shares, strict=True):

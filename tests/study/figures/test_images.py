@@ -68,6 +68,12 @@ def test_a_region_is_found_from_more_than_half_of_it_on(kept):
     ]
 
 
+def test_a_region_joins_diagonal_neighbours_as_the_metric_does(kept):
+    diagonal = replace(kept, masks=np.stack([np.eye(8, dtype=bool)] * 2))
+    (outline,) = images.found(diagonal).axes[0].collections
+    assert len(outline.get_paths()[0].vertices) > 4 * 8  # around all eight pixels, not around one
+
+
 def test_methods_of_other_sides_share_a_picture_on_one_scale(kept):
     coarse = replace(kept, method="destseg", images=kept.images[:, ::2, ::2], rates=kept.rates[:, ::2, ::2])
     figure = images.side_by_side([coarse, kept])

@@ -11,7 +11,6 @@ from rich.table import Table
 from stlib import paths
 from stlib.cli.status import refusal
 from stlib.files import write_atomic
-from stlib.protocol import CATEGORIES
 from stlib.records.schema import Record
 from stlib.records.store import load_records
 from study.plan.estimate import estimate as estimate_costs, total
@@ -32,7 +31,7 @@ def queue(
     grid: Annotated[str, typer.Option(help="Which grid of workflow/grid.toml.")] = "paper",
 ) -> None:
     """Write the list of runs that the book still needs, or say what they will cost."""
-    at_hand = [name for name in CATEGORIES if (data_root / name).is_dir()]
+    at_hand = [path.name for path in data_root.glob("*") if path.is_dir()]
     try:
         recorded = load_records(records)
         if estimate:

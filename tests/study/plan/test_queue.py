@@ -1,6 +1,11 @@
 """The queue lists what is missing, most useful first."""
 
+from pathlib import Path
+
+from typer.testing import CliRunner
+
 from stlib.records.schema import Dataset, Record
+from study.cli import app
 from study.plan.grid import Cell, read_grid
 from study.plan.queue import missing, queue_text, wanted
 
@@ -44,3 +49,13 @@ def test_the_text_counts_and_gives_commands():
     assert "`stlib run stpm pill --seed 0 --profile paper`" not in text
     assert Cell("pfadseg", "grid", 0, "RCM").command() in text
     assert "| stpm |  | 39 |" in text  # 13 categories without images, three seeds
+
+
+def test_images_at_hand_need_no_name_of_mvtec_ad(tmp_path: Path):
+    data, file = tmp_path / "demo", tmp_path / "QUEUE.md"
+    (data / "brick").mkdir(parents=True)
+    (data / "README.md").touch()
+    options = ("--grid", "demo", "--data", str(data), "--records", str(tmp_path), "--output", str(file))
+    result = CliRunner().invoke(app, ["queue", *options])
+    assert result.exit_code == 0, result.output
+    assert "`stlib run stpm brick --seed 0 --profile demo`" in file.read_text()

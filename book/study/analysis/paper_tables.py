@@ -11,16 +11,9 @@ from itertools import combinations
 import pandas as pd
 
 from stlib.paths import REPORTED
-from stlib.protocol import CATEGORIES, TEXTURES, Metric
+from stlib.protocol import CATEGORIES, Metric
 from study.analysis.inference import interval
-from study.analysis.reported import MEANS, METHOD_NAMES, PAPERS, Reported, reported
-
-AVERAGES = {
-    "mean": tuple(CATEGORIES),
-    "mean_texture": TEXTURES,
-    "mean_object": tuple(c for c in CATEGORIES if c not in TEXTURES),
-}
-"""Printed average -> the categories it covers."""
+from study.analysis.reported import AVERAGES, METHOD_NAMES, PAPERS, Reported, reported
 
 PROSE = ("abstract", "text")
 """Values of `Reported.table` that are not a table of the paper."""
@@ -67,10 +60,6 @@ def recomputed(column: Column, average: str = "mean") -> Fraction | None:
     return sum((Fraction(column[c].exact) for c in members), Fraction()) / len(members)
 
 
-MEANS_COLUMNS = ["place", "method", "metric", "average"]
-MEANS_COLUMNS += ["printed", "recomputed", "error", "rounds", "truncates", "verdict"]
-
-
 def means(frame: pd.DataFrame) -> pd.DataFrame:
     """Every printed average that can be recomputed, beside the average of its rows.
 
@@ -86,11 +75,12 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
             printed = column[average]
             step = Fraction(1, 10**printed.decimals)
             error = Fraction(printed.exact) - exact
-            names = (place(printed), method, metric, average)
+            key = (place(printed), method, metric, average)
             values = (printed.shown, float(exact), float(error))
             fits = (abs(error) <= step / 2, -step < error <= 0)
-            found.append((*names, *values, *fits, average_verdict(error, step, row_slack(column, average))))
-    return pd.DataFrame(found, columns=MEANS_COLUMNS)
+            found.append((*key, *values, *fits, average_verdict(error, step, row_slack(column, average))))
+    names = ["place", "method", "metric", "average", "printed", "recomputed", "error"]
+    return pd.DataFrame(found, columns=[*names, "rounds", "truncates", "verdict"])
 
 
 def row_slack(column: Column, average: str = "mean") -> Fraction:
@@ -185,7 +175,7 @@ def disagreements(frame: pd.DataFrame) -> pd.DataFrame:
     for name, metric in dict.fromkeys((name, metric) for _, name, metric in table):
         works = [table[paper, name, metric] for paper in PAPERS if (paper, name, metric) in table]
         for one, other in combinations(works, 2):
-            for category in (c for c in (*CATEGORIES, *MEANS) if c in one and c in other):
+            for category in (c for c in (*CATEGORIES, *AVERAGES) if c in one and c in other):
                 a, b = one[category], other[category]
                 difference = Fraction(b.exact) - Fraction(a.exact)
                 same = abs(difference) <= Fraction(1, 2 * 10 ** min(a.decimals, b.decimals))
@@ -205,7 +195,7 @@ def disagreement_summary(pairs: pd.DataFrame) -> pd.DataFrame:
     found = []
     keys = ["method", "metric", "first", "second"]
     for key, group in pairs.groupby(keys, sort=False):
-        of_categories = group[~group["category"].isin(MEANS)]
+        of_categories = group[~group["category"].isin(AVERAGES)]
         means_only = group[group["category"] == "mean"]
         counted = means_only if of_categories.empty else of_categories
         size = counted["difference"].abs()

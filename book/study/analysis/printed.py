@@ -14,8 +14,7 @@ import pandas as pd
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, Metric
 from stlib.records.schema import Record
 from study.analysis.comparison import ComparisonRow, Verdict, measured, printed_row, select
-from study.analysis.paper_tables import AVERAGES
-from study.analysis.reported import Reported
+from study.analysis.reported import AVERAGES, Reported
 
 MARKS: dict[Verdict, str] = {"not comparable": "setting", "different backbone": "backbone"}
 """Why a reproduced score is no match for the printed one: its runs carry a label, or the method comes from

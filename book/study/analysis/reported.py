@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidationInfo, model_validator
 
 from stlib.paths import REPORTED
-from stlib.protocol import CATEGORIES, METRICS
+from stlib.protocol import CATEGORIES, METRICS, TEXTURES
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -33,14 +33,18 @@ METHOD_NAMES = {
 REPORTED_METRICS = METRICS | {"pro": "PRO (official STPM code)"}
 """`protocol.METRICS` and the official STPM code's PRO; its y axis is rescaled, so it is not AUPRO."""
 
-MEANS = ("mean", "mean_texture", "mean_object")
-"""Averages as printed; they need not equal the mean of the printed rows."""
+AVERAGES = {
+    "mean": tuple(CATEGORIES),
+    "mean_texture": TEXTURES,
+    "mean_object": tuple(c for c in CATEGORIES if c not in TEXTURES),
+}
+"""Printed average -> the categories it covers; the value need not equal the mean of the printed rows."""
 
 _KNOWN = {
     "paper": PAPERS,
     "method": METHOD_NAMES,
     "metric": REPORTED_METRICS,
-    "category": (*CATEGORIES, *MEANS),
+    "category": (*CATEGORIES, *AVERAGES),
 }
 
 

@@ -15,6 +15,7 @@ from stlib.records.schema import History, Record
 from study.analysis.comparison import comparable, select
 from study.analysis.paired import RunGroup
 from study.analysis.reported import METHOD_NAMES, reported
+from study.plan.grid import Cell
 
 
 def histories(records: Iterable[Record], method: str, categories: Iterable[str]) -> dict[str, list[History]]:
@@ -86,12 +87,10 @@ def rerun_command(record: Record) -> str:
     known = {"torchvision IMAGENET1K_V1": "torchvision", "demo": "demo", "random": "random"}
     teacher = known.get(record.teacher.source, f"path/to/{record.teacher.source}")
     data = {"MVTec AD": "data/mvtec_ad", "demo": "build/demo"}.get(record.dataset.name, "path/to/data")
-    variant = f"--variant {record.variant} " if record.variant else ""
     textures = "--textures data/dtd " if record.textures and record.textures.source == "DTD" else ""
-    return (
-        f"stlib run {record.method} {record.category} --seed {record.seed} --profile {record.profile} "
-        f"{variant}--data {data} {textures}--teacher {teacher} --precision {record.precision}"
-    )
+    place = (record.method, record.category, record.seed, record.variant)
+    command = Cell(*place, profile=record.profile, needs=record.precision).command()
+    return f"{command} --data {data} {textures}--teacher {teacher}"
 
 
 def means(

@@ -15,14 +15,16 @@ GAP = "test/good: 0 of 12 images"
 def test_the_command_of_a_record(make_record):
     assert rerun_command(make_record("bottle", 2)) == (
         "stlib run stpm bottle --seed 2 --profile paper "
-        "--data data/mvtec_ad --teacher torchvision --precision bf16"
+        "--precision bf16 --data data/mvtec_ad --teacher torchvision"
     )
     assert "--teacher path/to/weights.pth" in rerun_command(make_record(teacher="weights.pth"))
     demo = rerun_command(make_record("brick", dataset="demo", teacher="demo", profile="demo"))
-    assert "--profile demo --data build/demo --teacher demo" in demo
+    assert "--profile demo --precision bf16 --data build/demo --teacher demo" in demo
     textures = TextureInfo(source="DTD", fingerprint="3" * 64, images=5640)
     varied = rerun_command(make_record(variant="epochs=200", textures=textures))
-    assert "--variant epochs=200 --data data/mvtec_ad --textures data/dtd --teacher" in varied
+    assert (
+        "--variant epochs=200 --precision bf16 --data data/mvtec_ad --textures data/dtd --teacher" in varied
+    )
 
 
 def test_the_command_uses_options_that_exist(make_record):

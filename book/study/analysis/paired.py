@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from statistics import fmean, variance
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -153,15 +153,19 @@ def frame(found: Mapping[str, Sequence[PairedDifference]]) -> pd.DataFrame:
 
     Columns: `name` and those of `row_of`. `attrs` holds the `labels` of all runs.
     """
-    rows: list[dict[str, object]] = []
-    labels: dict[str, None] = {}
-    for name, group in found.items():
-        # with one category the mean repeats it
-        for pair in group if len(group) > 2 else group[:1]:
-            labels |= dict.fromkeys(pair.labels)
-            rows.append({"name": name} | row_of(pair))
+    return labelled(
+        [
+            {"name": name} | row_of(pair)
+            for name, group in found.items()
+            for pair in (group if len(group) > 2 else group[:1])  # with one category the mean repeats it
+        ]
+    )
+
+
+def labelled(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """A frame of rows that each hold `row_of` a pair; `attrs` has the `labels` of them all."""
     table = pd.DataFrame(rows, dtype=object)
-    table.attrs = {"labels": list(labels)}
+    table.attrs = {"labels": list(dict.fromkeys(label for row in rows for label in row["labels"]))}
     return table
 
 

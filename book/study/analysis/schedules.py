@@ -1,13 +1,13 @@
 """STPM for 100 epochs, as its paper says, or for 200, as its authors' command does. Imports no torch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
 from stlib.protocol import Metric
 from stlib.records.schema import Record
-from study.analysis.paired import RunGroup, compare, match_runs, pairs, row_of
+from study.analysis.paired import RunGroup, compare, labelled, match_runs, pairs, row_of
 from study.analysis.reported import reported
 
 PAPER, LONG = RunGroup("stpm"), RunGroup("stpm", "epochs=200")
@@ -45,7 +45,7 @@ def schedules(records: Iterable[Record]) -> pd.DataFrame:
                 nearer = None if short == long else 100 if short < long else 200
                 row |= {"printed": printed.number, "source": printed.source, "nearer": nearer}
             rows.append(row)
-    return _with_labels(rows)
+    return labelled(rows)
 
 
 def tuned_or_longer(records: Iterable[Record]) -> pd.DataFrame:
@@ -65,10 +65,4 @@ def tuned_or_longer(records: Iterable[Record]) -> pd.DataFrame:
         for short, pair in zip(over_short, compare(match_runs(long, common, metric), metric), strict=True):
             row = {"metric": metric, "short": short.first, "gain": short.difference}
             rows.append(row | row_of(pair))
-    return _with_labels(rows)
-
-
-def _with_labels(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, dtype=object)
-    frame.attrs = {"labels": list(dict.fromkeys(label for row in rows for label in row["labels"]))}
-    return frame
+    return labelled(rows)

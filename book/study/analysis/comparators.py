@@ -13,7 +13,7 @@ from stlib.protocol import CATEGORIES, Metric
 from stlib.records.schema import Record
 from study.analysis.comparison import COMPARATORS, ComparisonRow, measured, printed_row, select
 from study.analysis.paired import PairedDifference, RunGroup, pairs
-from study.analysis.paper_tables import REIMPLEMENTATIONS
+from study.analysis.paper_tables import reimplementations
 from study.analysis.reported import METHOD_NAMES, reported
 
 CONDITIONS = REPORTED.parent / "conditions.csv"
@@ -91,11 +91,8 @@ def three_ways(records: Iterable[Record], method: str, metric: Metric) -> pd.Dat
     A row per category of MVTec AD: `category`, `printed` (a `Reported` or None), a column per other work, and
     `here` (a `ComparisonRow` or None).
     """
-    others = pd.read_csv(REIMPLEMENTATIONS)
-    others = others[(others["method"] == method) & (others["metric"] == metric)]
-    works = others.pivot_table(index="category", columns="work", values="value", sort=False)
     runs = [r for r in select(records, method) if r.status == "finished" and metric in r.metrics]
-    frame = works.reindex(list(CATEGORIES))
+    frame = reimplementations(method, metric)
     frame.insert(0, "printed", pd.Series({c: reported(method, metric, c) for c in CATEGORIES}, dtype=object))
     frame["here"] = pd.Series({c: _measured(runs, c, metric) for c in CATEGORIES}, dtype=object)
     return frame.rename_axis("category").reset_index()

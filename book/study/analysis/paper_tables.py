@@ -23,7 +23,7 @@ ABLATIONS = {("pfadseg", "none"): "destseg", ("pfadseg", "RCM+AFF+PCAR"): "pfads
 PFADSeg print the same score, it is equal."""
 
 REIMPLEMENTATIONS = REPORTED.parent / "reimplementations.csv"
-"""What others printed who wrote STPM again: one score per row, with its page."""
+"""What others printed who wrote a method of the papers again: one score per row, with its page."""
 
 GAIN = "gain over STPM"
 """The `Reported.variant` that is a difference, not a score."""
@@ -243,14 +243,17 @@ def quoted_spread(quoting: str, method: str, metric: str, seeds: int) -> pd.Data
     return pd.DataFrame(rows, columns=["category", "own", "sd", "quoted", "half"])
 
 
-def reimplementations(frame: pd.DataFrame, metric: Metric) -> pd.DataFrame:
-    """STPM as its authors' README prints it, and as others did who wrote it again: a column per work.
-
-    `frame`: `load_reported()`. A row per category.
-    """
-    own = frame[(frame["paper"] == "stpm") & (frame["metric"] == metric)].set_index("category")["number"]
+def reimplementations(method: str, metric: Metric) -> pd.DataFrame:
+    """A method's scores as others printed them who wrote it again: a row per category, a column per work."""
     others = pd.read_csv(REIMPLEMENTATIONS)
-    others = others[(others["metric"] == metric) & (others["method"] == "stpm")]
+    others = others[(others["metric"] == metric) & (others["method"] == method)]
     table = others.pivot_table(index="category", columns="work", values="value", sort=False)
-    table.insert(0, "authors' README", own)
-    return table.loc[list(CATEGORIES)]
+    return table.reindex(list(CATEGORIES))
+
+
+def stpm_by_work(metric: Metric) -> pd.DataFrame:
+    """STPM as its authors' README prints it, and as others did who wrote it again: `reimplementations`."""
+    own = {name: printed.number for name in CATEGORIES if (printed := reported("stpm", metric, name))}
+    table = reimplementations("stpm", metric)
+    table.insert(0, "authors' README", pd.Series(own))
+    return table

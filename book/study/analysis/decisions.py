@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stlib.records.schema import Record
+from study.analysis.runs import auroc
 
 TILES = "tiles"
 """The category of `workflow/own_parts.py` whose images are `<part>/<photograph>-<tile>`."""
@@ -50,7 +51,6 @@ def _rows(records: Iterable[Record]) -> Iterator[dict[str, object]]:
         shown = photographs(record)
         good = np.array([photo.score for photo in shown if not photo.defective])
         defective = np.array([photo.score for photo in shown if photo.defective])
-        above = defective[:, None] - good
         low, high = record.threshold.interval()
         yield {
             "method": record.method,
@@ -61,7 +61,7 @@ def _rows(records: Iterable[Record]) -> Iterator[dict[str, object]]:
             "epoch": record.history.selected.get("epoch") if record.history else None,
             "epochs": record.config.get("epochs"),
             "trained": record.dataset.train_images - record.threshold.images,
-            "auroc": float((above > 0).mean() + (above == 0).mean() / 2) if above.size else None,
+            "auroc": auroc(good, defective),
             "good": len(good),
             "defective": len(defective),
             "false_alarms": int((good > record.threshold.value).sum()),

@@ -5,13 +5,12 @@ from statistics import median, stdev
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, Metric
 from stlib.records.schema import Record
 from study.analysis.comparison import METHODS, comparable, comparison, select
 from study.analysis.paired import RunGroup, compare, match_runs
-from study.analysis.runs import good_and_defective
+from study.analysis.runs import auroc, good_and_defective
 
 
 def on_mvtec(records: Iterable[Record]) -> list[Record]:
@@ -124,12 +123,7 @@ def basic_intervals(records: Sequence[Record], metrics: Iterable[Metric]) -> pd.
 
 
 def counted_again(records: Iterable[Record]) -> list[float]:
-    """Per run, how far its image AUROC lies from that of its image scores by SciPy's ranks."""
-    differences = []
-    for record in on_mvtec(records):
-        good, defective = good_and_defective(record)
-        if "image_auroc" in record.metrics:
-            ranks = rankdata(np.concatenate([defective, good]))[: len(defective)]
-            won = ranks.mean() - (len(defective) + 1) / 2  # Mann and Whitney's U, per defective image
-            differences.append(abs(float(won / len(good)) - record.metrics["image_auroc"]))
-    return differences
+    """Per run, how far its image AUROC lies from that of its image scores, counted by SciPy."""
+    runs = [r for r in on_mvtec(records) if "image_auroc" in r.metrics]
+    counted = ((r, auroc(*good_and_defective(r))) for r in runs)
+    return [abs(again - r.metrics["image_auroc"]) for r, again in counted if again is not None]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
 
 from stlib.protocol import CATEGORIES, METRICS
 from stlib.records.schema import History, Record
@@ -48,6 +49,14 @@ def good_and_defective(record: Record) -> tuple[NDArray[np.floating], NDArray[np
     good = [item.score for item in record.image_scores if item.image.startswith("good/")]
     defective = [item.score for item in record.image_scores if not item.image.startswith("good/")]
     return np.array(good, float), np.array(defective, float)
+
+
+def auroc(good: NDArray[np.floating], defective: NDArray[np.floating]) -> float | None:
+    """Share of pairs in the right order, ties one half, by SciPy; None where one side has no score."""
+    if not (len(good) and len(defective)):
+        return None
+    won = mannwhitneyu(defective, good, method="asymptotic").statistic  # whose p value nobody reads
+    return float(won / (len(good) * len(defective)))
 
 
 @dataclass(frozen=True)

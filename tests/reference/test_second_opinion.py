@@ -2,16 +2,25 @@
 
 import ast
 import re
-import subprocess
-import sys
+from importlib import import_module
+
+import pytest
 
 from stlib.paths import ROOT
 
 SCRIPT = ROOT / "workflow" / "second_opinion.py"
 
 
-def run(*files):
-    return subprocess.run([sys.executable, SCRIPT, *files], capture_output=True, text=True)
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """`run(*files)` gives the script's status, what it prints and what it complains of."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    script = import_module("second_opinion")
+
+    def main(*files):
+        return script.main(*files), *capsys.readouterr()
+
+    return main
 
 
 def other(text):
@@ -19,13 +28,13 @@ def other(text):
     return re.sub(r"\d\.\d{3}", lambda found: f"{float(found[0]) - 0.005:.3f}", text, count=1)
 
 
-def test_the_readme_says_what_the_raw_records_say():
-    found = run(ROOT / "README.md")
-    assert found.returncode == 0, found.stderr
-    assert "STPM" in found.stdout
+def test_the_readme_says_what_the_raw_records_say(run):
+    status, told, complaints = run(ROOT / "README.md")
+    assert status == 0, complaints
+    assert "STPM" in told
 
 
-def test_a_changed_number_is_noticed(tmp_path):
+def test_a_changed_number_is_noticed(tmp_path, run):
     text = (ROOT / "README.md").read_text()
     row = next(line for line in text.splitlines() if line.startswith("| bottle |"))
     cells = row.split("|")
@@ -33,24 +42,24 @@ def test_a_changed_number_is_noticed(tmp_path):
     (last,) = re.findall(r", (.0\.\d+) if tested at the last epoch", text)[-1:]
     wrong = tmp_path / "README.md"
     wrong.write_text(text.replace(row, "|".join(cells)).replace(f"{last} if", "+0.999 if"))
-    found = run(wrong)
-    assert found.returncode == 1
-    assert "bottle" in found.stderr
-    assert f"{last} if tested at the last epoch" in found.stderr
+    status, _, complaints = run(wrong)
+    assert status == 1
+    assert "bottle" in complaints
+    assert f"{last} if tested at the last epoch" in complaints
 
 
-def test_the_landing_page_says_what_the_raw_records_say(tmp_path, run_page):
+def test_the_landing_page_says_what_the_raw_records_say(tmp_path, run, run_page):
     page = tmp_path / "intro.html"
     page.write_text("".join(str(part) for part in run_page("intro") if isinstance(part, str)))
-    found = run(ROOT / "README.md", page)
-    assert found.returncode == 0, found.stderr
+    status, _, complaints = run(ROOT / "README.md", page)
+    assert status == 0, complaints
     text = page.read_text()
     start = text.index("STPM<br><small>pixel AUROC")
     status, score = (re.search(what, text[start:])[1] for what in (r'status-\w+">([^<]+)<', r"(\d\.\d{3})"))
     (said,) = re.findall(r"pixel AP (.0\.\d+) \(printed", text)
     wrong = text[:start] + other(text[start:])
     page.write_text(wrong.replace(f"{said} (printed", "+0.999 (printed"))
-    told = run(ROOT / "README.md", page).stderr
+    *_, told = run(ROOT / "README.md", page)
     assert f"landing page, STPM, pixel AUROC: the records give ['{status}', '{score}'" in told
     assert f"pixel AP {said} (printed" in told
     for claim, wrong in (
@@ -61,7 +70,7 @@ def test_the_landing_page_says_what_the_raw_records_say(tmp_path, run_page):
         start = text.index(claim)
         place = text.index(wrong, start) + len(wrong)
         page.write_text(f"{text[:place]}9{text[place + 1 :]}")
-        assert claim in run(ROOT / "README.md", page).stderr
+        assert claim in run(ROOT / "README.md", page)[-1]
 
 
 def test_it_shares_no_code():

@@ -245,8 +245,6 @@ def gallery(
     `images` (K, S, S, 3) RGB, `masks` and `maps` (K, S, S); `names` and `rows` say which image each line
     shows and why. The maps share one colour scale. Raises ValueError when the numbers differ.
     """
-    if len({len(images), len(masks), len(maps), len(names), len(rows)}) != 1:
-        raise ValueError("images, masks, maps, names and rows must be equally many")
     figure, axes = canvas(len(images), 3, 2.3 * len(images))
     scale = PowerNorm(0.5, vmin=0, vmax=max(float(np.max(maps)), 1e-12))  # maps of products have long tails
     for line, image, mask, anomaly, name, row in zip(axes, images, masks, maps, names, rows, strict=True):

@@ -33,7 +33,7 @@ def segments(axis, number):
 
 
 def test_the_tested_epoch_is_marked_on_every_curve(make_record):
-    figure = drawn(figures.training_curve(make_record().history, "bottle"))
+    figure = drawn(figures.training_curve(make_record().history))
     loss, score = figure.axes
     assert [segments(axis, 0) for axis in (loss, score)] == [
         [[[1, 3.5], [2, 1.2], [3, 0.5]]],
@@ -104,7 +104,7 @@ def test_the_gallery_draws_one_line_per_image_on_one_scale():
     panels = [axis for axis in figure.axes if axis.get_label() != "<colorbar>"]
     assert len(panels) == 6
     assert len({axis.images[1].norm.vmax for axis in panels if len(axis.images) > 1}) == 1
-    with pytest.raises(ValueError, match="equally many"):
+    with pytest.raises(ValueError, match="shorter"):
         figures.gallery(images, masks, maps, ["a/0"], rows=["highest", "good"])
 
 

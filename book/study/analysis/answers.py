@@ -42,8 +42,6 @@ class Answer:
     method: str
     metric: Metric
     status: Status = ""
-    outcome: str = ""
-    """The verdict or decision behind the status."""
     rival: str = ""
     baseline: str = ""
     """The variant of `method` that stands for `rival` in the runs."""
@@ -146,7 +144,6 @@ def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
         method,
         metric,
         status or ("open" if runs else ""),
-        mean.verdict if status else "not comparable" if runs else "",
         printed_all=printed.number if printed else None,
         printed=mean.reported_number,
         quoted=next((paper for paper in works if paper != method), ""),
@@ -187,7 +184,6 @@ def _gain(item: ClaimResult, records: Sequence[Record]) -> Answer:
         claim.second,
         claim.metric,
         of_gain(mean.decision, labelled=bool(mean.labels)),
-        mean.decision,
         claim.first,
         claim.baseline,
         item.reported_all,

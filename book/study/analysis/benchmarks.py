@@ -1,6 +1,5 @@
 """What the scripts in `benchmarks/` measured: their committed outcomes as tables. Imports no torch."""
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import combinations
@@ -40,8 +39,8 @@ def read_benchmark(name: str, device: str = "cpu", folder: Path = BENCHMARKS) ->
     if not path.is_file():
         return None
     try:
-        return Benchmark.model_validate(json.loads(path.read_text()))
-    except (ValidationError, ValueError) as error:
+        return Benchmark.model_validate_json(path.read_bytes())
+    except ValidationError as error:
         raise ValueError(f"{path} is damaged ({error}): run benchmarks/{name}.py --save again") from error
 
 

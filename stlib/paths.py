@@ -54,6 +54,18 @@ class Places:
     """Checkpoints and fine-tuned teachers."""
 
 
+def named_teacher(given: str) -> str:
+    """`given` as `stlib.nn.backbone.load_teacher` takes it; a file's path starts at ROOT.
+
+    Raises ValueError where neither weights nor a file are called so.
+    """
+    if given in ("torchvision", "demo", "random"):
+        return given
+    if not (ROOT / given).is_file():
+        raise ValueError(f"'{given}': choose torchvision, demo, random or an existing weight file")
+    return str(ROOT / given)
+
+
 def places(profile: str, *, own: bool = False) -> Places:
     """The demo's are under BUILD, with teacher and textures of its own; other profiles' are kept.
 

@@ -19,7 +19,7 @@ from tqdm import TqdmWarning
 from stlib.data.mvtec import Layout, fingerprint, scan
 from stlib.demo.dataset import DEMO_CATEGORIES, make_demo
 from stlib.methods import METHODS, get_method
-from stlib.paths import RECORDS, ROOT, places
+from stlib.paths import RECORDS, ROOT, named_teacher, places
 from stlib.protocol import ABLATION_ROWS, TUNING_EPOCHS, Metric, Precision, Profile
 from stlib.records.schema import Record, record_path
 from stlib.records.store import RecordError, load_records, require_ours
@@ -187,7 +187,7 @@ def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:
         method=method,
         variant=variant,
         data=root,
-        teacher=_teacher(values.teacher) if values.teacher else here.teacher,
+        teacher=_teacher(values.teacher or here.teacher),
         textures=ROOT / textures if textures else here.textures,
     )
     spec.check()
@@ -264,10 +264,7 @@ def _demo(root: Path) -> Path:
 
 
 def _teacher(given: str) -> str:
-    if given in ("torchvision", "demo", "random"):
-        return given
-    if not (ROOT / given).is_file():
-        raise ParameterError(
-            f"teacher = '{given}': choose torchvision, demo, random or an existing weight file"
-        )
-    return str(ROOT / given)
+    try:
+        return named_teacher(given)
+    except ValueError as error:
+        raise ParameterError(f"teacher = {error}") from error

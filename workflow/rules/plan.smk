@@ -27,11 +27,10 @@ HERE = places(GRID.profile)
 DATA_ROOT, RECORD_ROOT, RUN_ROOT = (place(name, getattr(HERE, name)) for name in ("data", "records", "runs"))
 OUT = RUN_ROOT / GRID.profile
 DONE = RUN_ROOT / ".done" / GRID.profile
-TEACHER = text("teacher") or HERE.teacher
-if TEACHER not in ("torchvision", "demo", "random"):
-    TEACHER = str(ROOT / TEACHER)
-    if not Path(TEACHER).is_file():
-        raise WorkflowError(f"teacher={TEACHER}: choose torchvision, demo, random or an existing weight file")
+try:
+    TEACHER = named_teacher(text("teacher") or HERE.teacher)
+except ValueError as error:
+    raise WorkflowError(f"teacher={error}") from error
 TEXTURES = place("textures", HERE.textures)
 if text("textures") and not TEXTURES.is_dir():
     raise WorkflowError(f"textures={TEXTURES}: no such folder; `stlib data download dtd` fetches DTD's")

@@ -14,7 +14,8 @@ from stlib.files import write_atomic
 from stlib.records.schema import Record
 from stlib.records.store import load_records
 from study.plan.estimate import estimate as estimate_costs, total
-from study.plan.queue import missing, queue_text, wanted
+from study.plan.grid import read_grid
+from study.plan.queue import missing, queue_text
 from study.readme import with_results
 
 app = typer.Typer(
@@ -52,7 +53,7 @@ def _print_estimate(records: Sequence[Record], grid: str) -> None:
         numbers = ("unknown" if n is None else f"{n:,.1f}" for n in (cost.seconds, cost.hours))
         table.add_row(cost.method, str(cost.runs), cost.processor, *numbers, cost.source)
     console = Console()
-    console.print(f"{len(cells)} of {len(wanted(grid))} runs are missing. On GPUs, or on CPUs:")
+    console.print(f"{len(cells)} of {len(read_grid(grid).cells())} runs are missing. On GPUs, or on CPUs:")
     console.print(table)
     for processor in ("GPU", "CPU"):
         hours, unknown = total(costs, processor)

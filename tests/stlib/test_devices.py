@@ -198,7 +198,7 @@ def test_metrics_and_bootstrap_agree_with_the_cpus_and_repeat_bit_for_bit(device
 
 
 def test_bf16_keeps_softmax_and_sums_in_float32_on_a_gpu_only(device: torch.device):
-    # why DeSTSeg's and PFADSeg's runs in bf16 are not paired across devices: study.analysis.paired.alike
+    # why DeSTSeg's and PFADSeg's runs in bf16 are not paired across devices: study.analysis.paired.match_runs
     rounded = torch.rand(2, 3, 4, 4, device=device).bfloat16()
     weight = torch.rand(3, 3, 1, 1, device=device)
     kept = torch.float32 if device.type == "cuda" else torch.bfloat16

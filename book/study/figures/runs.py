@@ -19,9 +19,9 @@ PANELS = 2
 STYLES = ("-", "--", ":")
 
 
-def training_curve(history: History, name: str = "") -> Figure:
+def training_curve(history: History) -> Figure:
     """Every curve of one training over the epochs, with the tested epoch marked."""
-    return training_curves({name: [history]})
+    return training_curves({"": [history]})
 
 
 def training_curves(histories: Mapping[str, Sequence[History]]) -> Figure:

@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-BLUE, ORANGE, GREEN, RED = sns.color_palette("colorblind")[:4]
+BLUE, ORANGE, _, RED = sns.color_palette("colorblind")[:4]
 WIDTH = 7.0
 """Inches; at 100 dots per inch the width of a page's column."""
 NARROW = 4.6

@@ -17,22 +17,17 @@ makes them all.
 """
 
 
-def wanted(grid: str = "paper") -> list[Cell]:
-    """The whole grid, best first."""
-    return read_grid(grid).cells()
-
-
 def missing(records: Iterable[Record], at_hand: Collection[str] = (), grid: str = "paper") -> list[Cell]:
-    """Wanted cells without a finished record, best first. `at_hand`: categories that can be run now."""
+    """The grid's cells without a finished record, best first. `at_hand`: categories that can be run now."""
     done = {record.path for record in records if record.status == "finished"}
-    cells = [cell for cell in wanted(grid) if cell.path not in done]
+    cells = [cell for cell in read_grid(grid).cells() if cell.path not in done]
     return sorted(cells, key=lambda cell: cell.category not in at_hand)
 
 
 def queue_text(records: Iterable[Record], at_hand: Collection[str] = (), grid: str = "paper") -> str:
     """`results/QUEUE.md`: a table of commands for the images at hand, and a count for the others."""
     cells = missing(records, at_hand, grid)
-    total = len(wanted(grid))
+    total = len(read_grid(grid).cells())
     here = [cell for cell in cells if cell.category in at_hand]
     lines = [
         f"{total - len(cells)} of {total} wanted runs are recorded; {len(here)} of the others can be run."

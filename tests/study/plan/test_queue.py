@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from stlib.records.schema import Dataset, Record
 from study.cli import app
 from study.plan.grid import Cell, read_grid
-from study.plan.queue import missing, queue_text, wanted
+from study.plan.queue import missing, queue_text
 
 FOCUS = read_grid().categories["focus"]
 
@@ -30,7 +30,7 @@ def test_images_at_hand_come_first_then_what_is_worth_more():
 
 
 def test_only_a_finished_run_at_the_paper_schedule_counts():
-    assert missing([]) == wanted()
+    assert missing([]) == read_grid().cells()
     records = [record("pill", 0), record("grid", 0, status="failed"), record("wood", 0, profile="short")]
     left = {(c.method, c.variant, c.category, c.seed) for c in missing(records)}
     assert ("stpm", "", "pill", 0) not in left
@@ -44,7 +44,7 @@ def test_a_variant_is_another_cell_than_the_method():
 
 def test_the_text_counts_and_gives_commands():
     text = queue_text([record("pill", 0)], at_hand=["grid", "pill"])
-    assert f"1 of {len(wanted())} wanted runs are recorded" in text
+    assert f"1 of {len(read_grid().cells())} wanted runs are recorded" in text
     assert "| 1 | `stlib run stpm grid --seed 0 --profile paper` |" in text
     assert "`stlib run stpm pill --seed 0 --profile paper`" not in text
     assert Cell("pfadseg", "grid", 0, "RCM").command() in text

@@ -6,8 +6,8 @@
 
 Means over seeds are taken from the records' metrics; image AUROC is counted again, pair by pair, from the
 scores of the single images. Tolerances and rules are typed here a second time, from book/protocol.md: whether
-equivalence is shown, the interval of a gain over images and seeds, status, the gain at the last epoch. Of a
-library only Student's distribution is used.
+equivalence is shown, the interval of a gain over images and seeds, status, the gain at the last epoch. So are
+the words around the numbers of the sentences. Of a library only Student's distribution is used.
 """
 
 import html
@@ -37,6 +37,10 @@ from recount import (
     verdict,
 )
 
+GAINS = [f"ET-STPM over STPM, {metric}" for metric in ("image AUROC", "pixel AUROC")]
+GAINS += [f"PFADSeg over DeSTSeg, {metric}" for metric in ("image AUROC", "pixel AP", "IAP")]
+LEVELS = {"STPM": ("image AUROC", "pixel AUROC")} | dict.fromkeys(("DeSTSeg", "PFADSeg"), ("pixel AP", "IAP"))
+
 
 def main(readme: str | None = None, landing: str | None = None) -> int:
     """Print the table; complain about every cell of the two files that differs. Returns the exit status."""
@@ -53,9 +57,14 @@ def main(readme: str | None = None, landing: str | None = None) -> int:
             )
             told_text = "-" if told is None else f"{told:.3f}"
             print(f"{TITLES[method]:8} {category:12} {metric:12} {told_text} | {row[1]:.3f} | {row[2:]}")
-    problems = compare(found, Path(readme).read_text()) if readme else []
-    problems += compare_sentences(Path(readme).read_text()) if readme else []
-    problems += compare_landing(Path(landing).read_text()) if landing else []
+    problems = []
+    if readme:
+        text = Path(readme).read_text()
+        problems += compare(found, text) + compare_sentences("README", text)
+    if landing:
+        page = Path(landing).read_text()
+        text = html.unescape(re.sub(r"<[^>]+>", " ", page)).replace("\u2019", "'")
+        problems += compare_landing(page) + compare_sentences("landing page", text)
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0
@@ -107,8 +116,7 @@ def compare_landing(page: str) -> list[str]:
         cells = [re.split(r"<[^>]+>", c) for c in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL)]
         claim, *shown = [[html.unescape(part).strip() for part in cell if part.strip()] for cell in cells]
         rows.append((", ".join(claim), [part for cell in shown for part in cell]))
-    claims = [name for name, _ in rows if " over " in name and name.count(", ") == 1]
-    gains = {name: paired(*name.partition(", ")[::2], runs) for name in claims}
+    gains = all_gains(runs)
     problems = []
     for name, actual in rows:
         who, metric, *table = name.split(", ")
@@ -118,20 +126,27 @@ def compare_landing(page: str) -> list[str]:
             expected = gain(name, gains) if name in gains else level(who, NAMES[metric], runs)
         if expected != actual:
             problems.append(f"landing page, {name}: the records give {expected}, the page has {actual}")
-    words = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
-    for name, found in gains.items():
-        gained = f"{name.partition(', ')[2]} {signed(found['value'])}" if found["pairs"] else ""
-        told = f"{gained} (printed {claimed(found)}" if gained else ""
-        problems += [f"landing page: the records give {told!r}"] if told not in words else []
     return problems
 
 
-def compare_sentences(readme: str) -> list[str]:
-    """What README's sentences say of ET-STPM's epochs and of STPM's categories."""
-    runs, words = read_runs(), " ".join(readme.split())
-    return [
-        f"README: the records give {told!r}" for told in [*epochs(runs), *outside(runs)] if told not in words
-    ]
+def compare_sentences(where: str, text: str) -> list[str]:
+    """Every number of the sentences on gains and scores, but for the coverage at their ends."""
+    runs, words = read_runs(), " ".join(text.split())
+    gains = all_gains(runs)
+    told = []
+    for status in ("supported", "contradicted", "open"):
+        for who in ("ET-STPM", "PFADSeg"):
+            names = [n for n in GAINS if n.startswith(who) and gains[n]["pairs"]]
+            told.append(of_gains([n for n in names if gain(n, gains)[0] == status], gains, runs))
+        for title, metrics in LEVELS.items() if status != "supported" else ():
+            keys = [NAMES[m] for m in metrics if level(title, NAMES[m], runs)[0] == status]
+            told.append(of_levels(title, keys, runs))
+    return [f"{where}: the records give {part!r}" for part in told if part not in words]
+
+
+def all_gains(runs: list[dict]) -> dict[str, dict]:
+    """Every claim of `GAINS` with what was found."""
+    return {name: paired(*name.partition(", ")[::2], runs) for name in GAINS}
 
 
 @cache
@@ -168,25 +183,32 @@ def level(title: str, metric: str, runs: list[dict]) -> list[str]:
     method = next(name for name, shown in TITLES.items() if shown == title)
     printed = read_reported()
     everywhere = f"{first_printed(printed, method, metric, 'mean'):.3f}"
-    own = [r for r in runs if r["method"] == method and not r["variant"]]
-    clean: dict = {}
-    here = {}
-    for run in own:
-        number = first_printed(printed, method, metric, run["category"])
-        if number is not None and not reserved(run) and metric in run["metrics"]:
-            here[run["category"]] = number
-            clean.setdefault(run["category"], []).append(run)
+    clean = scored(method, metric, runs)
     if not clean:
+        own = [r for r in runs if r["method"] == method and not r["variant"]]
         return [*(["open"] if own else []), everywhere]
-    told = mean(here.values())
-    scores = [{r["seed"]: r["metrics"][metric] for r in group} for group in clean.values()]
+    told = mean(number for number, _ in clean.values())
+    scores = [seeds for _, seeds in clean.values()]
     value = mean(mean(one.values()) for one in scores)
     whole = len(scores[0]) > 1 and all(one.keys() == scores[0].keys() for one in scores)
     means = [mean(one[seed] for one in scores) for seed in scores[0]] if whole else [value]
-    fewest = min(map(len, clean.values()))
+    fewest = min(map(len, scores))
     word, _, gap = verdict(means, told, metric).partition(": ")
     seeds = f"{len(clean)}/15, {fewest} seed{'s' if fewest != 1 else ''}"
     return [word if fewest >= 3 else "open", f"{value:.3f}", gap, f"{told:.3f}", seeds]
+
+
+def scored(method: str, metric: str, runs: list[dict], variant: str = "") -> dict[str, tuple]:
+    """Category -> its printed score, and by seed the scores without reservations, where there are both."""
+    printed = read_reported()
+    found: dict = {}
+    for run in runs:
+        number = first_printed(printed, method, metric, run["category"])
+        if (run["method"], run["variant"]) != (method, variant) or number is None:
+            continue
+        if not reserved(run) and metric in run["metrics"]:
+            found.setdefault(run["category"], (number, {}))[1][run["seed"]] = run["metrics"][metric]
+    return found
 
 
 def paired(title: str, metric: str, runs: list[dict]) -> dict:
@@ -258,80 +280,81 @@ def of_one_teacher(runs: list[dict]) -> list[dict]:
     return [r for r in tuned if r["variant"] == "teacher=0" or (r["variant"], r["seed"]) == ("", 0)]
 
 
-def epochs(runs: list[dict]) -> list[str]:
-    """ET-STPM minus STPM at the last epoch, of the runs that stand in the table."""
-    told = []
-    for metric in ("image AUROC", "pixel AUROC"):
-        found = paired("ET-STPM over STPM", metric, runs)
-        key = NAMES[metric]
-        if found["pairs"]:
-            gains = [
-                {
-                    seed: b["sensitivity"]["checkpoint=last"][key] - a["sensitivity"]["checkpoint=last"][key]
-                    for seed, (a, b) in group.items()
-                }
-                for group in found["pairs"].values()
-            ]
-            last = mean(map(mean_of, gains))
-            far = max(zip(found["pairs"], map(mean_of, gains), strict=True), key=lambda place: abs(place[1]))
-            at = f", on {far[0]} alone {signed(far[1])}" if last * found["value"] < 0 else ""
-            common = [seed for seed in gains[0] if all(seed in one for one in gains)]
-            seeds = [mean(one[seed] for one in gains) for seed in common]
-            by_seed = ", ".join(map(signed, seeds)) if seeds and min(seeds) < 0 <= max(seeds) else ""
-            told += [
-                f"{metric} {signed(found['value'])}, printed {claimed(found)}",
-                f"{signed(last)} if tested at the last epoch"
-                + (f" (by seed {by_seed})" if by_seed else "")
-                + at,
-            ]
-            told += unequal(found, key)
-            longer = [r for r in runs if r["variant"] == "epochs=200"]
-            plain, tuned = ([r for r in longer if r["method"] == name] for name in ("stpm", "et_stpm"))
-            long = [
-                mean(b["metrics"][key] - a["metrics"][key] for a, b in group.values())
-                for group in couple(plain, tuned, key).values()
-            ]
-            told += [f"{metric} {signed(mean(long))}{', ' if metric[0] == 'i' else '.'}"] if long else []
-    return told
+def of_gains(names: list[str], gains: dict, runs: list[dict]) -> str:
+    """The numbers of a sentence on gains that share their status."""
+    parts, longer = [], []
+    for name in names:
+        found, metric = gains[name], name.partition(", ")[2]
+        last = at_last_epoch(found, NAMES[metric]) if found["paper"] == "et_stpm" else ""
+        parts.append(f"{metric} {signed(found['value'])} (printed {claimed(found)}{last})")
+        if found["paper"] == "et_stpm":
+            longer.append(both_longer(NAMES[metric], runs))
+    text = ", ".join(parts)
+    if longer := [one for one in longer if one]:
+        counts = " or ".join(map(str, sorted(set(map(len, longer)))))
+        told = " and ".join(signed(mean(mean(seeds) for seeds in one)) for one in longer)
+        text += f"; if both train for 200 epochs ({counts} of 15 categories, {seeds_of(longer[0])}), {told}"
+    return text
 
 
-def mean_of(seeds: dict) -> float:
-    """The mean over seeds."""
-    return mean(seeds.values())
+def at_last_epoch(found: dict, key: str) -> str:
+    """The gain at the last epoch and where it is farthest from zero, if it has another sign there."""
+    gains = {
+        category: mean(last(b)[key] - last(a)[key] for a, b in group.values())
+        for category, group in found["pairs"].items()
+    }
+    value, far = mean(gains.values()), max(gains, key=lambda category: abs(gains[category]))
+    if value * found["value"] >= 0:
+        return ""
+    return f"; {signed(value)} if tested at the last epoch, on {far} {signed(gains[far])}"
 
 
-def unequal(found: dict, key: str) -> list[str]:
-    """In how many categories the interval leaves out what the paper prints there."""
-    held = []
-    for category, group in found["pairs"].items():
-        claim = found["claims"][category]
-        if claim is not None and len(group) > 2:
-            own = estimate({category: group}, key)
-            held.append(own["low"] <= claim <= own["high"])
-    without = held.count(False)
-    return [f"(outside the interval in {without} of {len(held)} categories)"] if without else []
+def last(run: dict) -> dict:
+    """The scores of its last epoch."""
+    return run["sensitivity"]["checkpoint=last"]
 
 
-def outside(runs: list[dict]) -> list[str]:
-    """STPM's categories outside the tolerance, and its means after 200 epochs."""
-    told, printed, long = [], read_reported(), []
-    for metric in SHOWN:
-        limit = TOLERANCES[metric]
-        means: dict = {"": {}, "epochs=200": {}}
-        for variant, found in means.items():
-            for run in runs:
-                if (run["method"], run["variant"]) == ("stpm", variant) and not reserved(run):
-                    found.setdefault(run["category"], []).append(run["metrics"][metric])
-        away = [
-            {c: mean(found[c]) - first_printed(printed, "stpm", metric, c) for c in CATEGORIES if c in found}
-            for found in means.values()
-        ]
-        far = ", ".join(f"{c} {signed(d)}" for c, d in away[0].items() if abs(round(d, 9)) > limit)
-        told += [f"(outside: {far})"] if far else []
-        if away[0].keys() == away[1].keys():
-            name = next(name for name, key in NAMES.items() if key == metric)
-            long.append(f"{name} {signed(mean(away[1].values()))} (after 100, same seeds: ")
-    return told + long
+def both_longer(key: str, runs: list[dict]) -> list[list[float]]:
+    """By category, ET-STPM's gains of every seed where both sides train for 200 epochs."""
+    longer = [r for r in runs if r["variant"] == "epochs=200"]
+    plain, tuned = ([r for r in longer if r["method"] == name] for name in ("stpm", "et_stpm"))
+    groups = couple(plain, tuned, key).values()
+    return [[b["metrics"][key] - a["metrics"][key] for a, b in group.values()] for group in groups]
+
+
+def of_levels(title: str, keys: list[str], runs: list[dict]) -> str:
+    """The numbers of a sentence on scores that share a status which is not 'supported'."""
+    method = next(name for name, shown in TITLES.items() if shown == title)
+    parts, longer = [], []
+    counts: list = []
+    for key in keys:
+        away = distances(scored(method, key, runs))
+        if not away:
+            continue
+        far = max(away, key=lambda category: abs(away[category]))
+        outside = len(away) > 1 and abs(round(away[far], 9)) > TOLERANCES[key]
+        parts.append(signed(mean(away.values())) + (f" (on {far} {signed(away[far])})" if outside else ""))
+        long = scored(method, key, runs, "epochs=200")
+        if long.keys() == away.keys():
+            longer.append(signed(mean(distances(long).values())))
+            counts = counts or [seeds for _, seeds in long.values()]
+    text = f"{' and '.join(parts)} from the printed {'one' if len(parts) == 1 else 'ones'}" if parts else ""
+    if longer:
+        text += (
+            f"; after 200 epochs, as its authors' command says (on {seeds_of(counts)}), {', '.join(longer)}"
+        )
+    return text
+
+
+def distances(found: dict) -> dict[str, float]:
+    """Category -> how far the mean over seeds of what `scored` found lies from the printed score."""
+    return {category: mean(seeds.values()) - number for category, (number, seeds) in found.items()}
+
+
+def seeds_of(groups: list) -> str:
+    """How many seeds the categories have."""
+    low, high = min(map(len, groups)), max(map(len, groups))
+    return f"{low} to {high} seeds" if low != high else f"{low} seed{'s' if low > 1 else ''}"
 
 
 if __name__ == "__main__":

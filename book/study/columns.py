@@ -13,119 +13,27 @@ MADE = (
 )
 """`runs.made` in words."""
 
-CLAIMED = """
+ANSWERS = """
+{% set one = {"supported": "holds", "contradicted": "does not hold", "open": "is open"} %}
+{% set several = {"supported": "hold", "contradicted": "do not hold", "open": "are open"} %}
+{% macro seeds_of(counts) %}{{ counts|span }} seed{{ "s" if counts|max > 1 }}{% endmacro %}
 {% macro claimed(a) %}
 {% set both = a.printed is not none and a.printed_all is not none %}
 {% set both = both and (a.printed - a.printed_all)|abs >= 0.005 %}
 {{ (a.printed_all if both or a.printed is none else a.printed)|signed }}
 {{- " over 15 categories" if both or a.printed is none }}{{ ", " ~ a.printed|signed ~ " on these" if both }}
 {% endmacro %}
-"""
-"""What a paper prints of an `answers.Answer` about a gain: over all categories, and over those run here."""
-
-ANSWERS = (
-    CLAIMED
-    + """
-{% set one = {"supported": "holds", "contradicted": "does not hold", "open": "is open"} %}
-{% set several = {"supported": "hold", "contradicted": "do not hold", "open": "are open"} %}
-{% macro sentence(told) %}
-{% set a, many = told[0], told|length > 1 %}
-{% if a.kind == "level" %}
-its {{ "scores " ~ several[a.status] if many else a.metric|named ~ " " ~ one[a.status] }}:
-{% for a in told %}
-{{ a.metric|named ~ " " if many }}
-{%- if a.here is none %}not comparable{% else %}{{ a.difference|signed }} of ±{{ a.tolerance|score }}
-{%- if a.outside and a.categories > 1 %} (outside:
-{%- for place, far in a.outside %} {{ place }} {{ far|signed }}{{ "," if not loop.last }}{% endfor %})
-{%- endif %}
-{%- endif %}{{ "," if not loop.last }}
-{% endfor %}
-{% for paper in told|map(attribute="quoted")|select|unique %}
-(printed by {{ paper|named }})
-{% endfor %}
-{% elif a.kind == "gain" %}
-its gain over {{ a.rival|named }}{{ " (here PFADSeg with no modules)" if a.baseline }} {{ one[a.status] }}:
-{% for a in told %}
-{{ a.metric|named }} {{ a.here|signed }}, printed {{ claimed(a)|trim }}
-{%- if a.without %} (outside the interval in {{ a.without }} of {{ a.held }} categories){% endif %}
-{%- set losses = a.last_by_seed|select("lt", 0)|list|length %}
-{%- if a.last is not none %}, {{ a.last|signed }} if tested at the last epoch
-{%- if losses not in (0, a.last_by_seed|length) %} (by seed{% for one in a.last_by_seed %} {{ one|signed }}
-{{- "," if not loop.last }}{% endfor %}){% endif %}
-{%- if a.last * a.here < 0 and a.last_extreme[0] -%}
-{{ ", on " }}{{ a.last_extreme[0] }} alone {{ a.last_extreme[1]|signed }}
-{%- endif %}
-{%- endif %}
-{{- ";" if not loop.last }}
-{% endfor %}
-{% else %}
-its printed {{ a.metric|named }} is above {{ a.rival|named }}'s in
-{{ a.quoted|named ~ "'s paper"|safe if a.quoted else "its own table" }} in {{ a.higher }} categories and
-below in {{ a.lower }}
-{%- if a.textures is not none %}, by {{ a.textures|signed }} on textures and {{ a.objects|signed }} on objects
-{%- endif %}
-{% endif %}
-{% endmacro %}
-{% for method in methods %}
-{% set own = answers|selectattr("method", "eq", method)|selectattr("evidence")|list %}
-{% set run = own|rejectattr("kind", "eq", "rows")|list %}
-{% set groups = [] %}
-{% for a in own %}
-{% set last = groups[-1][0] if groups else a %}
-{% set alike = groups and (last.kind, last.rival, last.status) == (a.kind, a.rival, a.status) %}
-{% set _ = groups[-1].append(a) if alike and a.kind != "rows" else groups.append([a]) %}
-{% endfor %}
-- **{{ method|named }}**: {% if not run %}not run at its paper's schedule. {% endif %}
-{% for told in groups %}
-{% set text = sentence(told)|trim|replace("\n", " ") %}
-{{- text if run and loop.first else text[0]|upper ~ text[1:] }}.{{ " " }}
-{%- endfor %}
-{% set long = run|rejectattr("longer", "none")|list %}
-{% for a in long %}
-{{- "After 200 epochs, as its authors' command says, on %s seed%s: "|safe|format(
-    a.longer_seeds|span, "s" if a.longer_seeds|max > 1 else "") if loop.first -}}
-{{ a.metric|named }} {{ a.longer|signed }} (after 100, same seeds: {{ a.shorter|signed }})
-{{- ". " if loop.last else ", " }}
-{%- endfor %}
-{% set both = run|rejectattr("long_gain", "none")|list %}
-{% for a in both %}
-{% set counts = both|map(attribute="long_seeds")|map("length")|unique|sort %}
-{{- "If both train for 200 epochs (%s categor%s, %s seed%s): "|safe|format(
-    counts|join(" or "), "y" if counts == [1] else "ies",
-    both[-1].long_seeds|span, "s" if both[-1].long_seeds|max > 1 else "") if loop.first -}}
-{{ a.metric|named }} {{ a.long_gain|signed }}
-{{- ". " if loop.last else ", " }}
-{%- endfor %}
-{%- if run %}
-{% set seeds = run|map(attribute="seeds")|unique|sort|list %}
-{{ run|map(attribute="categories")|unique|sort|join(" or ") }} of 15 categories
-{{- ", " ~ seeds|join(" or ") }} seed{{ "s" if seeds != [1] }}
-{%- if run|selectattr("labels")|list %}
-, {{ "in part " if run|rejectattr("labels")|list }}not the paper's setting
-{%- endif %}.
-{%- endif %}
-
-{% endfor %}
-"""
-)
-"""`answers.answers` in a sentence per method, for the first page and the README."""
-
-IN_SHORT = (
-    CLAIMED
-    + """
-{% set one = {"supported": "holds", "contradicted": "does not hold", "open": "is open"} %}
-{% set several = {"supported": "hold", "contradicted": "do not hold", "open": "are open"} %}
 {% macro gain(told, status) %}
-its gain over {{ told[0].rival|named }}{{ " (here PFADSeg with no modules)" if told[0].baseline }} {{ one[status] }}:
+its gain over {{ told[0].rival|named }}{{ " (here PFADSeg with no modules)" if told[0].baseline }} {# -#}
+{{ one[status] }}:
 {%- for a in told %} {{ a.metric|named }} {{ a.here|signed }} (printed {{ claimed(a)|trim }}
 {%- if a.last is not none and a.last * a.here < 0 -%}
 ; {{ a.last|signed }} if tested at the last epoch, on {{ a.last_extreme[0] }} {{ a.last_extreme[1]|signed }}
 {%- endif %}){{ "," if not loop.last }}{% endfor %}
 {%- for a in told if a.long_gain is not none %}
 {% set counts = told|rejectattr("long_gain", "none")|map(attribute="long_seeds")|map("length")|unique|sort %}
-{{- "; if both train for 200 epochs (%s of 15 categories, %s seed%s),"|safe|format(
-    counts|join(" or "), a.long_seeds|span, "s" if a.long_seeds|max > 1 else "") if loop.first else " and" }} {# -#}
-{{ a.long_gain|signed }}
+{{- "; if both train for 200 epochs (%s of 15 categories, %s),"|safe|format(
+    counts|join(" or "), seeds_of(a.long_seeds)) if loop.first else " and" }} {{ a.long_gain|signed }}
 {%- endfor %}
 {% endmacro %}
 {% macro level(told, status) %}
@@ -137,14 +45,14 @@ its {{ told|map(attribute="metric")|map("named")|join(" and ") }} {# -#}
 {%- if loop.last %} from the printed {{ "one" if off|length == 1 else "ones" }}{% endif %}
 {%- endfor %}
 {%- for a in off if status != "supported" and a.longer is not none %}
-{{- "; after 200 epochs, as its authors' command says (on %s seed%s),"|safe|format(
-    a.longer_seeds|span, "s" if a.longer_seeds|max > 1 else "") if loop.first else "," }} {{ a.longer|signed }}
+{{- "; after 200 epochs, as its authors' command says (on %s),"|safe|format(seeds_of(a.longer_seeds))
+    if loop.first else "," }} {{ a.longer|signed }}
 {%- endfor %}
 {% endmacro %}
 {% for method in methods %}
 {% set own = answers|selectattr("method", "eq", method)|rejectattr("kind", "eq", "rows") %}
 {% set own = own|selectattr("status")|list %}
-{% set said = [] if own else ["Not run at its paper's schedule"] %}
+{% set said = [] if own else ["not run at its paper's schedule"|safe] %}
 {% for kind in ("gain", "level") %}
 {% for status in one %}
 {% set told = own|selectattr("kind", "eq", kind)|selectattr("status", "eq", status)|list %}
@@ -160,13 +68,12 @@ its {{ told|map(attribute="metric")|map("named")|join(" and ") }} {# -#}
     ~ seeds|join(" or ") ~ (" seeds" if seeds != [1] else " seed") ~ note) %}
 {% endif %}
 - **{{ method|named }}**: {% for text in said %}
-{{- text if loop.first else text[0]|upper ~ text[1:] }}.{{ " " }}
+{{- text if loop.first else text[0]|upper ~ text[1:] }}.{{ " " if not loop.last }}
 {%- endfor %}
 
 {% endfor %}
 """
-)
-"""The same in the fewest numbers, for the first page, whose table has them all."""
+"""`answers.answers` in sentences, a line per method; the first page's table has every number."""
 
 RECORDS = (
     '{% for path in records %}<a href="{{ RECORDS_URL }}{{ path }}" download aria-label="record {{ path }}">'

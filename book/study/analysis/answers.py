@@ -57,9 +57,8 @@ class Answer:
     tolerance: float | None = None
     """Of a score: reproduced minus printed, and how much of it counts as agreement."""
     last: float | None = None
-    last_by_seed: tuple[float, ...] = ()
     last_extreme: tuple[str, float] = ("", 0.0)
-    """ET-STPM's gain at the last epoch, what each seed gives, and the category that is farthest from zero."""
+    """ET-STPM's gain at the last epoch, and the category where it is farthest from zero."""
     categories: int = 0
     seeds: int = 0
     """The fewest of a category."""
@@ -71,32 +70,15 @@ class Answer:
     higher: int = 0
     lower: int = 0
     """In how many categories the printed rows show a gain or a loss."""
-    textures: float | None = None
-    objects: float | None = None
-    """Of these rows, the mean gain on textures and on objects."""
-    outside: tuple[tuple[str, float], ...] = ()
-    """Categories whose score lies outside the tolerance, with their distance to the printed one."""
+    farthest: tuple[str, float] | None = None
+    """The category whose score lies farthest outside the tolerance, with its distance to the printed one."""
     longer: float | None = None
     """The difference of STPM after the 200 epochs of its authors' command, on the same categories."""
-    shorter: float | None = None
     longer_seeds: tuple[int, ...] = ()
-    """After 100 epochs on the seeds of that difference, and their number by category."""
+    """The number of seeds by category behind that difference."""
     long_gain: float | None = None
     long_seeds: tuple[int, ...] = ()
     """ET-STPM's gain where both sides train for 200 epochs, and the number of seeds by category."""
-    held: int = 0
-    without: int = 0
-    """Categories in which a printed gain can be judged, and those whose interval does not hold it."""
-
-    @property
-    def farthest(self) -> tuple[str, float] | None:
-        """The category farthest outside the tolerance."""
-        return max(self.outside, key=lambda place: abs(place[1]), default=None)
-
-    @property
-    def evidence(self) -> bool:
-        """Whether runs, or printed rows, stand behind it."""
-        return bool(self.status) or self.kind == "rows"
 
 
 def answers(records: Sequence[Record]) -> list[Answer]:
@@ -136,8 +118,7 @@ def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
     twice = select(records, method, variant="epochs=200")
     long = comparison(twice, method, metric, variant="epochs=200")
     alike = [row.category for row in long[:-1] if row.difference is not None] == held != []
-    places = {(run.category, run.seed) for run in twice}
-    short = comparison([run for run in runs if (run.category, run.seed) in places], method, metric)
+    outside = [(row.category, row.difference) for row in rows if row.difference and row.verdict in OUTSIDE]
     status = of_score(mean.verdict)
     return Answer(
         "level",
@@ -154,13 +135,8 @@ def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
         tolerance=mean.tolerance,
         categories=len(held),
         seeds=mean.seeds,
-        outside=tuple(
-            (row.category, row.difference)
-            for row in rows
-            if row.difference is not None and row.verdict in OUTSIDE
-        ),
+        farthest=max(outside, key=lambda place: abs(place[1]), default=None),
         longer=long[-1].difference if alike else None,
-        shorter=short[-1].difference if alike else None,
         longer_seeds=tuple(row.seeds for row in long[:-1] if row.difference is not None) if alike else (),
     )
 
@@ -178,7 +154,6 @@ def _gain(item: ClaimResult, records: Sequence[Record]) -> Answer:
     tested = tested_epochs(records, runs, claim.metric) if of_teacher else None
     last: Mapping[Hashable, Any] = {} if tested is None else tested.iloc[-1].to_dict()
     long = pairs(records, LONG, TUNED_LONG, claim.metric) if of_teacher else []
-    judged = [pair.as_claimed for pair in each if pair.as_claimed is not None]
     return Answer(
         "gain",
         claim.second,
@@ -192,7 +167,6 @@ def _gain(item: ClaimResult, records: Sequence[Record]) -> Answer:
         mean.low,
         mean.high,
         last=last.get("last"),
-        last_by_seed=tuple(last.get("last_by_seed", ())),
         last_extreme=_extreme(tested),
         categories=len(each),
         seeds=len(mean.seeds),
@@ -200,8 +174,6 @@ def _gain(item: ClaimResult, records: Sequence[Record]) -> Answer:
         labels=mean.labels,
         long_gain=long[-1].difference if long else None,
         long_seeds=tuple(len(pair.seeds) for pair in long[:-1]),
-        held=len(judged),
-        without=judged.count(False),
     )
 
 
@@ -223,6 +195,4 @@ def _rows(claim: Claim, told: Mapping[Hashable, Any]) -> Answer:
         quoted=claim.printed_by,
         higher=int(told["higher"]),
         lower=int(told["lower"]),
-        textures=told["textures"],
-        objects=told["objects"],
     )

@@ -13,7 +13,7 @@ def of(found, method, metric="pixel_auroc", kind="gain"):
 def test_without_runs_only_the_papers_own_rows_have_an_answer():
     found = answers([])
     assert not any(a.status for a in found)
-    rows = [(a.method, a.metric, a.quoted, a.higher, a.lower) for a in found if a.evidence]
+    rows = [(a.method, a.metric, a.quoted, a.higher, a.lower) for a in found if a.kind == "rows"]
     assert rows == [("pfadseg", "pixel_ap", "", 7, 8), ("pfadseg", "pixel_ap", "destseg", 11, 4)]
     assert len(found) == 13
 
@@ -41,21 +41,17 @@ def test_labelled_runs_settle_nothing(make_record):
     assert of(found, "stpm", kind="level").here is None
 
 
-def test_a_mean_names_the_categories_outside_and_what_twice_the_epochs_give(make_record):
+def test_a_mean_names_the_category_farthest_outside_and_what_twice_the_epochs_give(make_record):
     # printed in the authors' README: bottle 0.987894, grid 0.989622 pixel AUROC; the tolerance is 0.010
     once = [
         make_record(c, seed, 0.98 - gap) for c, gap in (("bottle", 0), ("grid", 0.02)) for seed in range(3)
     ]
     twice = [make_record(c, 0, 0.99, variant="epochs=200") for c in ("bottle", "grid")]
     told = of(answers([*once, *twice]), "stpm", kind="level")
-    assert told.outside == (("grid", pytest.approx(0.96 - 0.989622)),)
-    assert told.farthest == told.outside[0]
+    assert told.farthest == ("grid", pytest.approx(0.96 - 0.989622))
     assert (told.longer, told.longer_seeds) == (pytest.approx(0.99 - 0.988758), (1, 1))
-    assert told.shorter == pytest.approx(0.97 - 0.988758)
     more = make_record("grid", 1, 0.99, variant="epochs=200")
-    once[-2] = make_record("grid", 1, 0.92)  # after 100 epochs counts with the seeds of 200: 0.94 on grid
-    told = of(answers([*once, *twice, more]), "stpm", kind="level")
-    assert (told.longer_seeds, told.shorter) == ((2, 1), pytest.approx(0.96 - 0.988758))
+    assert of(answers([*once, *twice, more]), "stpm", kind="level").longer_seeds == (2, 1)
     assert of(answers([*once, twice[0]]), "stpm", kind="level").longer is None  # of other categories
 
 
@@ -69,26 +65,6 @@ def test_a_gain_is_told_for_both_after_twice_the_epochs_too(make_record):
     lone = make_record("bottle", 0, 0.99, method="et_stpm", variant="epochs=200")  # STPM's run is missing
     told = of(answers([*once, *twice, lone]), "et_stpm")
     assert (told.long_gain, told.long_seeds) == (pytest.approx(0.05), (2,))
-
-
-def test_a_gain_counts_the_categories_whose_interval_leaves_out_the_printed_one(make_record):
-    # printed gains: bottle -0.007, grid 0.003 pixel AUROC
-    values = {"bottle": 0.02, "grid": 0.003}
-    runs = [make_record(c, seed, 0.95) for c in values for seed in range(3)]
-    tuned = [
-        make_record(c, s, 0.95 + gain + s / 1000 - 0.001, method="et_stpm")
-        for c, gain in values.items()
-        for s in range(3)
-    ]
-    told = of(answers([*runs, *tuned]), "et_stpm")
-    assert (told.held, told.without) == (2, 1)
-    assert len(told.last_by_seed) == 3
-    assert of(answers([*runs[:2], *tuned[:2]]), "et_stpm").held == 0  # two seeds judge nothing
-
-
-def test_rows_tell_textures_from_objects():
-    rows = [a for a in answers([]) if a.kind == "rows"]
-    assert [(round(a.textures, 3), round(a.objects, 3)) for a in rows] == [(0.032, -0.008), (0.005, 0.006)]
 
 
 def test_the_last_epoch_names_the_category_that_moves_it_most(make_record):

@@ -32,7 +32,7 @@ from study.analysis import paired, runs
 from study.analysis.paired import RunGroup
 from study.analysis.reported import METHOD_NAMES, reported
 from study.columns import LABELS, PAIRED
-from study.figures import images
+from study.maps import choose_maps, first_of_each, path_of_maps, read_maps, write_maps
 from study.parameters import Plan
 from study.tables import named, say, table
 
@@ -64,7 +64,7 @@ def dataset(category: Category) -> Markup:
 def samples(category: Category) -> Figure:
     """The first training image and the first test image of up to three kinds of defect, outlined."""
     names = _names(category)
-    chosen = [place for place in images.first_of_each(names) if category.masks[place].any()][:3]
+    chosen = [place for place in first_of_each(names) if category.masks[place].any()][:3]
     pictures = torch.cat([category.train[:1], category.test[chosen]]).permute(0, 2, 3, 1).numpy()
     masks = [None, *category.masks[chosen].numpy()]
     kinds = [names[place].partition("/")[0] for place in chosen]
@@ -76,8 +76,8 @@ def keep(plan: Plan, detector: FittedDetector, record: Record, maps: Maps) -> Pa
     path = detector.save_record(record, plan.records)
     shown = _names(detector.category), *_pictures(detector.category)
     layers = resize(maps.layers, maps.pixel.shape[-1])
-    kept = images.choose(record, *shown, maps=maps.pixel.numpy(), layers=layers.numpy())
-    images.write(kept, images.path_of(record, plan.runs))
+    kept = choose_maps(record, *shown, maps=maps.pixel.numpy(), layers=layers.numpy())
+    write_maps(kept, path_of_maps(record.path, plan.runs))
     return path
 
 
@@ -235,9 +235,9 @@ def differences(plans: Sequence[Plan], metric: Metric) -> Markup:
 
 def side_by_side(plans: Sequence[Plan]) -> Figure | Markup:
     """The maps of all methods on the same test images; only runs of this computer have left some."""
-    places = [images.path_of(r, p.runs) for p in plans for r in p.runs_recorded() if r.seed == p.spec.seed]
-    kept = [maps for place in places if place.is_file() and (maps := images.read(place)).names]
-    return images.side_by_side(kept) if kept else say("No run of this computer has left maps.")
+    places = [path_of_maps(r.path, p.runs) for p in plans for r in p.runs_recorded() if r.seed == p.spec.seed]
+    kept = [maps for place in places if place.is_file() and (maps := read_maps(place)).names]
+    return figures.side_by_side(kept) if kept else say("No run of this computer has left maps.")
 
 
 _COMPARED = "{{ first.category }}, {{ first.profile }} schedule"

@@ -8,7 +8,7 @@ from stlib.paths import RECORDS
 from stlib.protocol import METRICS
 from stlib.records.schema import Record
 from stlib.records.store import read_record
-from study.analysis.paired import MOVED_BY_PRECISION
+from study.analysis.paired import SEGMENTING
 from study.tables import Html, table
 
 DRIFT = 0.05
@@ -37,7 +37,7 @@ def regression(record: Record, committed: Path = RECORDS) -> Markup:
         "teacher": _teacher(record) == _teacher(before),
         "number of images": counts[0] == counts[1],
     }
-    drift = CHAOTIC_DRIFT if record.method in MOVED_BY_PRECISION else DRIFT
+    drift = CHAOTIC_DRIFT if record.method in SEGMENTING else DRIFT
     for name, words in METRICS.items():
         now, then = record.metrics.get(name), before.metrics.get(name)
         limit = IMAGE_DRIFT if name.startswith("image") else drift

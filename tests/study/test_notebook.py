@@ -11,7 +11,7 @@ from stlib.run.experiment import RunSpec
 from stlib.run.fitted import RunFailed
 from study import notebook
 from study.analysis.runs import runtimes
-from study.figures import images
+from study.maps import path_of_maps, read_maps
 from study.parameters import Plan
 
 DEMO = {"category": "brick", "profile": "demo", "dataset": "demo", "teacher": "demo"}
@@ -81,7 +81,7 @@ def test_the_maps_of_a_run_are_kept_as_false_positive_rates_under_the_records_na
         bent.with_name("left").rename(bent / "left")  # own parts may lie one folder deeper
     (result,) = notebook.run_each([plan])
     category, scores = result.detector.category, result.maps.pixel.numpy()
-    kept = images.read(images.path_of(result.record, plan.runs))
+    kept = read_maps(path_of_maps(result.record.path, plan.runs))
     assert kept.names == ("bent/left/000.png", "turned/000.png", "good/000.png")
     assert set(kept.names) <= {score.image for score in result.record.image_scores}
     assert kept.masks.any((1, 2)).tolist() == [True, True, False]

@@ -29,9 +29,10 @@ UNLIKE = (
     "the sides ran on a CPU and a GPU",
 )
 """What `PairedDifference.labels` may say of a pair and not of a run."""
-MOVED_BY_PRECISION = {"destseg", "pfadseg"}
-"""Methods that another precision makes another training: bf16 moved PFADSeg's pixel AP by .09 in a short run,
-and rounds the softmax and the sums of its blocks on a CPU, not on a GPU (`protocol.Precision`)."""
+SEGMENTING = {"destseg", "pfadseg"}
+"""Methods with a segmentation net. Another precision makes another training of it: bf16 moved PFADSeg's pixel
+AP by .09 in a short run, and rounds the softmax and the sums of its blocks on a CPU, not on a GPU
+(`protocol.Precision`)."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def match_runs(
     """Every finished run of `first` with that of `second` on the same category and seed, in this order.
 
     Both saw the same images, and the same textures where both used some. Another precision is told
-    (`PairedDifference.labels`), but between methods in `MOVED_BY_PRECISION` refused unless `other_precision`
+    (`PairedDifference.labels`), but between methods in `SEGMENTING` refused unless `other_precision`
     asks for it. Labels come along: both sides ran under the same conditions. With `metric`, only runs that
     have replicates of it; with `other_seed`, the seeds need not be equal. Of several runs in one place the
     last counts.
@@ -180,8 +181,8 @@ def _same_data(a: Record, b: Record) -> bool:
 
 
 def _rounded_alike(a: Record, b: Record) -> bool:
-    """False for two precisions on two sides in `MOVED_BY_PRECISION`; for bf16 of a CPU and a GPU on one."""
-    moved = {a.method, b.method} & MOVED_BY_PRECISION
+    """False for two precisions on two sides in `SEGMENTING`; for bf16 of a CPU and a GPU on one."""
+    moved = {a.method, b.method} & SEGMENTING
     if a.precision != b.precision:
         return moved != {a.method, b.method}
     return not (moved and a.precision == "bf16" and a.runtime.processor != b.runtime.processor)

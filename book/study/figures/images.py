@@ -1,14 +1,6 @@
-"""Pictures of images: samples, anomaly maps, and the maps of several methods side by side. Imports no torch.
+"""Pictures of images: samples, anomaly maps, the maps of several methods side by side. Imports no torch."""
 
-A notebook keeps the maps of a few test images beside its checkpoints, never in the repository. Which images
-is decided by their names alone: the first of every kind, so that all methods show the same and nobody picks.
-"""
-
-import io
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.colors import LogNorm, PowerNorm
@@ -16,114 +8,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
-from stlib.files import write_atomic
-from stlib.protocol import LAYERS, Profile
-from stlib.records.schema import Record, record_path
-from study.analysis.comparison import METHODS
+from stlib.protocol import LAYERS
+from study.analysis.paired import SEGMENTING
 from study.analysis.reported import METHOD_NAMES
 from study.figures.style import ORANGE, Values, canvas
+from study.maps import KeptMaps
 
-DISTANCES_ARE_THE_MAP = ("stpm", "et_stpm")
-"""Methods whose anomaly map is the product of the levels; the others have a segmentation net."""
 RAREST = 1e-4
 """Where the colours of false positive rates end."""
-
-
-@dataclass(frozen=True)
-class KeptMaps:
-    """K test images of side S with what one run made of them."""
-
-    method: str
-    fingerprint: str
-    """Of the category's files."""
-    names: tuple[str, ...]
-    """Paths inside the category's `test` folder."""
-    images: NDArray[np.uint8]
-    """(K, S, S, 3) RGB."""
-    masks: NDArray[np.bool_]
-    """(K, S, S)."""
-    rates: NDArray[np.float32]
-    """(K, S, S) false positive rates of the anomaly map: which share of normal pixels scores as high."""
-    layers: NDArray[np.float32]
-    """(K, L + 1, S, S) the same of the student's distance at every level, and of their product."""
-
-
-def choose(
-    record: Record,
-    names: Sequence[str],
-    images: NDArray[np.uint8],
-    masks: NDArray[np.bool_],
-    *,
-    maps: Values,
-    layers: Values,
-) -> KeptMaps:
-    """The first image of every kind out of a run's test images, with their maps as false positive rates.
-
-    `names` of M images, `images` (M, S, S, 3), `masks` and `maps` (M, S, S), `layers` (M, L, S, S). Scores of
-    different methods have different units; how rare a score is among normal pixels means the same for all.
-    """
-    chosen = first_of_each(names)
-    levels = [*layers.transpose(1, 0, 2, 3), layers.prod(axis=1)]
-    return KeptMaps(
-        record.method,
-        record.dataset.fingerprint,
-        tuple(names[place] for place in chosen),
-        images[chosen],
-        masks[chosen],
-        _rates(maps, masks, chosen),
-        np.stack([_rates(level, masks, chosen) for level in levels], axis=1),
-    )
-
-
-def _rates(maps: Values, masks: NDArray[np.bool_], chosen: Sequence[int]) -> NDArray[np.float32]:
-    normal = np.sort(maps[~masks])
-    below = np.searchsorted(normal, maps[chosen], side="left")
-    return (1 - below / len(normal)).astype(np.float32)
-
-
-def first_of_each(names: Sequence[str]) -> list[int]:
-    """Places of the first image of every folder, good ones last.
-
-    >>> first_of_each(["good/000.png", "scratch/000.png", "scratch/001.png", "dent/003.png"])
-    [3, 1, 0]
-    """
-    first: dict[str, int] = {}
-    for place, name in sorted(enumerate(names), key=lambda item: item[1]):
-        first.setdefault(name.partition("/")[0], place)
-    return [first[kind] for kind in sorted(first, key=lambda kind: (kind == "good", kind))]
-
-
-def path_of(record: Record, runs: Path) -> Path:
-    """Where a run's maps are kept: beside its checkpoint."""
-    return (runs / record.path).with_suffix(".rates.npz")
-
-
-def write(kept: KeptMaps, path: Path) -> None:
-    """Whole or not at all. Raises OSError."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **vars(kept))
-    write_atomic(path, buffer.getvalue())
-
-
-def read(path: Path) -> KeptMaps:
-    """What `write` left. Raises ValueError for any other file."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names = tuple(map(str, file["names"]))
-            words = str(file["method"]), str(file["fingerprint"]), names
-            return KeptMaps(*words, *(file[name] for name in ("images", "masks", "rates", "layers")))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} holds no maps of a run ({error}): delete it and run the notebook again"
-        ) from error
-
-
-def load_maps(
-    runs: Path, category: str, *, profile: Profile, methods: Iterable[str] = METHODS
-) -> list[KeptMaps]:
-    """What the methods' runs of seed 0 on one category left under `runs`, as far as there is something."""
-    paths = [runs / record_path(method, category, 0, profile).with_suffix(".rates.npz") for method in methods]
-    return [read(path) for path in paths if path.is_file()]
 
 
 def side_by_side(kept: Sequence[KeptMaps]) -> Figure:
@@ -142,7 +34,7 @@ def levels(kept: KeptMaps, *, rows: int | None = None) -> Figure:
     """The student's distances at every level, their product, and the map; of the first `rows` images."""
     words = [*(f"level {level}" for level in range(1, len(LAYERS) + 1)), "product"]
     shown = dict(zip(words, kept.layers.transpose(1, 0, 2, 3), strict=True))
-    if kept.method not in DISTANCES_ARE_THE_MAP:
+    if kept.method in SEGMENTING:  # the map of others is the product
         shown["segmentation net"] = kept.rates
     return _maps(kept, shown, rows)
 

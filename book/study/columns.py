@@ -1,8 +1,6 @@
 """Columns, captions and cells that several pages and notebooks show, for `study.tables`. Imports no torch."""
 
-from collections.abc import Iterable
-
-from stlib.protocol import METRICS, Metric
+from stlib.protocol import METRICS
 from study.analysis.ablation import COLUMNS
 
 MADE = (
@@ -74,29 +72,6 @@ its {{ told|map(attribute="metric")|map("named")|join(" and ") }} {# -#}
 {% endfor %}
 """
 """`answers.answers` in sentences, a line per method; the first page's table has every number."""
-
-RECORDS = (
-    '{% for path in records %}<a href="{{ RECORDS_URL }}{{ path }}" download aria-label="record {{ path }}">'
-    "{{ path.rpartition('-s')[2].removesuffix('.json') }}</a>{{ ', ' if not loop.last }}"
-    "{% else %}{{ seeds or '-' }}{% endfor %}"
-)
-"""The seeds behind a `ComparisonRow`, each a link to its record."""
-
-COMPARISON = {
-    "Status": "judged(verdict, difference, tolerance, note)",
-    "Reported": '{% if reported is not missing %}<span title="{{ reported }}{{ ", " ~ source if source }}">'
-    "{{ reported_number|score }}</span>{% endif %}",
-    "Reproduced": "{{ reproduced|score }}{{ sd|plus_minus }}",
-    "Seeds": RECORDS,
-    "One more run, 95 %": "{% if low is not missing %}{{ low|score }} to {{ high|score }}{% endif %}",
-    "Tells the rival apart?": "{% if gap is not missing %}"
-    "{{ 'yes' if gap|abs > tolerance else 'no' }}: {{ rival|named }} {{ gap|signed }}{% endif %}",
-}
-"""Of `comparison.comparison`, behind a first column of the page's own.
-
-The interval is where one more run, such as the published one, has to be expected; the last column compares
-the tolerance with the distance to the printed score of the method's rival.
-"""
 
 COMPACT = (
     "{% if cell.reproduced is not none %}{{ cell.reproduced|score }}"
@@ -176,74 +151,3 @@ RERUN = {
 """Of `runs.families`; `command` is `runs.rerun_command`."""
 
 RERUN_CAPTION = "Records, and the command that repeats the first; another --seed repeats the others"
-
-RUNTIMES = {
-    "Method, profile": "{{ method }}{{ ' ' ~ variant if variant }}, {{ profile }}",
-    "Device": "{{ device }}, {{ threads }} thread{{ 's' if threads != 1 }}",
-    "Precision": "precision",
-    "Runs": "runs",
-    "Training, min": "(training / 60)|number('.1f')",
-    "Evaluation, min": "(evaluation / 60)|number('.1f')",
-    "Memory, GiB": "(memory / 1024)|number('.1f')",
-}
-"""Of `runs.runtimes`."""
-
-
-def scores(metrics: Iterable[Metric]) -> dict[str, str]:
-    """Of records: the run, its scores, its labels. For runs that no table compares."""
-    run = "{{ method|named }}{{ ' (variant ' ~ variant ~ ')' if variant }}, {{ category }}, seed {{ seed }}"
-    columns = {METRICS[metric]: f"row.metrics.get('{metric}')|score" for metric in metrics}
-    labels = "(row.labels() + row.remarks())|join('; ') or 'none'"
-    return {"Run": run} | columns | {"Labels and remarks": labels}
-
-
-PRINTED = (
-    "{% if cell is not none %}"
-    "{% set sign = {'not comparable': '\u2020', 'different backbone': '\u2021'}.get(cell.verdict, '') %}"
-    "{% set status = of_score(cell.verdict) %}"
-    '<span class="reported">{{ cell.reported }}</span>{% if cell.seeds %}'
-    '<a class="reproduced {{ \'marked\' if sign }}" href="{{ RECORDS_URL }}{{ cell.records[0] }}" download '
-    "title=\"{{ cell.seeds }} seed{{ 's' if cell.seeds > 1 }}\">{{ cell.reproduced|score }}{{ sign }}</a>"
-    "<span class=\"difference {{ 'marked' if sign else 'status-' ~ status }}\">"
-    "{{ cell.distance|signed }}{{ sign }}</span>{% endif %}{% endif %}"
-)
-"""A cell of a `printed.PrintedTable`: as printed, reproduced, the difference; the reader's switch picks."""
-
-SCHEDULES = {
-    "Category, metric": "{{ category }}, {{ metric|named }}",
-    "Nearer to the printed": "{{ nearer if nearer is not missing }}",
-    "Printed": '{% if printed is not missing %}<span title="{{ source }}">{{ printed|score }}</span>'
-    "{% endif %}",
-    "100 epochs": "{{ first|score }}{{ ('all: ' ~ among|map('score')|join(', '))|note if among|length > 1 }}",
-    "200 epochs": "{{ second|score }}"
-    "{{ ('all: ' ~ among_long|map('score')|join(', '))|note if among_long|length > 1 }}",
-    "Difference": "{{ difference|signed }}{{ interval(low, high, seeds)|note }}",
-    "Answer": "decision",
-    "Seeds": "seeds|join(', ')",
-}
-"""Of `schedules.schedules`."""
-
-TESTED = {
-    "Category": "category",
-    "Answer": "{{ decision }}{{ 'printed outside'|note if as_claimed is false }}",
-    "Printed": "{{ claim|signed if claim is not missing }}",
-    "Chosen epoch": "{{ difference|signed }}{{ interval(low, high, seeds)|note }}",
-    "Last epoch": "{{ row['last']|signed }}<br><small>{% for d in last_by_seed %}{{ d|signed }}"
-    "{{ ', ' if not loop.last }}{% endfor %}</small>",
-    "Seeds": "seeds|join(', ')",
-}
-"""Of `teacher_epochs.tested_epochs`."""
-
-STUDIED = (
-    "{{ method|named }} on {{ group.categories|join(', ') }}; seeds {{ group.seeds|join(', ') }}"
-    "{% if group.labels %}; not the paper's setting: {{ group.labels|join('; ') }}{% endif %}"
-)
-"""A `sensitivity.Group` in words."""
-
-EFFECT = (
-    "{% if cell %}{{ cell.change|signed }}{% if cell.category.startswith('mean') %}"
-    "<br><small>{{ cell.category }}{% set ends = interval(cell.low, cell.high, cell.seeds) %}{% if ends %}; "
-    "{{ '95 %: ' if cell.seeds > 1 else 'range: ' if not cell.seeds }}{{ ends }}{% endif %}</small>"
-    "{% endif %}{% endif %}"
-)
-"""A `sensitivity.Effect`."""

@@ -11,9 +11,9 @@ import pandas as pd
 from stlib.paths import REPORTED
 from stlib.protocol import CATEGORIES, Metric
 from stlib.records.schema import Record
+from study.analysis.audit import reimplementations
 from study.analysis.comparison import COMPARATORS, ComparisonRow, measured, printed_row, select
 from study.analysis.paired import PairedDifference, RunGroup, pairs
-from study.analysis.paper_tables import reimplementations
 from study.analysis.reported import METHOD_NAMES, reported
 
 CONDITIONS = REPORTED.parent / "conditions.csv"

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from stlib.paths import REPORTED
 from stlib.protocol import CATEGORIES
-from study.analysis.paper_tables import (
+from study.analysis.audit import (
     Column,
     Columns,
     average_verdict,

@@ -1,259 +1,110 @@
-"""The papers' own arithmetic: printed averages recomputed, and one score printed in several works.
+"""The papers' tables in their own layout, with this study's score in every cell. Imports no torch.
 
-Sums are exact fractions, so a verdict never hangs on binary rounding. What the papers state about these
-numbers in words is checked by `study.analysis.paper_statements`. Imports no torch.
+The layout is the order of the rows in `results/reported`: who adds a table there gets it here, and who adds
+records of a method that a table prints fills its column.
 """
 
-from collections.abc import Mapping
-from fractions import Fraction
-from itertools import combinations
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import cast
 
 import pandas as pd
 
-from stlib.paths import REPORTED
-from stlib.protocol import CATEGORIES, Metric
-from study.analysis.inference import interval
-from study.analysis.reported import AVERAGES, METHOD_NAMES, PAPERS, Reported, reported
+from stlib.protocol import ABLATION_ROWS, CATEGORIES, Metric
+from stlib.records.schema import Record
+from study.analysis.comparison import ComparisonRow, Verdict, measured, printed_row, select
+from study.analysis.reported import AVERAGES, Reported
 
-PROSE = ("abstract", "text")
-"""Values of `Reported.table` that are not a table of the paper."""
+MARKS: dict[Verdict, str] = {"not comparable": "setting", "different backbone": "backbone"}
+"""Why a reproduced score is no match for the printed one: its runs carry a label, or the method comes from
+outside the study's papers and runs here on the study's ResNet-18, not on the printed number's network."""
 
-ABLATIONS = {("pfadseg", "none"): "destseg", ("pfadseg", "RCM+AFF+PCAR"): "pfadseg"}
-"""First and last row of an ablation table -> the method with that architecture. Where Tables 2 and 3 of
-PFADSeg print the same score, it is equal."""
-
-REIMPLEMENTATIONS = REPORTED.parent / "reimplementations.csv"
-"""What others printed who wrote a method of the papers again: one score per row, with its page."""
-
-GAIN = "gain over STPM"
-"""The `Reported.variant` that is a difference, not a score."""
-
-Column = Mapping[str, Reported]
-Columns = Mapping[tuple[str, str, str], Column]
+HERE = "mean of the categories run here"
+"""A row that no paper prints: both sides averaged over the same categories."""
 
 
-def place(row: Reported) -> str:
-    """Where a value is printed, in a reader's words: 'ET-STPM, Table III'."""
-    return f"{METHOD_NAMES[row.paper]}, {row.table}"
+@dataclass(frozen=True)
+class PrintedTable:
+    """A table of a paper: `cells` by row and column, a column being a method and a metric."""
+
+    paper: str
+    name: str
+    source: str
+    rows: list[str]
+    columns: list[tuple[str, Metric]]
+    cells: Mapping[tuple[str, str, Metric], ComparisonRow]
+
+    @property
+    def filled(self) -> int:
+        """Printed cells with a reproduced score."""
+        return sum(bool(cell.seeds) for cell in self.cells.values() if cell.category != HERE)
+
+    @property
+    def marks(self) -> list[str]:
+        """The marks that its cells carry."""
+        return sorted({MARKS[cell.verdict] for cell in self.cells.values() if cell.verdict in MARKS})
 
 
-def columns(frame: pd.DataFrame) -> Columns:
-    """(paper, method or row of an ablation, metric) -> category -> value, of `load_reported()`.
+def printed_tables(frame: pd.DataFrame, records: Iterable[Record]) -> list[PrintedTable]:
+    """Every table of `load_reported()` that the papers' texts print, with the runs at the papers' schedules.
 
-    The first and last row of an ablation stand for their method where no other table prints it (`ABLATIONS`),
-    and prose only where no table does.
+    A printed average has a reproduced score only where all of its categories were run without a label.
+    What is printed elsewhere, in a text or with a code, is left out.
     """
     rows = [Reported.model_validate(row) for row in frame[list(Reported.model_fields)].to_dict("records")]
-    found: dict[tuple[str, str, str], dict[str, Reported]] = {}
-    for row in sorted(rows, key=lambda r: r.table in PROSE):
-        for name in (row.variant or row.method, ABLATIONS.get((row.paper, row.variant))):
-            if name and name != GAIN:
-                found.setdefault((row.paper, name, row.metric), {}).setdefault(row.category, row)
-    return found
+    runs = [r for r in records if r.profile == "paper" and r.status == "finished"]
+    groups: dict[tuple[str, str], list[Reported]] = {}
+    for row in rows:
+        if row.table.startswith("Table"):
+            groups.setdefault((row.paper, row.table), []).append(row)
+    return [_table(paper, name, group, runs) for (paper, name), group in groups.items()]
 
 
-def recomputed(column: Column, average: str = "mean") -> Fraction | None:
-    """The average of the printed rows; None unless all of its categories are printed."""
-    members = AVERAGES[average]
-    if not set(members) <= set(column):
-        return None
-    return sum((Fraction(column[c].exact) for c in members), Fraction()) / len(members)
+def _table(paper: str, name: str, printed: Sequence[Reported], runs: Sequence[Record]) -> PrintedTable:
+    cells = {}
+    for row in printed:
+        own = select(runs, row.method, variant=ABLATION_ROWS.get(row.variant, row.variant))
+        cell = printed_row(row.method, cast(Metric, row.metric), row.variant or row.category, row)
+        if row.spread is not None:
+            cell = replace(cell, reported=f"{cell.reported} ± {row.spread:.{row.decimals}f}")
+        categories = AVERAGES.get(row.category, (row.category,))
+        cells[cell.category, cell.method, cell.metric] = _with_runs(cell, own, categories)
+    names = list(dict.fromkeys(place for place, _, _ in cells))
+    columns = list(dict.fromkeys((method, metric) for _, method, metric in cells))
+    for method, metric in columns:
+        column = [cells[n, method, metric] for n in names if n in CATEGORIES and (n, method, metric) in cells]
+        run = [cell for cell in column if cell.difference is not None]
+        if told := [cell.reported_number for cell in run if cell.reported_number is not None]:
+            mean = replace(printed_row(method, metric, HERE, None), reported_number=fmean(told))
+            mean = replace(mean, reported=f"{fmean(told):.3f}")
+            cells[HERE, method, metric] = _with_runs(mean, select(runs, method), [c.category for c in run])
+    names += [HERE] * any(place == HERE for place, _, _ in cells)
+    return PrintedTable(paper, name, printed[0].source, names, columns, cells)
 
 
-def means(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every printed average that can be recomputed, beside the average of its rows.
-
-    `error` is printed minus recomputed; `rounds` and `truncates` say which of the two would print this value
-    (both may). A single truncated value can also come from rounding more precise rows: `conventions` counts.
-    """
-    found = []
-    for (_, method, metric), column in columns(frame).items():
-        for average in AVERAGES:
-            exact = recomputed(column, average)
-            if exact is None or average not in column:
-                continue
-            printed = column[average]
-            step = Fraction(1, 10**printed.decimals)
-            error = Fraction(printed.exact) - exact
-            key = (place(printed), method, metric, average)
-            values = (printed.shown, float(exact), float(error))
-            fits = (abs(error) <= step / 2, -step < error <= 0)
-            found.append((*key, *values, *fits, average_verdict(error, step, row_slack(column, average))))
-    names = ["place", "method", "metric", "average", "printed", "recomputed", "error"]
-    return pd.DataFrame(found, columns=[*names, "rounds", "truncates", "verdict"])
+def _with_runs(cell: ComparisonRow, runs: Sequence[Record], categories: Iterable[str]) -> ComparisonRow:
+    measuring = [r for r in runs if cell.metric in r.metrics]
+    return measured(cell, [[r for r in measuring if r.category == name] for name in categories])
 
 
-def row_slack(column: Column, average: str = "mean") -> Fraction:
-    """How far rounding of the printed rows can have moved their average."""
-    halves = [Fraction(1, 2 * 10 ** column[c].decimals) for c in AVERAGES[average]]
-    return sum(halves, Fraction()) / len(halves)
-
-
-def average_verdict(error: Fraction, step: Fraction, slack: Fraction) -> str:
-    """`error`: printed minus exact; `step`: unit of the last printed place; `slack`: see `row_slack`.
-
-    Half a step may go either way, so rounding half up and half to even are one.
-
-    >>> [average_verdict(Fraction(e, 10), Fraction(1), Fraction(1, 2)) for e in (5, -9, 9, 19)]
-    ['rounds to it', 'truncates to it', 'within the rounding of the rows', 'differs by +1.9000']
-    """
-    if abs(error) <= step / 2:
-        return "rounds to it"
-    if -step < error < 0:
-        return "truncates to it"
-    if abs(error) <= step / 2 + slack:
-        return "within the rounding of the rows"
-    return f"differs by {float(error):+.4f}"
-
-
-def conventions(averages: pd.DataFrame) -> pd.DataFrame:
-    """Per table of `means`: how many averages fit rounding, truncation, only rounded rows, or nothing."""
-    verdicts = averages["verdict"]
-    flags = averages.assign(
-        averages=1,
-        rows=verdicts == "within the rounding of the rows",
-        differs=verdicts.str.startswith("differs"),
-    )
-    counted = ["averages", "rounds", "truncates", "rows", "differs"]
-    return flags.groupby("place", sort=False)[counted].sum().reset_index()
-
-
-def rank(scores: Mapping[str, Fraction], name: str) -> int:
-    """1 for the highest; equal scores share a rank."""
-    return 1 + sum(value > scores[name] for value in scores.values())
-
-
-def leaders(frame: pd.DataFrame) -> pd.DataFrame:
-    """In how many categories of a table each method is `first` (shared places included) and `second`.
-
-    Only tables that compare methods category by category; a method without a value is not counted in it.
-    """
-    tables: dict[tuple[str, str], dict[str, Column]] = {}
-    for (paper, name, metric), column in columns(frame).items():
-        if recomputed(column) is not None:
-            tables.setdefault((paper, metric), {})[name] = column
-    found = []
-    for (paper, metric), methods in tables.items():
-        if len(methods) < 2:
-            continue
-        scores = {c: {m: Fraction(column[c].exact) for m, column in methods.items()} for c in CATEGORIES}
-        for method in methods:
-            ranks = [rank(scores[c], method) for c in CATEGORIES]
-            found.append((paper, metric, method, ranks.count(1), ranks.count(2)))
-    return pd.DataFrame(found, columns=["paper", "metric", "method", "first", "second"])
-
-
-def module_effects(frame: pd.DataFrame) -> pd.DataFrame:
-    """What adding one module changes: all pairs of rows of an ablation table that differ by it alone."""
-    papers = {paper for paper, _ in ABLATIONS}
-    rows = {
-        key: column["mean"] for key, column in columns(frame).items() if key[0] in papers and "mean" in column
-    }
-    ablated = {
-        (metric, frozenset(name.split("+")) - {"none"}): row
-        for (_, name, metric), row in rows.items()
-        if row.variant == name
-    }
-    found = [
-        (module, base.variant, metric, float(row.exact - base.exact))
-        for (metric, modules), row in ablated.items()
-        for module in row.variant.split("+")
-        if (base := ablated.get((metric, modules - {module}))) and base is not row
-    ]
-    return pd.DataFrame(found, columns=["module", "added_to", "metric", "change"]).sort_values(
-        "module", kind="stable", ignore_index=True
-    )
-
-
-def disagreements(frame: pd.DataFrame) -> pd.DataFrame:
-    """Every score that two works print, largest difference (second minus first) first.
-
-    `same`: equal once the more precise value is rounded like the other.
-    """
-    table = columns(frame)
-    found = []
-    for name, metric in dict.fromkeys((name, metric) for _, name, metric in table):
-        works = [table[paper, name, metric] for paper in PAPERS if (paper, name, metric) in table]
-        for one, other in combinations(works, 2):
-            for category in (c for c in (*CATEGORIES, *AVERAGES) if c in one and c in other):
-                a, b = one[category], other[category]
-                difference = Fraction(b.exact) - Fraction(a.exact)
-                same = abs(difference) <= Fraction(1, 2 * 10 ** min(a.decimals, b.decimals))
-                values = (a.shown, b.shown, float(difference), same)
-                found.append((name, metric, category, place(a), place(b), *values))
-    names = ["method", "metric", "category", "first", "second"]
-    names += ["first_value", "second_value", "difference", "same"]
-    shown = pd.DataFrame(found, columns=names)
-    return shown.sort_values("difference", key=abs, ascending=False, kind="stable", ignore_index=True)
-
-
-def disagreement_summary(pairs: pd.DataFrame) -> pd.DataFrame:
-    """`disagreements` per method, metric and pair of works.
-
-    Mean and largest absolute difference are over the categories, or, where only means are printed, of these.
-    """
-    found = []
-    keys = ["method", "metric", "first", "second"]
-    for key, group in pairs.groupby(keys, sort=False):
-        of_categories = group[~group["category"].isin(AVERAGES)]
-        means_only = group[group["category"] == "mean"]
-        counted = means_only if of_categories.empty else of_categories
-        size = counted["difference"].abs()
-        found.append(
+def tidy(table: PrintedTable) -> pd.DataFrame:
+    """The table as plain numbers, a line per cell, for a download."""
+    return pd.DataFrame(
+        [
             {
-                **dict(zip(keys, key, strict=True)),
-                "compared": len(counted),
-                "differing": len(counted) - int(counted["same"].sum()),
-                "mean_absolute": size.mean(),
-                "largest": size.max(),
-                "where": counted["category"].iloc[size.argmax()],
-                "of_means": means_only["difference"].iloc[0] if len(means_only) else None,
+                "paper": table.paper,
+                "table": table.name,
+                "row": cell.category,
+                "method": cell.method,
+                "metric": cell.metric,
+                "reported": cell.reported_number,
+                "reproduced": cell.reproduced,
+                "difference": cell.distance,
+                "seeds": cell.seeds,
+                "mark": MARKS.get(cell.verdict, ""),
+                "records": " ".join(cell.records),
             }
-        )
-    return pd.DataFrame(found).sort_values("mean_absolute", ascending=False, ignore_index=True)
-
-
-def across_works(frame: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
-    """One method's values as printed: a row per category or average, a column per work.
-
-    A work that repeats an earlier one digit for digit is left out.
-    """
-    table = columns(frame)
-    found = [table[paper, method, metric] for paper in PAPERS if (paper, method, metric) in table]
-    works: dict[str, dict[str, str]] = {}
-    for column in found:
-        values = {c: row.shown for c, row in column.items()}
-        if not any(values.items() >= earlier.items() for earlier in works.values()):
-            works[place(next(iter(column.values())))] = values
-    return pd.DataFrame(works).reindex([*CATEGORIES, "mean"])
-
-
-def quoted_spread(quoting: str, method: str, metric: str, seeds: int) -> pd.DataFrame:
-    """A method's scores as another work prints them, beside its own paper's mean over `seeds` and its spread.
-
-    A row per category: `category`, `own`, `sd`, `quoted` and `half`, half of the interval in which one more
-    run lies with a probability of 95 %; categories that lack one of them are left out.
-    """
-    rows = []
-    for category in CATEGORIES:
-        own, other = (reported(method, metric, category, paper=paper) for paper in (method, quoting))
-        if own and other and own.spread:
-            _, high = interval(own.number, (own.spread**2 * (1 + 1 / seeds), seeds - 1))
-            rows.append((category, own.number, own.spread, other.number, high - own.number))
-    return pd.DataFrame(rows, columns=["category", "own", "sd", "quoted", "half"])
-
-
-def reimplementations(method: str, metric: Metric) -> pd.DataFrame:
-    """A method's scores as others printed them who wrote it again: a row per category, a column per work."""
-    others = pd.read_csv(REIMPLEMENTATIONS)
-    others = others[(others["metric"] == metric) & (others["method"] == method)]
-    table = others.pivot_table(index="category", columns="work", values="value", sort=False)
-    return table.reindex(list(CATEGORIES))
-
-
-def stpm_by_work(metric: Metric) -> pd.DataFrame:
-    """STPM as its authors' README prints it, and as others did who wrote it again: `reimplementations`."""
-    own = {name: printed.number for name in CATEGORIES if (printed := reported("stpm", metric, name))}
-    table = reimplementations("stpm", metric)
-    table.insert(0, "authors' README", pd.Series(own))
-    return table
+            for cell in table.cells.values()
+        ]
+    )

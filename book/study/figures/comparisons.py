@@ -208,7 +208,7 @@ def reported_vs_reproduced(compared: Sequence[ComparisonRow]) -> Figure:
 
 
 def across_works(printed: pd.DataFrame, metric: str) -> Figure:
-    """`paper_tables.across_works` as a dot plot: a line per category, a marker and colour per work."""
+    """`audit.across_works` as a dot plot: a line per category, a marker and colour per work."""
     scores = printed.astype(float)
     figure, axes = canvas(1, 1, 5.2, width=NARROW)
     axis: Axes = axes[0, 0]

@@ -6,9 +6,9 @@ import pytest
 from stlib.protocol import CATEGORIES
 from stlib.records.store import load_records
 from study.analysis import comparators
+from study.analysis.audit import REIMPLEMENTATIONS
 from study.analysis.comparators import COMPARATORS, CONDITIONS, ROWS
 from study.analysis.comparison import comparison
-from study.analysis.paper_tables import REIMPLEMENTATIONS
 
 
 @pytest.fixture

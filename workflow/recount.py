@@ -165,6 +165,65 @@ def estimate(pairs: dict, metric: str) -> dict:
     }
 
 
+def scored(method: str, metric: str, runs: list[dict], variant: str = "") -> dict[str, tuple]:
+    """Category -> its printed score, and by seed the scores without reservations, where there are both."""
+    printed = read_reported()
+    found: dict = {}
+    for run in runs:
+        number = first_printed(printed, method, metric, run["category"])
+        if (run["method"], run["variant"]) != (method, variant) or number is None:
+            continue
+        if not reserved(run) and metric in run["metrics"]:
+            found.setdefault(run["category"], (number, {}))[1][run["seed"]] = run["metrics"][metric]
+    return found
+
+
+def distances(found: dict) -> dict[str, float]:
+    """Category -> how far the mean over seeds of what `scored` found lies from the printed score."""
+    return {category: mean(seeds.values()) - number for category, (number, seeds) in found.items()}
+
+
+def paired(title: str, metric: str, runs: list[dict]) -> dict:
+    """Everything about the claim that one method beats another; `pairs` by category, empty where none ran."""
+    names, metric = {shown: name for name, shown in TITLES.items()}, NAMES[metric]
+    second, first = (names[part] for part in title.split(" over "))
+    printed = read_reported()
+    # PFADSeg's baseline is the first row of its ablation
+    left = (second, "none") if (second, first) == ("pfadseg", "destseg") else (first, "")
+    rows = read_reported("none") if left[1] else {}
+
+    def claimed(category: str) -> float | None:
+        above = printed.get((second, second, metric, category))
+        below = printed.get((second, first, metric, category), rows.get((second, second, metric, category)))
+        return None if above is None or below is None else above - below
+
+    kept = [[r for r in runs if (r["method"], r["variant"]) == key] for key in (left, (second, ""))]
+    pairs, shared = couple(kept[0], kept[1], metric), False
+    if second == "et_stpm":  # a teacher for every seed, or one for all: whichever gives more pairs
+        others = couple(kept[0], of_one_teacher(runs), metric)
+        if sum(map(len, others.values())) > sum(map(len, pairs.values())):
+            pairs, shared = others, True
+    here = [told for category in pairs if (told := claimed(category)) is not None]
+    found = {"pairs": pairs, "paper": second, "all": claimed("mean"), "shared": shared}
+    found["claims"] = {category: claimed(category) for category in pairs}
+    found["here"] = mean(here) if pairs and len(here) == len(pairs) else None
+    both = [run for group in pairs.values() for pair in group.values() for run in pair]
+    sides = [pair for group in pairs.values() for pair in group.values()]
+    found["reserved"] = any(map(reserved, both)) or any(arithmetic(a) != arithmetic(b) for a, b in sides)
+    return found | (estimate(pairs, metric) if pairs else {})
+
+
+def arithmetic(run: dict) -> tuple[str, bool]:
+    """What the two sides of a pair should have in common: precision, and whether a CPU trained."""
+    return run["precision"], on_cpu(run)
+
+
+def of_one_teacher(runs: list[dict]) -> list[dict]:
+    """ET-STPM's runs whose teacher is that of seed 0."""
+    tuned = [r for r in runs if r["method"] == "et_stpm"]
+    return [r for r in tuned if r["variant"] == "teacher=0" or (r["variant"], r["seed"]) == ("", 0)]
+
+
 def ends(found: dict) -> str:
     """An interval; the sign tells the side of zero. With one seed it holds chance in the images only."""
     both = (f"{found[end]:+.3f}" if found[end] else "0.000" for end in ("low", "high"))

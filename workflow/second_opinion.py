@@ -1,7 +1,7 @@
 """A second pair of eyes: the study's headline numbers from the raw records, without a line of stlib.
 
     python workflow/second_opinion.py            # print what it finds
-    python workflow/second_opinion.py README.md  # and compare with the tables there; status 1 if one differs
+    python workflow/second_opinion.py README.md  # and compare with the answers there; status 1 if one differs
     python workflow/second_opinion.py README.md build/_build/html/book/intro.html  # and the landing page's
 
 Means over seeds are taken from the records' metrics; image AUROC is counted again, pair by pair, from the
@@ -27,12 +27,13 @@ from recount import (
     TOLERANCES,
     check_image_auroc,
     couple,
+    distances,
     ends,
-    estimate,
     first_printed,
-    on_cpu,
+    paired,
     read_reported,
     reserved,
+    scored,
     signed,
     verdict,
 )
@@ -49,12 +50,8 @@ def main(readme: str | None = None, landing: str | None = None) -> int:
     for method, runs in read_records().items():
         for (category, metric), scores in sorted(runs.items()):
             told = first_printed(printed, method, metric, category)
-            found[method, category, metric] = row = (
-                told,
-                mean(scores),
-                len(scores),
-                verdict(scores, told, metric),
-            )
+            row = (told, mean(scores), len(scores), verdict(scores, told, metric))
+            found[method, category, metric] = row
             told_text = "-" if told is None else f"{told:.3f}"
             print(f"{TITLES[method]:8} {category:12} {metric:12} {told_text} | {row[1]:.3f} | {row[2:]}")
     problems = []
@@ -198,54 +195,6 @@ def level(title: str, metric: str, runs: list[dict]) -> list[str]:
     return [word if fewest >= 3 else "open", f"{value:.3f}", gap, f"{told:.3f}", seeds]
 
 
-def scored(method: str, metric: str, runs: list[dict], variant: str = "") -> dict[str, tuple]:
-    """Category -> its printed score, and by seed the scores without reservations, where there are both."""
-    printed = read_reported()
-    found: dict = {}
-    for run in runs:
-        number = first_printed(printed, method, metric, run["category"])
-        if (run["method"], run["variant"]) != (method, variant) or number is None:
-            continue
-        if not reserved(run) and metric in run["metrics"]:
-            found.setdefault(run["category"], (number, {}))[1][run["seed"]] = run["metrics"][metric]
-    return found
-
-
-def paired(title: str, metric: str, runs: list[dict]) -> dict:
-    """Everything about the claim that one method beats another; `pairs` by category, empty where none ran."""
-    names, metric = {shown: name for name, shown in TITLES.items()}, NAMES[metric]
-    second, first = (names[part] for part in title.split(" over "))
-    printed = read_reported()
-    # PFADSeg's baseline is the first row of its ablation
-    left = (second, "none") if (second, first) == ("pfadseg", "destseg") else (first, "")
-    rows = read_reported("none") if left[1] else {}
-
-    def claimed(category: str) -> float | None:
-        above = printed.get((second, second, metric, category))
-        below = printed.get((second, first, metric, category), rows.get((second, second, metric, category)))
-        return None if above is None or below is None else above - below
-
-    kept = [[r for r in runs if (r["method"], r["variant"]) == key] for key in (left, (second, ""))]
-    pairs, shared = couple(kept[0], kept[1], metric), False
-    if second == "et_stpm":  # a teacher for every seed, or one for all: whichever gives more pairs
-        others = couple(kept[0], of_one_teacher(runs), metric)
-        if sum(map(len, others.values())) > sum(map(len, pairs.values())):
-            pairs, shared = others, True
-    here = [told for category in pairs if (told := claimed(category)) is not None]
-    found = {"pairs": pairs, "paper": second, "all": claimed("mean"), "shared": shared}
-    found["claims"] = {category: claimed(category) for category in pairs}
-    found["here"] = mean(here) if pairs and len(here) == len(pairs) else None
-    both = [run for group in pairs.values() for pair in group.values() for run in pair]
-    sides = [pair for group in pairs.values() for pair in group.values()]
-    found["reserved"] = any(map(reserved, both)) or any(arithmetic(a) != arithmetic(b) for a, b in sides)
-    return found | (estimate(pairs, metric) if pairs else {})
-
-
-def arithmetic(run: dict) -> tuple[str, bool]:
-    """What the two sides of a pair should have in common: precision, and whether a CPU trained."""
-    return run["precision"], on_cpu(run)
-
-
 def gain(name: str, gains: dict) -> list[str]:
     """What must stand in the row of a method that beats another; the claims of one paper are a family."""
     own = gains[name]
@@ -272,12 +221,6 @@ def gain(name: str, gains: dict) -> list[str]:
     shown += [f"{len(own['pairs'])}/15, {own['fewest']} seed{'s' if own['fewest'] != 1 else ''}"]
     shown += ["one teacher for all seeds"] if own["shared"] else []
     return shown + (["not the paper's setting"] if own["reserved"] else [])
-
-
-def of_one_teacher(runs: list[dict]) -> list[dict]:
-    """ET-STPM's runs whose teacher is that of seed 0."""
-    tuned = [r for r in runs if r["method"] == "et_stpm"]
-    return [r for r in tuned if r["variant"] == "teacher=0" or (r["variant"], r["seed"]) == ("", 0)]
 
 
 def of_gains(names: list[str], gains: dict, runs: list[dict]) -> str:
@@ -344,11 +287,6 @@ def of_levels(title: str, keys: list[str], runs: list[dict]) -> str:
             f"; after 200 epochs, as its authors' command says (on {seeds_of(counts)}), {', '.join(longer)}"
         )
     return text
-
-
-def distances(found: dict) -> dict[str, float]:
-    """Category -> how far the mean over seeds of what `scored` found lies from the printed score."""
-    return {category: mean(seeds.values()) - number for category, (number, seeds) in found.items()}
 
 
 def seeds_of(groups: list) -> str:

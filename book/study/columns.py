@@ -99,7 +99,8 @@ EPOCH_CHANGES = "{{ metric|named }}: ET-STPM minus STPM, same seeds, {{ profile 
 PAIRED = {
     "Comparison": "name",
     "Difference": "difference|signed",
-    "95 % interval": "interval(low, high, seeds if seeds is defined else ())",
+    "95 % interval": "interval(low, high, seeds if seeds is defined else (), "
+    "counts if counts is defined else ())",
     "Answer": "decision",
     "Category, seeds": "{% if difference is not missing %}{{ category }}, {{ told_seeds(seeds, counts) }}"
     "{% endif %}",

@@ -66,7 +66,7 @@ def _name(cells: tuple[ComparisonRow, ...]) -> str:
 
 
 def _cells(row: ComparisonRow) -> str:
-    words: str = of_score(row.verdict)
+    words: str = of_score(row.verdict) if row.reported_number is not None else ""
     if row.difference is not None:
         words += f": {signed(row.difference)} of ±{score(row.tolerance)}"
     return f"{score(row.reported_number)} | {score(row.reproduced)}{plus_minus(row.sd)} | {words}"

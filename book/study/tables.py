@@ -123,20 +123,24 @@ def signed(value: float | None, digits: int = 3) -> str:
     return _minus(text if float(text) else text[1:])
 
 
-def interval(low: float | None, high: float | None, seeds: Sized | int = 0) -> str:
+def interval(
+    low: float | None, high: float | None, seeds: Sized | int = 0, counts: Iterable[int] = ()
+) -> str:
     """The ends of a difference. Never more than three decimals; the sign tells the side of zero.
 
-    `seeds`, or their number: with one, chance in the training is not in the interval, which then says so.
-    Blank where no replicate differs, as at a score of 1.
+    `seeds`, or their number, or of a mean their `counts` by category: with one seed, chance in the training
+    is not in the interval, which then says so. Blank where no replicate differs, as at a score of 1.
 
     >>> interval(-0.0124, 0.002), interval(0.0002, 0.0121), interval(0.01, 0.02, seeds=[0])
     ('\u22120.012 to +0.002', '+0.000 to +0.012', 'images only: +0.010 to +0.020')
+    >>> interval(0.01, 0.02, seeds=[0], counts=[3, 1])
+    'in part images only: +0.010 to +0.020'
     """
     if _missing(low) or _missing(high) or low == high:
         return ""
     ends = " to ".join(_minus(f"{end:+.3f}") if end else "0.000" for end in (low, high))
-    alone = (seeds if isinstance(seeds, int) else len(seeds)) == 1
-    return f"images only: {ends}" if alone else ends
+    alone = [count == 1 for count in counts] or [(seeds if isinstance(seeds, int) else len(seeds)) == 1]
+    return f"{'in part ' if not all(alone) else ''}images only: {ends}" if any(alone) else ends
 
 
 def number(value: float | None, form: str) -> str:

@@ -33,6 +33,13 @@ def test_a_changed_record_changes_the_table(make_record: Callable[..., Record]):
     assert with_results(one, []) != one
 
 
+def test_a_score_that_no_paper_prints_has_no_status_even_in_a_run_with_a_label(
+    make_record: Callable[..., Record],
+):
+    text = with_results(f"{BEGIN}\n{END}\n", [make_record("bottle", 0, method="et_stpm", gaps=("a gap",))])
+    assert "| bottle |  | 0.970 |  | 0.981 | 0.970 | open |" in text
+
+
 def test_whoever_sends_a_record_writes_no_markup(make_record: Callable[..., Record]):
     foreign = make_record("bottle", 0, gaps=("<script>",), teacher="<script>")
     text = with_results(f"{BEGIN}\n{END}\n", [foreign])

@@ -50,6 +50,8 @@ class Effect:
     high: float | None = None
     seeds: int = 0
     """Of paired runs, whose 95 % interval `low` and `high` are; 0: smallest and largest category."""
+    counts: tuple[int, ...] = ()
+    """Of a mean of paired runs, their seeds by category."""
 
 
 Effects = dict[str, list[Effect]]
@@ -105,7 +107,7 @@ def effects(chosen: Group, metric: Metric) -> Effects:
     }
     again = other_seeds(chosen.runs, metric) | _retrained(chosen, metric)
     return found | {
-        name: [Effect(p.category, p.difference, p.low, p.high, len(p.seeds)) for p in pairs]
+        name: [Effect(p.category, p.difference, p.low, p.high, len(p.seeds), p.counts) for p in pairs]
         for name, pairs in again.items()
     }
 

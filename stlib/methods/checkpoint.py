@@ -21,8 +21,6 @@ from stlib.files import write_atomic
 State = Mapping[str, object]
 """Tensors and plain Python values only, so that `weights_only=True` can read it."""
 
-LAYOUT = 2
-"""Raised when a training keeps other things: checkpoints of earlier code are then set aside, not misread."""
 SHARE = 0.02
 """Of the time, what saving may take."""
 LONGEST = 600.0
@@ -39,6 +37,8 @@ class Checkpoint:
     path: Path
     identity: str
     """Whatever makes two runs the same run (config, seed, data, teacher, precision)."""
+    code: str = ""
+    """Hash of the code that trains: what other code has begun, this one must not end."""
     seconds: float = 60.0
     """Least time between two checkpoints; methods offer one after an epoch or when they log. It grows, up to
     LONGEST, until saving takes no more than SHARE of it; 0 saves at every offer."""
@@ -56,10 +56,6 @@ class Checkpoint:
             self._saved = time.monotonic()
             self._cost = self._saved - begin
 
-    @property
-    def _identity(self) -> str:
-        return f"layout {LAYOUT}|{self.identity}"
-
     def _interval(self) -> float:
         """Seconds between two checkpoints, by what the last one cost."""
         return max(self.seconds, min(self._cost / SHARE, LONGEST)) if self.seconds else 0.0
@@ -71,7 +67,8 @@ class Checkpoint:
         """
         buffer = io.BytesIO()
         spent = self.spent_before + time.monotonic() - self._begun
-        torch.save({"identity": self._identity, "spent": spent, "state": dict(state)}, buffer)
+        saved = {"identity": self.identity, "code": self.code, "spent": spent, "state": dict(state)}
+        torch.save(saved, buffer)
         write_atomic(self.path, buffer.getbuffer())
         if self.ending:
             sys.stderr.write(f"saved after {spent:.0f} s of training: the same command continues\n")
@@ -83,7 +80,7 @@ class Checkpoint:
         A damaged file, and one of a run of other data, settings or code, are set aside with a warning: hours
         may be in them. The latter is found again when that run is back.
         """
-        state, kept = self._load(), self._aside(self._identity)
+        state, kept = self._load(), self._aside(self.identity, self.code)
         if state is None and kept.is_file():
             kept.replace(self.path)
             state = self._load()
@@ -93,18 +90,20 @@ class Checkpoint:
         if not self.path.is_file():
             return None
         try:
-            identity, spent, state = _read(self.path)
+            identity, code, spent, state = _read(self.path)
         except Exception as error:  # damage shows in any way, from EOFError to UnicodeDecodeError
             self._set_aside(self.path.with_suffix(".corrupt"), f"is damaged ({error})")
             return None
-        if identity != self._identity:
-            self._set_aside(self._aside(identity), "belongs to a run of other data, settings or code")
+        if (identity, code) != (self.identity, self.code):
+            only = "was made by other code of stlib, which alone continues it"
+            why = only if identity == self.identity else "belongs to a run of other data, settings or code"
+            self._set_aside(self._aside(identity, code), why)
             return None
         self.spent_before = spent
         return state
 
-    def _aside(self, identity: str) -> Path:
-        return self.path.with_suffix(f".{sha256(identity.encode()).hexdigest()[:8]}.other")
+    def _aside(self, identity: str, code: str) -> Path:
+        return self.path.with_suffix(f".{sha256((identity + code).encode()).hexdigest()[:8]}.other")
 
     def _set_aside(self, aside: Path, why: str) -> None:
         self.path.replace(aside)
@@ -137,10 +136,10 @@ def end_with_checkpoint(*signals: signal.Signals) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _read(path: Path) -> tuple[str, float, State]:
+def _read(path: Path) -> tuple[str, str, float, State]:
     # torch.load does not compare the archive's checksums: it would accept a flipped bit in a tensor.
     with zipfile.ZipFile(path) as archive:
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"checksum of {damaged}")
     saved = torch.load(path, weights_only=True, map_location="cpu")
-    return saved["identity"], saved["spent"], saved["state"]
+    return saved["identity"], saved.get("code", ""), saved["spent"], saved["state"]

@@ -30,7 +30,7 @@ from stlib.records.schema import Dataset, Record, TextureInfo, record_path
 from stlib.records.store import require_free
 from stlib.run.evaluation import observed, rounded
 from stlib.run.fitted import FittedDetector, failure, unfinished
-from stlib.run.provenance import Clock
+from stlib.run.provenance import TRAINING_CODE, Clock
 from stlib.run.teacher_cache import Teacher, require_classes, tuned_teacher
 
 SPACE = 1 << 30
@@ -261,9 +261,9 @@ def _threshold(spec: RunSpec, config: Recipe, detector: Method, category: Catego
 
 
 def _checkpoint(spec: RunSpec, runs: Path, category: Category, *identity: str) -> Checkpoint:
-    """Where a run continues from; with `identity` it holds all that the run's numbers depend on."""
+    """Where a run continues from; with `identity` and the code it holds all that its numbers depend on."""
     own = category.fingerprint if category.layout.dataset == "other" else ""
     place = record_path(spec.method, spec.category, spec.seed, spec.profile, spec.variant, own=own)
     how = [spec.precision, torch.device(spec.device).type, *(["compiled"] if spec.compiled else [])]
     parts = (str(spec.seed), *how, *identity)
-    return Checkpoint((runs / place).with_suffix(".ckpt"), "|".join(parts))
+    return Checkpoint((runs / place).with_suffix(".ckpt"), "|".join(parts), TRAINING_CODE)

@@ -1,5 +1,6 @@
-"""Where, when and with what a run was made: the runtime block of its record."""
+"""Where, when and with what a run was made: the runtime block of its record, and the code that trains."""
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -11,10 +12,24 @@ from pathlib import Path
 
 import torch
 
+from stlib.files import sha256
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.training import release_memory
 from stlib.paths import PACKAGE
 from stlib.records.schema import Runtime
+
+
+def source_hash(package: Path) -> str:
+    """SHA-256 over (path, content) of every source file of what trains: methods, networks and data."""
+    digest = hashlib.sha256()
+    for part in ("data", "methods", "nn"):
+        for path in sorted((package / part).rglob("*.py")):
+            digest.update(f"{path.relative_to(package).as_posix()} {sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+TRAINING_CODE = source_hash(PACKAGE)
+"""Of the code that this process runs: read once, as files may change while a notebook goes on."""
 
 
 class Clock:

@@ -2,12 +2,12 @@
 
 import pickle
 import signal
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import torch
 
-from stlib.methods import checkpoint as checkpoints
 from stlib.methods.checkpoint import LONGEST, Checkpoint, end_with_checkpoint
 
 STATE = {"weights": {"a": torch.arange(5000.0)}, "losses": [0.5, 0.25], "best_epoch": 2}
@@ -220,9 +220,20 @@ def test_the_time_of_earlier_attempts_adds_up(clock: Clock):
     assert (third.spent_before, stranger.spent_before) == (40, 0)
 
 
-def test_a_checkpoint_of_another_layout_is_set_aside_not_misread(
-    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(checkpoints, "LAYOUT", checkpoints.LAYOUT + 1)
+def test_what_other_code_began_is_set_aside_and_found_again_when_that_code_is_back(checkpoint: Checkpoint):
+    new = Checkpoint(checkpoint.path, checkpoint.identity, "new code")
+    told = r"was made by other code of stlib, which alone continues it; moved to .*plate-s0\..*\.other"
+    with pytest.warns(UserWarning, match=told):
+        assert new.load() is None
+    state = checkpoint.load()
+    assert state is not None
+    assert state["losses"] == STATE["losses"]
+
+
+def test_a_checkpoint_from_before_code_was_known_is_set_aside_and_found_by_its_code(tmp_path: Path):
+    path, old = tmp_path / "a.ckpt", "layout 2|one"
+    torch.save({"identity": old, "spent": 1.0, "state": {"step": 1}}, path)
     with pytest.warns(UserWarning, match="settings or code"):
-        assert checkpoint.load() is None
+        assert Checkpoint(path, "one", "new code").load() is None
+    kept = path.with_suffix(f".{sha256(old.encode()).hexdigest()[:8]}.other")  # where that code looks
+    assert kept.is_file()

@@ -262,8 +262,8 @@ def test_the_same_run_gives_the_same_result(result: RunResult, tmp_path: Path, s
 def test_a_killed_run_continues_and_ends_alike(
     result: RunResult, tiny, tmp_path: Path, same_result, monkeypatch: pytest.MonkeyPatch
 ):
-    def begun_long_ago(path: Path, identity: str) -> Checkpoint:
-        checkpoint = Checkpoint(path, identity, seconds=0)
+    def begun_long_ago(path: Path, identity: str, code: str) -> Checkpoint:
+        checkpoint = Checkpoint(path, identity, code, seconds=0)
         checkpoint._begun -= 1000
         return checkpoint
 
@@ -315,6 +315,33 @@ def test_a_run_never_goes_on_from_the_checkpoint_of_other_settings_another_teach
             runs=tmp_path / "runs",
         )
     assert epochs == [1, 2]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_run_begun_by_other_code_starts_anew_and_goes_on_when_that_code_is_back(
+    make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    make_category(tmp_path, "brick", train=8, good=1, defects={"turned": 1})
+    monkeypatch.setattr(experiment, "Checkpoint", partial(Checkpoint, seconds=0))
+
+    def begin(code: str) -> list[int]:
+        """The epochs that are made until the run is killed after one."""
+        epochs: list[int] = []
+
+        def kill(done: int, *_: object) -> None:
+            epochs.append(done)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(experiment, "TRAINING_CODE", code)
+        with pytest.raises(KeyboardInterrupt):
+            run(spec(tmp_path, "brick"), progress=kill, runs=tmp_path / "runs")
+        return epochs
+
+    assert begin("old") == [1]
+    with pytest.warns(UserWarning, match="made by other code of stlib, which alone continues it"):
+        assert begin("new") == [1]
+    with pytest.warns(UserWarning, match="made by other code"):
+        assert begin("old") == [2]
 
 
 def test_a_run_continues_on_another_gpu_of_its_machine(result: RunResult, tmp_path: Path):

@@ -1,5 +1,6 @@
 """The runtime block of a record."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from stlib.methods.checkpoint import Checkpoint
+from stlib.paths import PACKAGE
 from stlib.run import provenance
 from stlib.run.provenance import Clock
 
@@ -24,6 +26,21 @@ def test_a_clock_set_back_by_days_changes_no_duration_and_no_checkpoint(
     assert checkpoint.path.is_file()
     assert 0 <= runtime.train_seconds < 10**5
     assert 0 <= runtime.evaluate_seconds < 10**5
+
+
+@pytest.mark.parametrize("part", ["data", "methods", "nn"])
+def test_the_hash_of_code_knows_every_source_file_of_what_trains_and_nothing_else(part: str, tmp_path: Path):
+    package = tmp_path / "stlib"  # no checkout: an installed package is such a folder
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    (package / "records" / "store.py").write_text("other = 1")
+    (package / part / "notes.txt").touch()
+    before = provenance.source_hash(package)
+    assert before == provenance.TRAINING_CODE
+    with (package / part / "__init__.py").open("a") as file:
+        file.write("\n")
+    changed = provenance.source_hash(package)
+    (package / part / "__init__.py").rename(package / part / "other.py")
+    assert len({before, changed, provenance.source_hash(package)}) == 3
 
 
 def test_the_commit_is_the_one_that_the_run_began_with(monkeypatch: pytest.MonkeyPatch):

@@ -18,6 +18,8 @@ from stlib.protocol import CATEGORIES, Precision, Profile
 
 if TYPE_CHECKING:
     from stlib.data.mvtec import Layout
+    from stlib.decision import Threshold
+    from stlib.detector import Detector
     from stlib.records.schema import Record
     from stlib.run.fitted import RunFailed
 
@@ -105,14 +107,34 @@ def run(  # noqa: PLR0917 - typer reads them by name
             result = run_experiment(spec, progress=progress, runs=runs or here.runs, records=target)
             place = save or ((target / result.record.path).with_suffix(".safetensors") if own else None)
             before = kept_threshold(place) if place else None
-            path = result.save(target, place)
+            kept = before if place and before and _holds(place, result.detector) else None
+            path = result.save(target, None if kept else place)
     except RunFailed as failure:
         raise _recorded(failure, target) from failure
     except (ValueError, OSError, RuntimeError) as error:
         raise refusal(error) from error
-    typer.echo("\n  ".join([str(path), *_told(result.record, place)]))
-    if before:
+    typer.echo("\n  ".join([str(path), *_told(result.record, place, kept)]))
+    if before and not kept:
         typer.echo(f"{place} was there before: it is replaced, and with it its {before}", err=True)
+
+
+def _holds(path: Path, detector: "Detector") -> bool:
+    """Whether the file at `path` is `detector` but for the threshold."""
+    import torch
+
+    from stlib.detector import Detector
+
+    try:
+        there = Detector.load(path)
+    except (ValueError, OSError):  # of another version
+        return False
+    kept, made = there.network.state_dict(), detector.network.state_dict()
+    infos = {one.info.model_dump_json(exclude={"threshold"}) for one in (there, detector)}
+    return (
+        len(infos) == 1
+        and kept.keys() == made.keys()
+        and all(torch.equal(tensor, made[name].cpu()) for name, tensor in kept.items())
+    )
 
 
 def _recorded(failure: "RunFailed", target: Path) -> typer.Exit:
@@ -138,8 +160,11 @@ def _tell_of_name(layout: "Layout", target: Path) -> None:
         typer.echo(told, err=True)
 
 
-def _told(record: "Record", detector: Path | None) -> Iterator[str]:
-    """Line by line what a run found: where its `detector` is, metrics, threshold, and what to do next."""
+def _told(record: "Record", detector: Path | None, kept: "Threshold | None" = None) -> Iterator[str]:
+    """Line by line what a run found: where its `detector` is, metrics, threshold, and what to do next.
+
+    `kept` is the threshold that an equal detector had before.
+    """
     from stlib.methods import get_method
 
     if detector:
@@ -148,8 +173,8 @@ def _told(record: "Record", detector: Path | None) -> Iterator[str]:
         yield f"{name:12} {value:.4f}"
     for name, reason in record.undefined.items():
         yield f"{name:12} not measured: {reason}"
-    if record.threshold:
-        yield str(record.threshold)
+    if threshold := kept or record.threshold:
+        yield str(threshold)
     elif detector:
         variants = get_method(record.method).variants
         variant = next((name for name, changed in variants.items() if "held_out" in changed), None)

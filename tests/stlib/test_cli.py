@@ -122,9 +122,23 @@ def test_a_run_that_replaces_a_detector_with_a_threshold_says_so(tiny: list[str]
     assert "is replaced" not in runner.invoke(app, tiny).stderr
     kept = record_of(tmp_path).with_suffix(".safetensors")
     trained = Detector.load(kept)
+    with torch.no_grad():
+        next(iter(trained.network.state_dict().values())).view(-1)[0] += 1
     trained.with_threshold(threshold_from([7.0] * 30)).save(kept)
     told = runner.invoke(app, tiny).stderr
     assert f"{kept} was there before: it is replaced, and with it its threshold 7 from 30 held-out" in told
+
+
+def test_a_run_that_makes_the_same_detector_again_keeps_its_threshold(tiny: list[str], tmp_path: Path):
+    assert runner.invoke(app, tiny).exit_code == 0
+    kept = record_of(tmp_path).with_suffix(".safetensors")
+    Detector.load(kept).with_threshold(threshold_from([7.0] * 30)).save(kept)
+    before = kept.read_bytes()
+    result = runner.invoke(app, tiny)
+    assert kept.read_bytes() == before
+    assert "threshold 7 from 30 held-out good images" in result.stdout
+    assert "no threshold" not in result.stdout
+    assert "is replaced" not in result.stderr
 
 
 def test_a_run_without_a_threshold_says_how_to_get_one(

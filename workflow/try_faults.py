@@ -183,7 +183,7 @@ def wrong_teacher_hash(study: Study, _: dict[str, str]) -> None:
     done = study.workflow(methods="et_stpm")
     expect(done.returncode == 0, done.stdout + done.stderr)
     before = study.metrics()
-    teachers = sorted((study.runs / "teachers" / "demo").glob("*/epoch-*.safetensors"))
+    teachers = sorted((study.runs / "teachers" / "demo").glob("*/*/epoch-*.safetensors"))
     content = bytearray(teachers[-1].read_bytes())
     content[-1] ^= 1
     teachers[-1].write_bytes(content)

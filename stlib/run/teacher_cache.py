@@ -1,7 +1,6 @@
 """Fine-tuned teachers for ET-STPM: made once per recipe, kept by epoch, described by their own record."""
 
 import hashlib
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,9 +23,6 @@ from stlib.protocol import CATEGORIES, Profile
 from stlib.records.schema import TeacherInfo, TuningInfo
 from stlib.records.teacher import TeacherRecord
 from stlib.run.provenance import TRAINING_CODE, Clock
-
-_CODE = "code.txt"
-"""In a teacher's folder: the hash of the code that made what lies there. Folders of older code have none."""
 
 
 def categories_of(root: Path) -> list[Layout]:
@@ -83,16 +79,15 @@ def tuned_teacher(
     """The teacher after `epochs` full epochs of fine-tuning, from `runs/teachers` or made now.
 
     `source` and `info` are those of `load_teacher`. All epochs of one recipe come from one pass: more epochs
-    continue where fewer ended. What other code made is set aside, and made again. `execution` gives device,
-    precision and progress. Raises DatasetError or ValueError for bad input, and FloatingPointError when the
-    fine-tuning diverges.
+    continue where fewer ended. What other code of stlib made lies in another folder and is not taken.
+    `execution` gives device, precision and progress. Raises DatasetError or ValueError for bad input, and
+    FloatingPointError when the fine-tuning diverges.
     """
     layouts = require_classes(root)
     fingerprints = {layout.category: fingerprint(layout) for layout in layouts}
     name = _name(tuning, info, fingerprints, execution)
-    folder = runs / "teachers" / profile / name
+    folder = runs / "teachers" / profile / TRAINING_CODE[:8] / name
     with file_lock(folder / "lock", wait=True):  # many runs share one teacher: the first makes it
-        _use_own(folder)
         record = _read(folder / "record.json")
         if record and record.categories != fingerprints:  # the key does not know their names
             raise ValueError(f"{folder} is of other categories, {', '.join(record.categories)}: delete it")
@@ -106,12 +101,12 @@ def tuned_teacher(
                 "categories": fingerprints,
             }
             record = _fine_tuned(folder, about, source, layouts, tuning, epochs=epochs, execution=execution)
-        pyramid = ResNet18Pyramid()
-        kept = folder / f"epoch-{epochs}.safetensors"
-        try:  # under the lock: a process of other code may set it aside
-            pyramid.load_state_dict(load_file(kept))
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"{kept} cannot be read ({error}): delete {folder}") from error
+    pyramid = ResNet18Pyramid()
+    kept = folder / f"epoch-{epochs}.safetensors"
+    try:
+        pyramid.load_state_dict(load_file(kept))
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{kept} cannot be read ({error}): delete {folder}") from error
     if (found := pyramid_hash(pyramid)) != record.pyramids[epochs]:
         raise ValueError(f"{kept} holds other weights ({found[:12]}) than its record says: delete {folder}")
     tuned = TuningInfo(
@@ -131,37 +126,6 @@ def _name(tuning: Tuning, info: TeacherInfo, fingerprints: dict[str, str], execu
     parts += [execution.precision, execution.device.type]
     key = hashlib.sha256("|".join(parts).encode()).hexdigest()[:8]
     return f"{tuning.data}-rate{tuning.full_rate:g}-s{tuning.seed}-{key}"
-
-
-def _use_own(folder: Path) -> None:
-    """Set aside within `folder` what other code made there, and take back what this code had made.
-
-    Its file names the code before a file of that code comes: a kill in between mixes no teachers.
-    """
-    mark = folder / _CODE
-    made_by = mark.read_text() if mark.is_file() else "unknown"
-    if made_by == TRAINING_CODE:
-        return
-    if (folder / "record.json").is_file():
-        aside = _aside(folder, made_by)
-        _move(folder, aside)
-        warnings.warn(
-            f"the teacher in {folder} was made by other code of stlib; moved to {aside}", stacklevel=3
-        )
-    write_atomic(mark, TRAINING_CODE.encode())
-    _move(_aside(folder, TRAINING_CODE), folder)
-
-
-def _aside(folder: Path, code: str) -> Path:
-    return folder / f"{code[:8]}.other"
-
-
-def _move(source: Path, target: Path) -> None:
-    """Move a teacher's files but not the lock, which is held, nor the name of the code."""
-    target.mkdir(exist_ok=True)
-    for file in sorted(source.glob("[!.]*")):
-        if file.is_file() and file.name not in {"lock", _CODE}:
-            file.replace(target / file.name)
 
 
 def _read(path: Path) -> TeacherRecord | None:
@@ -186,7 +150,7 @@ def _fine_tuned(
 
     `about` are the fields of the record that are known before.
     """
-    checkpoint = Checkpoint(folder / "state.ckpt", str(about["name"]), TRAINING_CODE)
+    checkpoint = Checkpoint(folder / "state.ckpt", str(about["name"]))
     clock = Clock(execution.device, checkpoint)
     data = classifier_data(layouts, tuning)
     network = load_classifier(source, len(layouts), seed=tuning.seed)

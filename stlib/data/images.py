@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin
 from torch import Tensor
 
 FORMATS = {
@@ -186,8 +186,11 @@ def pixel_size(path: Path | str) -> tuple[int, int]:
     try:
         _require_file(path)
         with Image.open(path, formats=tuple(FORMATS)) as image:
+            size = image.size
+            if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose size Pillow 11 and newer have turned
+                size = image.tag_v2[256], image.tag_v2[257]
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            return (image.height, image.width) if turned else image.size
+            return size[::-1] if turned else size
     except DatasetError:
         raise
     except Exception as error:
@@ -198,7 +201,8 @@ def _decoded(path: Path) -> Image.Image:
     """The decoded image, turned, opaque and of 8 bits. Raises DatasetError as `open_image` does."""
     try:
         _require_file(path)
-        with Image.open(path, formats=tuple(FORMATS)) as image:
+        # a file, not its name: Pillow 11 to 13 map a plain TIFF into memory by its turned size, scrambled
+        with path.open("rb") as file, Image.open(file, formats=tuple(FORMATS)) as image:
             _require_one_reading(path, image)
             image.load()
             shown = ImageOps.exif_transpose(image)

@@ -15,6 +15,7 @@ from stlib.data.images import (
     DatasetError,
     MaskRule,
     images_below,
+    open_image,
     pixel_size,
     read_images,
     read_mask,
@@ -107,6 +108,30 @@ def test_a_photograph_is_read_as_the_camera_was_held(tmp_path: Path, turn: int):
     assert (
         pixel_size(tmp_path / "a.png") == pixel_size(tmp_path / "b.png") == ((8, 6) if turn == 3 else (6, 8))
     )
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_the_size_in_the_header_is_that_of_the_image_as_it_is_opened(tmp_path: Path, name: str, turn: int):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.fromarray(SHADES).save(tmp_path / name, exif=exif)
+    shown = (8, 6) if turn < 5 else (6, 8)
+    assert pixel_size(tmp_path / name) == open_image(tmp_path / name).size == shown
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_tiff_is_turned_as_a_png_and_not_scrambled(
+    tmp_path: Path, turn: int, compression: str | None, mode: str
+):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    stored = Image.fromarray(SHADES).convert(mode)
+    stored.save(tmp_path / "a.png", exif=exif)
+    stored.save(tmp_path / "a.tif", exif=exif, compression=compression)
+    assert open_image(tmp_path / "a.tif").tobytes() == open_image(tmp_path / "a.png").tobytes()
 
 
 def refused(path: Path, kind: str) -> None:

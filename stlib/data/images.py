@@ -32,7 +32,7 @@ MAX_PIXELS = 1 << 26
 """Of one image; MVTec AD has about a million. A file of a few kilobytes may claim to hold billions."""
 
 MASK_ENDINGS = ("_mask", "_label")
-"""An image whose stem is that of another one beside it and such an ending is the mask of it."""
+"""An image whose stem is that of another one beside it and such an ending, in any case, is the mask of it."""
 MASKS = "masks beside their images"
 """Why masks are left out where images are looked for."""
 HIDDEN = "hidden, or of the system"
@@ -118,8 +118,7 @@ def _closed(error: OSError) -> None:
 
 def mask_owner(path: Path) -> Path:
     """The path, without ending, of the image that a mask of this name belongs to."""
-    ending = next((ending for ending in MASK_ENDINGS if path.stem.endswith(ending)), "")
-    return path.with_name(path.stem.removesuffix(ending))
+    return path.with_name(re.sub(rf"(?is)(?<=.)({'|'.join(MASK_ENDINGS)})\Z", "", path.stem))
 
 
 def named(paths: list[Path]) -> str:

@@ -68,6 +68,17 @@ def test_what_is_left_out_is_named_and_links_are_followed_once(tmp_path: Path):
     assert told["no image by its ending"] == ["notes.txt", "photo.heic"]
 
 
+@pytest.mark.parametrize("ending", ["_mask", "_label", "_Label", "_MASK"])
+def test_a_mask_beside_its_image_is_no_photograph_whatever_the_case_of_its_ending(
+    tmp_path: Path, ending: str
+):
+    for name in ("Part0.jpg", f"Part0{ending}.bmp", f"alone{ending}.png", f"{ending}.png"):
+        (tmp_path / name).write_bytes(b"")
+    found, left_out = images_below(tmp_path)
+    assert {path.name for path in found} == {"Part0.jpg", f"alone{ending}.png", f"{ending}.png"}
+    assert [path.name for path in left_out["masks beside their images"]] == [f"Part0{ending}.bmp"]
+
+
 def test_names_that_no_record_can_hold_are_left_out(tmp_path: Path):
     for name in (b"caf\xe9.png", b"\xfc/a.png", "Gr\u00fcn.png".encode()):
         path = tmp_path / os.fsdecode(name)

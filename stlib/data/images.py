@@ -35,6 +35,8 @@ MASK_ENDINGS = ("_mask", "_label")
 """An image whose stem is that of another one beside it and such an ending, in any case, is the mask of it."""
 MASKS = "masks beside their images"
 """Why masks are left out where images are looked for."""
+TRUTH = "folder of masks"
+"""Why a folder `ground_truth` is, below a place that is looked through."""
 HIDDEN = "hidden, or of the system"
 """Why other files are."""
 
@@ -79,7 +81,9 @@ def images_below(folder: Path | str) -> tuple[list[Path], dict[str, list[Path]]]
         reasons = {name: reason for name in (*folders, *files) if (reason := _left_out(name))}
         for name, reason in reasons.items():
             left_out[reason].append(here / name)
-        folders[:] = sorted(name for name in folders if name not in reasons)
+        truth = [name for name in folders if name.lower() == "ground_truth"]
+        left_out[TRUTH] += [here / name for name in truth]
+        folders[:] = sorted(name for name in folders if name not in {*reasons, *truth})
         for path in [here / name for name in files if name not in reasons]:
             (images if path.suffix.lower() in SUFFIXES else left_out["no image by its ending"]).append(path)
     stems = {path.with_suffix("") for path in images}

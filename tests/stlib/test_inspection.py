@@ -228,6 +228,20 @@ def test_a_misspelt_place_is_told_before_any_work(detector: Path, folder: Path, 
     assert f"error: no such file or folder: {folder / 'neu heut'}\n" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["ground_truth", "Ground_Truth"])
+def test_masks_below_a_category_are_left_out_and_not_scored(
+    detector: Path, tmp_path: Path, make_category, name: str
+):
+    folder = make_category(tmp_path, train=1, good=1, defects={"turned": 1}) / "plate"
+    (folder / "ground_truth").rename(folder / name)
+    result = runner.invoke(app, ["detect", str(detector), str(folder)])
+    assert result.exit_code == 0, result.output
+    assert len(result.stdout.splitlines()) == 4
+    assert f"left out (folder of masks) 1: plate/{name}" in result.stderr
+    masks = runner.invoke(app, ["detect", str(detector), str(folder / name)])
+    assert len(masks.stdout.splitlines()) == 2  # a person who names the masks has them
+
+
 def test_an_image_named_twice_is_scored_once(detector: Path, folder: Path):
     result = runner.invoke(app, ["detect", str(detector), *[str(folder)] * 2, str(folder / "a.png")])
     assert len(result.stdout.splitlines()) == 6

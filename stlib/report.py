@@ -35,6 +35,8 @@ class Report:
     """A heap of the worst PICTURES of them: rank of the score, place in `rows` as a negative number, JPEG."""
     failed: list[str] = field(default_factory=list)
     """Why images could not be read."""
+    left_out: list[str] = field(default_factory=list)
+    """Which files were not looked at, and why."""
 
     def add(self, found: Inspected) -> None:
         """Take note of one image, and of its picture if it is among the worst so far."""
@@ -60,14 +62,19 @@ class Report:
         summary = "".join(f", {counts[name]} {name}" for name in ("anomalous", "good") if counts[name])
         if (reached := len(self.rows) + len(self.failed)) < self.images:
             summary += f"; broken off after {reached} of {self.images}"
-        failed = "".join(f"<li>{html.escape(text)}</li>" for text in self.failed)
         return _PAGE.format(
             title=html.escape(self.title),
             about=html.escape(self.about),
             summary=f"{len(self.rows)} images{summary}; {len(self.failed)} could not be read.",
             rows="\n".join(lines),
-            failed=f"<h2>Not read</h2><ul>{failed}</ul>" if failed else "",
+            further=_listed("Not read", self.failed) + _listed("Left out", self.left_out),
         ).encode(errors="backslashreplace")  # the name of a file may be no UTF-8
+
+
+def _listed(heading: str, texts: list[str]) -> str:
+    """The texts under a heading; '' where there are none."""
+    items = "".join(f"<li>{html.escape(text)}</li>" for text in texts)
+    return f"<h2>{heading}</h2><ul>{items}</ul>" if items else ""
 
 
 def _picture(found: Inspected) -> bytes:
@@ -96,6 +103,6 @@ body {{ font-family: sans-serif; margin: 1.5em; }} td, th {{ padding: .3em .8em;
 <h1>{title}</h1><p>{summary} {about}</p>
 <table><tr><th>Score</th><th>Decision</th><th>Image</th><th>Image and map</th></tr>
 {rows}
-</table>{failed}
+</table>{further}
 </html>
 """

@@ -58,7 +58,7 @@ def detect(  # noqa: PLR0917
             require_writable(report, REPORT_MARK)
         about = str(trained.info.threshold or "no threshold: `stlib threshold` reads one from good images")
         typer.echo("\n".join([*notes, about]), err=True)
-        page = Report(f"{trained.info.category}: {trained.info.method}", about, len(files))
+        page = Report(f"{trained.info.category}: {trained.info.method}", about, len(files), left_out=notes)
 
         def skip(error: "DatasetError") -> None:
             page.failed.append(str(error))

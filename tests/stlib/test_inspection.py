@@ -3,6 +3,7 @@
 import base64
 import csv
 import os
+import re
 import signal
 import tempfile
 from pathlib import Path
@@ -145,6 +146,14 @@ def test_what_was_scored_is_reported_when_the_command_is_broken_off(
     assert "broken off: 2 of 5 images were scored" in result.stderr
     assert "2 images; broken off after 2 of 5; 0 could not be read" in report.read_text()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_report_names_what_was_left_out(detector: Path, folder: Path, tmp_path: Path):
+    (folder / "a.png").rename(folder / "a<b>.heic")
+    report = tmp_path / "report.html"
+    assert runner.invoke(app, ["detect", str(detector), str(folder), "--report", str(report)]).exit_code == 0
+    told = "<h2>Left out</h2>.*no image by its ending\\) 2: photos/a&lt;b&gt;.heic, photos/notes.txt"
+    assert re.search(told, report.read_text(), re.DOTALL)
 
 
 def test_a_report_shows_names_as_text(detector: Path, folder: Path, tmp_path: Path):

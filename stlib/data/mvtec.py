@@ -50,6 +50,9 @@ only 'good' does. Other languages are left to a person: `stlib data check` names
 _BY_RULE = (MASKS, HIDDEN)
 """Reasons to leave out what lies in folders of good data, too."""
 
+_NAME = re.compile(r"[^./\\<>&\"'\x00-\x1f][^/\\<>&\"'\x00-\x1f]*")
+"""As `stlib.records.schema.Name` has it: `run` would learn of another name when all is computed."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -186,7 +189,7 @@ def scan(root: Path, category: str) -> Layout:
     """List the files of `category` under `root`.
 
     Raises DatasetError when the folder or the training images are absent, when a folder of good images has
-    another name than 'good', when an image has two masks, or when the category's name is not UTF-8.
+    another name than 'good', when an image has two masks, or when the category's name is none for a record.
     """
     folder = root / category
     if Path(category).name != category or not folder.is_dir():  # a name, not a path out of the root
@@ -194,6 +197,10 @@ def scan(root: Path, category: str) -> Layout:
         raise DatasetError(f"no category '{category}' under {root}: {_instead(root, category)}")
     if not is_utf8(category):  # no record could name it
         raise DatasetError(f"the name of {folder} is not UTF-8: rename it")
+    if not _NAME.fullmatch(category):
+        raise DatasetError(
+            f"no record can hold the name of {folder}: rename it, without < > & \\, quotes and a leading dot"
+        )
     good = folder / "train" / "good"
     train, left_out = images_below(good)
     others = sorted(path.name for path in _entries(folder / "train") if path.is_dir() and path != good)

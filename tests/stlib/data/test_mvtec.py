@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 
 from stlib.data import mvtec
 from stlib.data.images import DatasetError
 from stlib.data.mvtec import fingerprint, load_category, scan, with_mask_rule
 from stlib.demo.dataset import MARKER
 from stlib.protocol import CATEGORIES, DEFECTS
+from stlib.records.schema import Name
 from stlib.records.store import load_records
 
 
@@ -86,6 +88,22 @@ def test_a_misspelt_category_is_answered_with_the_names_there_are(
     make_category(root, "Flansch Links", train=1)
     with pytest.raises(DatasetError, match=rf"no category '{asked}' under .*: {told}"):
         scan(root, asked)
+
+
+@pytest.mark.parametrize(
+    "name", ["R&D", "O'Ring", "Größe <10", ".hid", 'a"b', "a\\b", "a.b", "ä ö ü", "commut,ator"]
+)
+def test_a_name_that_no_record_can_hold_is_refused_by_the_reader_and_no_other(
+    tmp_path: Path, make_category, name
+):
+    make_category(tmp_path, name, train=1)
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        with pytest.raises(DatasetError, match=r"no record can hold the name of .*: rename it, without"):
+            scan(tmp_path, name)
+    else:
+        assert scan(tmp_path, name).category == name
 
 
 def test_a_root_that_is_itself_a_category_is_answered_with_its_parent(root: Path):

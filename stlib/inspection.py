@@ -106,9 +106,11 @@ def require_good(places: Sequence[Path]) -> None:
         folders = sorted({path.parent.relative_to(place) for path in images_below(place)[0]})
         good = [folder for folder in folders if any(map(sounds_good, folder.parts))]
         if good and (others := [folder for folder in folders if folder not in good]):
+            parts = good[0].parts  # a folder of a part may lie below that of the good ones
+            best = Path(*parts[: next(i for i, part in enumerate(parts, 1) if sounds_good(part))])
             raise DatasetError(
-                f"{place} holds good images in {good[0]} beside others in {others[0]}, which would count as "
-                f"good too: name {place / good[0]}"
+                f"{place} holds good images in {best} beside others in {others[0]}, which would count as "
+                f"good too: name {place / best}"
             )
 
 

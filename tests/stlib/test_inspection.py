@@ -318,6 +318,17 @@ def test_a_threshold_is_refused_from_a_folder_of_good_images_and_others(
     assert runner.invoke(app, ["threshold", str(detector), str(test / name)]).exit_code == 0
 
 
+def test_the_remedy_for_a_threshold_is_the_folder_of_all_good_images(
+    detector: Path, tmp_path: Path, make_category
+):
+    test = make_category(tmp_path, train=1, good=3, defects={"turned": 1}) / "plate" / "test"
+    (test / "good" / "part1").mkdir()
+    for image in list((test / "good").glob("*.png")):
+        image.rename(test / "good" / "part1" / image.name)
+    result = runner.invoke(app, ["threshold", str(detector), str(test)])
+    assert result.stderr.rstrip().endswith(f"name {test / 'good'}")
+
+
 def test_a_threshold_says_which_pictures_score_highest_and_how_many_are_where(detector: Path, folder: Path):
     detected = rows(runner.invoke(app, ["detect", str(detector), str(folder)]).stdout)
     result = runner.invoke(app, ["threshold", str(detector), str(folder)])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 import torch
 from pydantic import BaseModel, Field
@@ -180,8 +181,12 @@ class Detector:
     def load(cls, path: Path | str) -> "Detector":
         """Read what `save` wrote, on the CPU. Raises FileNotFoundError, or ValueError for any other file."""
         path = Path(path)
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder: name the detector's file first")
         if not path.is_file():
-            raise FileNotFoundError(f"no detector at {path}: `stlib run ... --save {path}` makes one")
+            raise FileNotFoundError(
+                f"no detector at {path}: `stlib run ... --save {quote(str(path))}` makes one"
+            )
         try:
             require_short_header(path)
             with safe_open(path, framework="pt") as file:

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -179,7 +180,8 @@ def _told(record: "Record", detector: Path | None, kept: "Threshold | None" = No
         variants = get_method(record.method).variants
         variant = next((name for name, changed in variants.items() if "held_out" in changed), None)
         told = f"; `--variant {variant}` holds some out for one" if variant else ""
-        yield f"no threshold: `stlib threshold {detector} folder/of/good` with other good images{told}"
+        command = f"stlib threshold {quote(str(detector))} folder/of/good"
+        yield f"no threshold: `{command}` with other good images{told}"
     selected = record.history.selected if record.history else {}
     if "val_score" in selected and selected["epoch"] == record.config["epochs"]:
         yield f"the last epoch, {selected['epoch']:.0f}, was the best: a longer training may be better"

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -155,8 +156,8 @@ def export(
         raise refusal(error) from error
     if trained.info.threshold is None:
         typer.echo(
-            f"no threshold in it, so it decides nothing: `stlib threshold {detector} folder/of/good`, then "
-            "export again",
+            "no threshold in it, so it decides nothing: "
+            f"`stlib threshold {quote(str(detector))} folder/of/good`, then export again",
             err=True,
         )
     typer.echo(output)

@@ -222,3 +222,11 @@ def test_a_detector_of_many_training_images_can_be_read_again(tmp_path: Path):
     info = detector.info.model_copy(update={"training_images": [f"{index:012x}" for index in range(100_000)]})
     Detector(info, detector.network).save(tmp_path / "d.safetensors")
     assert Detector.load(tmp_path / "d.safetensors").info == info
+
+
+def test_a_suggested_command_can_be_pasted_and_a_folder_is_called_one(tmp_path: Path):
+    wanted = tmp_path / "my part.safetensors"
+    with pytest.raises(FileNotFoundError, match=rf"--save '{wanted}'` makes one"):
+        Detector.load(wanted)
+    with pytest.raises(ValueError, match=r"is a folder: name the detector's file first"):
+        Detector.load(tmp_path)

@@ -36,7 +36,7 @@ def check(
     root: Annotated[Path, typer.Argument(help="Folder that holds the categories.")] = paths.DATA / "mvtec_ad",
 ) -> None:
     """Compare a dataset with the official counts, read every file, and say what the gaps make impossible."""
-    from stlib.data.check import absent, check_dataset
+    from stlib.data.check import absent, check_dataset, no_category
     from stlib.data.images import DatasetError
 
     console = Console(markup=False, highlight=False)  # a file's name may look like markup
@@ -55,6 +55,8 @@ def check(
         told += [f"-> {consequence}" for consequence in report.consequences]
         for text in told:
             typer.echo(f"{report.category}: {text}")  # unlike the console's, not folded
+    if others := no_category(root):
+        typer.echo(f"no category, for want of a folder train: {', '.join(others)}")
     if missing := absent(root):
         typer.echo(f"not here: {', '.join(missing)}")
     if any(report.findings for report in reports):

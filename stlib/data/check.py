@@ -5,13 +5,16 @@ It reads by the rules of `load_category`, which stops at the first of the faults
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from stlib.data.images import DatasetError, open_image, read_mask
+from stlib.data.images import MASKS, DatasetError, images_below, named, open_image, read_mask
 from stlib.data.mvtec import Finding, Layout, categories_in, duplicates, odd_mask, require_root, scan
 from stlib.files import sha256
 from stlib.protocol import CATEGORIES, IMAGE_SIZE
+
+_OF_MASKS = {(0, 0, 0), (255, 255, 255)}
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ def check_category(root: Path, category: str) -> CategoryReport:
     findings = [Finding("count", gap) for gap in layout.unofficial_counts()]
     notes = [finding for finding in layout.findings if finding.kind == "note"]
     findings += [*(finding for finding in layout.findings if finding not in notes), *_file_faults(layout)]
+    findings += _masks_of_good(layout)
     if layout.dataset == "MVTec AD":  # of own parts a person may have masked some defects only
         findings += [Finding("missing mask", f"{item.image} has no mask") for item in layout.missing_masks()]
     findings += duplicates(layout, {path: sha256(path) for path in layout.files() if _readable(path)})
@@ -82,19 +86,29 @@ def absent(root: Path) -> list[str]:
     return missing if len(missing) < len(CATEGORIES) else []
 
 
+def no_category(root: Path) -> list[str]:
+    """Folders under `root` that nothing reads, because they hold no folder `train`."""
+    folders = {path.name for path in root.iterdir() if path.is_dir() and path.name[0] != "."}
+    return sorted(folders - set(categories_in(root)))
+
+
 def _readable(path: Path) -> bool:
     return path.is_file() and os.access(path, os.R_OK)
 
 
 def _file_faults(layout: Layout) -> Iterator[Finding]:
     """Every image and mask that a run would refuse, and masks that it would warn of."""
-    broken = set()
-    for path in [*layout.train, *(item.image for item in layout.test)]:
+    broken, flat = set(), []
+    paths = [*layout.train, *(item.image for item in layout.test)]
+    for path in paths:
         try:
-            open_image(path)
+            if {colour for _, colour in open_image(path).getcolors(2) or [(0, "many")]} <= _OF_MASKS:
+                flat.append(path)
         except DatasetError as error:
             broken.add(path)
             yield Finding("unreadable", str(error))
+    if 0 < len(flat) < len(paths):  # where all are black and white, such are the photographs
+        yield Finding("stray mask", f"black and white only, as masks are, and read as images {named(flat)}")
     counted = not layout.missing_masks()
     for item in layout.test:
         if item.mask is None or item.image in broken:
@@ -105,6 +119,18 @@ def _file_faults(layout: Layout) -> Iterator[Finding]:
                 yield odd
         except DatasetError as error:
             yield Finding("unusable mask", str(error))
+
+
+def _masks_of_good(layout: Layout) -> Iterator[Finding]:
+    """Masks that no run reads, for their images lie in good, and that mark a defect all the same."""
+    for part in ("train/good", "test/good", "ground_truth/good"):
+        images, left_out = images_below(layout.folder / part)
+        for path in left_out.get(MASKS, []) + (images if part == "ground_truth/good" else []):
+            with suppress(DatasetError):
+                if read_mask(path, IMAGE_SIZE).any():
+                    yield Finding(
+                        "stray mask", f"{path} marks a defect of an image in good: move one of them"
+                    )
 
 
 def _consequences(layout: Layout, findings: list[Finding], good: int) -> list[str]:

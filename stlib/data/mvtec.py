@@ -47,7 +47,8 @@ _SOUNDS_GOOD = {
 """Names of folders that hold good images in other layouts, letters and digits only, in one case; in this one
 only 'good' does. Other languages are left to a person: `stlib data check` names the folders there are."""
 
-_BY_RULE = (MASKS, HIDDEN)
+_BESIDE = "beside train, test and ground_truth"
+_BY_RULE = (MASKS, HIDDEN, _BESIDE)
 """Reasons to leave out what lies in folders of good data, too."""
 
 _NAME = re.compile(r"[^./\\<>&\"'\x00-\x1f][^/\\<>&\"'\x00-\x1f]*")
@@ -208,6 +209,11 @@ def scan(root: Path, category: str) -> Layout:
         told = f" But train/ holds {', '.join(others)}: rename the one with good images." if others else ""
         raise DatasetError(f"{good} holds no image ({', '.join(sorted(SUFFIXES))}).{told}{_told(left_out)}")
     left_out["beside train/good"] = [folder / "train" / name for name in others if name[0] != "."]
+    left_out[_BESIDE] = sorted(
+        path
+        for path in _entries(folder)
+        if path.is_dir() and path.name[0] != "." and path.name not in ("train", "test", "ground_truth")
+    )
     test, stray = _test_items(folder, left_out)
     findings = [
         Finding("note" if reason in _BY_RULE else "left out", f"left out ({reason}) {named(paths)}")

@@ -207,3 +207,46 @@ def test_every_line_of_the_command_names_its_category_and_notes_are_no_failure(r
 def test_a_folder_without_categories_is_refused(root: Path, folder: str) -> None:
     with pytest.raises(DatasetError, match=folder):
         check_dataset(root / folder)
+
+
+def test_a_folder_of_masks_under_another_name_is_noted_and_no_finding(root: Path) -> None:
+    (root / "nut/ground_truth").rename(root / "nut/masks")
+    report = check_category(root, "nut")
+    assert report.findings == []
+    told = "left out (beside train, test and ground_truth) 1: nut/masks"
+    assert [note.text for note in report.notes] == [told]
+
+
+def test_a_folder_without_train_is_named(root: Path) -> None:
+    save(root / "flat/000.png", shade=1)
+    save(root / "only/test/good/000.png", shade=1)
+    result = CliRunner().invoke(app, ["data", "check", str(root)])
+    assert result.exit_code == 0
+    assert "no category, for want of a folder train: flat, only\n" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "place", ["train/good/000_label.png", "test/good/000_label.png", "ground_truth/good/000.png"]
+)
+def test_a_mask_that_marks_a_defect_of_a_good_image_is_a_finding(root: Path, place: str) -> None:
+    save(root / "nut" / place, shade=0)
+    assert check_category(root, "nut").findings == []
+    save(root / "nut" / place, shade=0, hole=True)
+    (found,) = check_category(root, "nut").findings
+    assert f"{place} marks a defect of an image in good" in found.text
+
+
+@pytest.mark.parametrize("hole", [True, False])
+@pytest.mark.parametrize("place", ["train/good/000_gt.png", "test/scratch/masks/000.png"])
+def test_an_image_that_looks_like_a_mask_is_a_finding(root: Path, place: str, hole: bool) -> None:
+    save(root / "nut" / place, shade=0, hole=hole)
+    (found,) = check_category(root, "nut").findings
+    assert f"read as images 1: {'/'.join(place.split('/')[-2:])}" in found.text
+
+
+def test_photographs_in_black_and_white_only_are_no_masks(root: Path) -> None:
+    for index, path in enumerate(sorted((root / "nut").glob("t*/*/*.png"))):
+        pixels = np.zeros((8, 8), np.uint8)
+        pixels[index % 8, : 1 + index // 8] = 255
+        Image.fromarray(pixels).save(path)
+    assert check_category(root, "nut").findings == []

@@ -33,7 +33,7 @@ from study.analysis.paired import RunGroup
 from study.analysis.reported import METHOD_NAMES, reported
 from study.columns import LABELS, PAIRED
 from study.maps import choose_maps, first_of_each, path_of_maps, read_maps, write_maps
-from study.parameters import Plan
+from study.planned import Plan
 from study.tables import named, say, table
 
 
@@ -196,11 +196,12 @@ def origin(record: Record, path: Path) -> Markup:
 
 
 def methods(plans: Sequence[Plan], *, run_missing: bool) -> Markup:
-    """The methods that are compared, and whether each one's record is there."""
+    """The methods that are compared, whether each one's record is there, and how other runs of it differ."""
     columns = {
         "Method": "spec.method|named",
         "Record": "{{ 'is there' if row.recorded else 'is made now' if run_missing else "
-        "'is missing: run_missing = True makes it' }}",
+        "'is missing: run_missing = True makes it' }}"
+        "{{ '; runs of other ' ~ row.others|join(', ') ~ ' are shown, too' if row.others }}",
     }
     return table(plans, _COMPARED, columns, first=plans[0].spec, run_missing=run_missing)
 

@@ -5,26 +5,24 @@ papermill accepts any name: a misspelt parameter would silently leave the defaul
 
 import tempfile
 import warnings
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError
 from tqdm import TqdmWarning
 
-from stlib.data.mvtec import Layout, fingerprint, scan
+from stlib.data.mvtec import scan
 from stlib.demo.dataset import DEMO_CATEGORIES, make_demo
-from stlib.methods import METHODS, get_method
+from stlib.methods import METHODS
 from stlib.paths import RECORDS, ROOT, named_teacher, places
 from stlib.protocol import ABLATION_ROWS, TUNING_EPOCHS, Metric, Precision, Profile
-from stlib.records.schema import Record, record_path
-from stlib.records.store import RecordError, load_records, require_ours
+from stlib.records.store import RecordError, require_ours
 from stlib.run.experiment import RunSpec
 from study.plan.grid import tuned_variant
+from study.planned import Plan
 
 P = TypeVar("P", bound="_Common")
 
@@ -78,61 +76,6 @@ class CompareParameters(_Common):
     run_missing: bool
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A run that can start: its parameters hold, and its folders and its category's images are there."""
-
-    spec: RunSpec
-    records: Path
-    runs: Path
-
-    @property
-    def image_size(self) -> int:
-        """Side of the images that the recipe takes."""
-        return get_method(self.spec.method).recipe(self.spec.profile, self.spec.variant).image_size
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What `stlib.fit` takes besides method and category."""
-        names = ("profile", "variant", "seed", "teacher", "textures", "device", "precision")
-        folders = {"runs": self.runs, "records": self.records}
-        return {name: getattr(self.spec, name) for name in names} | folders
-
-    @cached_property
-    def layout(self) -> Layout:
-        """The files of its category."""
-        return scan(self.spec.data, self.spec.category)
-
-    @cached_property
-    def own(self) -> str:
-        """The fingerprint of own data, by which a record names them; '' for MVTec AD and the demo."""
-        return fingerprint(self.layout) if self.layout.dataset == "other" else ""
-
-    @property
-    def recorded(self) -> bool:
-        """Whether a finished record of this very run is there. Raises RecordError for a damaged one."""
-        return any(run.seed == self.spec.seed for run in self.runs_recorded())
-
-    def runs_recorded(self) -> list[Record]:
-        """The finished runs that differ from this one in nothing but their seed. Raises RecordError."""
-        spec = self.spec
-        row = record_path(spec.method, spec.category, 0, spec.profile, spec.variant).parent.name
-        same = ("method", "variant", "category", "profile")
-        return [
-            run
-            for run in self.records_beside([row])
-            if run.status == "finished" and all(getattr(run, name) == getattr(spec, name) for name in same)
-        ]
-
-    def records_beside(self, rows: Collection[str] = ("*",)) -> tuple[Record, ...]:
-        """The records in its folder, as `load_records`: of own data only those of these very photographs."""
-        return tuple(
-            run
-            for run in load_records(self.records, rows)
-            if self.own == (run.dataset.fingerprint if run.dataset.name == "other" else "")
-        )
-
-
 def check(namespace: Mapping[str, object]) -> Plan:
     """The run that the plain values in a notebook's `globals()` describe.
 
@@ -168,7 +111,10 @@ def check_compare(namespace: Mapping[str, object]) -> tuple[Plan, ...]:
     values = _parameters(namespace, CompareParameters)
     if not values.methods:
         raise ParameterError(f"methods = []: choose among {', '.join(METHODS)}")
-    plans = tuple(_plan(values, method, "", values.textures) for method in dict.fromkeys(values.methods))
+    plans = tuple(
+        _plan(values, method, "", values.textures, runs_now=values.run_missing)
+        for method in dict.fromkeys(values.methods)
+    )
     if values.run_missing and values.profile == "demo" and plans[0].records == RECORDS:
         raise ParameterError(
             f"records = '{values.records}' holds the runs of the demo that tests compare with: "
@@ -177,7 +123,7 @@ def check_compare(namespace: Mapping[str, object]) -> tuple[Plan, ...]:
     return plans
 
 
-def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:
+def _plan(values: _Common, method: str, variant: str, textures: str, *, runs_now: bool = True) -> Plan:
     here = places(values.profile)
     made = values.profile == "demo" and not values.data
     root = ROOT / values.data if values.data else here.data
@@ -200,7 +146,10 @@ def _plan(values: _Common, method: str, variant: str, textures: str) -> Plan:
     runs = _folder("runs", values.runs, here.runs)
     if values.profile == "demo":  # for the whole kernel: more threads add in another order, and tests compare
         torch.set_num_threads(1)
-    return Plan(spec, records, runs)
+    plan = Plan(spec, records, runs)
+    if runs_now and layout.dataset != "demo":  # which is made again at will
+        plan.require_free()
+    return plan
 
 
 def _parameters(namespace: Mapping[str, object], model: type[P]) -> P:

@@ -1,7 +1,7 @@
 """Records on disk: one JSON file each, written whole, found again by what they describe. Imports no torch."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -64,26 +64,36 @@ def require_free(run: Record, folder: Path) -> None:
             "name another folder of records"
         )
     earlier = _finished(folder / run.path)
-    if earlier and run.dataset.name != "demo" and (others := _differences(run, earlier)):
+    if earlier and run.dataset.name != "demo":
+        require_alike(made_of(run), earlier, folder / run.path)
+
+
+def require_alike(asked: Mapping[str, object], earlier: Record, path: Path) -> None:
+    """Raise RecordError unless the record in `path` was made of what is `asked`, as `made_of` names it."""
+    if others := differences(asked, earlier):
         raise RecordError(
-            f"{folder / run.path} is a finished record of other {' and '.join(others)}: move it away, "
-            "or name another folder of records"
+            f"{path} is a finished record of other {' and '.join(others)}: name another folder by --records "
+            "(in a notebook -p records), or move it away"
         )
 
 
-def _differences(*runs: Record) -> list[str]:
-    """What two runs were made from that is not the same, in words."""
-    mine, theirs = (
-        {
-            "data": run.dataset.fingerprint,
-            "teacher": run.teacher.pyramid_sha256,
-            "textures": run.textures.fingerprint if run.textures else "",
-            "settings": run.config,
-            "precision": run.precision,
-        }
-        for run in runs
-    )
-    return [name for name in mine if mine[name] != theirs[name]]
+def made_of(run: Record) -> dict[str, object]:
+    """What a run was made from, in words; a fine-tuned teacher has two hashes."""
+    tuned = run.teacher.tuned
+    return {
+        "data": run.dataset.fingerprint,
+        "teacher": tuned.source_sha256 if tuned else run.teacher.pyramid_sha256,
+        "fine-tuned teacher": run.teacher.pyramid_sha256 if tuned else "",
+        "textures": run.textures.fingerprint if run.textures else "",
+        "settings": run.config,
+        "precision": run.precision,
+    }
+
+
+def differences(asked: Mapping[str, object], run: Record) -> list[str]:
+    """What is `asked` for and not what `run` was made from, in words; what is not asked may differ."""
+    made = made_of(run)
+    return [name for name in asked if asked[name] != made[name]]
 
 
 def _finished(path: Path) -> Record | None:

@@ -255,7 +255,7 @@ def test_a_finished_record_of_something_else_is_not_replaced(
         monkeypatch.setitem(METHODS, "stpm", MethodEntry("STPM", {"demo": config}, STPM, empty_network))
     result = runner.invoke(app, [*tiny, *other])
     assert result.exit_code == 2
-    assert f"is a finished record of other {what}: move it away" in result.stderr
+    assert f"is a finished record of other {what}: name another folder by --records" in result.stderr
     assert record_of(tmp_path).read_bytes() == before
 
 

@@ -6,13 +6,14 @@ import pytest
 
 from stlib.data.mvtec import Layout, load_category
 from stlib.methods import METHODS, stpm
+from stlib.nn.backbone import load_teacher
 from stlib.records.store import read_record, write_record
 from stlib.run.experiment import RunSpec
 from stlib.run.fitted import RunFailed
 from study import notebook
 from study.analysis.runs import runtimes
 from study.maps import path_of_maps, read_maps
-from study.parameters import Plan
+from study.planned import Plan
 
 DEMO = {"category": "brick", "profile": "demo", "dataset": "demo", "teacher": "demo"}
 
@@ -127,9 +128,11 @@ def test_a_category_without_test_images_has_sentences_for_pictures(plan, make_ca
 def test_methods_are_compared_by_what_is_recorded(plan, make_record, monkeypatch):
     monkeypatch.setattr(Layout, "dataset", "demo")
     other = Plan(RunSpec("et_stpm", "plate", profile="demo", data=plan.spec.data), plan.records, plan.runs)
-    here = DEMO | {"category": "plate"}
+    here = DEMO | {"category": "plate", "precision": "fp32", "config": plan.asked(0)["settings"]}
+    source = load_teacher("random")[1]
     for seed, value in ((0, 0.5), (1, 0.6)):
-        write_record(make_record(**here, seed=seed, value=value), plan.records)
+        run = make_record(**here, seed=seed, value=value)
+        write_record(run.model_copy(update={"teacher": source}), plan.records)
     text = notebook.methods([plan, other], run_missing=False)
     assert text.count("is there") == 1
     assert text.count("is missing") == 1

@@ -1,13 +1,15 @@
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from stlib import paths
-from stlib.data.mvtec import Layout
-from stlib.records.store import write_record
+from stlib.data.mvtec import Layout, fingerprint
+from stlib.nn.backbone import load_teacher
+from stlib.records.store import RecordError, write_record
 from study import parameters
-from study.notebook import run_each
+from study.notebook import methods, run_each
 from study.parameters import ParameterError, check, check_ablation, check_compare, check_epochs
 
 
@@ -197,19 +199,64 @@ def several(given):
 def test_every_method_is_compared_once_and_recorded_only_by_a_finished_run(several, make_record, monkeypatch):
     plans = check_compare(several)
     assert [plan.spec.method for plan in plans] == ["stpm", "destseg"]
-    about = {"category": "plate", "profile": "demo", "dataset": "demo", "teacher": "random"}
     monkeypatch.setattr(Layout, "dataset", "demo")
-    write_record(make_record(**about, method="stpm"), plans[0].records)
-    write_record(make_record(**about, method="destseg", status="failed"), plans[0].records)
+    stpm, destseg = (make_alike(make_record, plan) for plan in plans)
+    write_record(stpm, plans[0].records)
+    failed = {"status": "failed", "error": "nan", "metrics": {}}
+    write_record(destseg.model_copy(update=failed), plans[0].records)
     assert [plan.recorded for plan in plans] == [True, False]
+
+
+def make_alike(make_record, plan, *, teacher="random", **changes):
+    """A record of what `plan` would run, but for the `changes`."""
+    spec, settings = plan.spec, plan.asked(plan.spec.seed)["settings"]
+    names = ("method", "category", "seed", "profile", "precision")
+    about = {name: getattr(spec, name) for name in names} | {"config": settings} | changes
+    run = make_record(**about, dataset=plan.layout.dataset)
+    data = run.dataset.model_copy(update={"fingerprint": fingerprint(plan.layout)})
+    return run.model_copy(update={"dataset": data, "teacher": load_teacher(teacher)[1]})
+
+
+@pytest.mark.parametrize(
+    ("change", "other"),
+    [
+        ({"teacher": "demo"}, r"teacher \(demo\)"),
+        ({"precision": "bf16"}, r"precision \(bf16\)"),
+        ({"config": {"epochs": 5}}, "settings"),
+    ],
+)
+def test_a_run_made_otherwise_is_never_taken_for_the_one_asked_for(several, make_record, change, other):
+    """It is shown, since a table may hold runs in several precisions, and the first cell says so."""
+    plan = check_compare(several)[0]
+    write_record(make_alike(make_record, plan, **change), plan.records)
+    assert not plan.recorded
+    assert re.search(f"runs of other {other} are shown, too", methods([plan], run_missing=False))
+    asked = several | {"run_missing": True}
+    with pytest.raises(RecordError, match=rf"finished record of other {next(iter(other.split()))}: name"):
+        check_compare(asked)
+    assert check_compare(asked | {"seed": 1})  # its place is free
+
+
+def test_a_run_made_alike_is_recorded(several, make_record):
+    plan = check_compare(several)[0]
+    write_record(make_alike(make_record, plan), plan.records)
+    assert plan.recorded
+    assert not plan.others
+    assert check_compare(several | {"run_missing": True})
+
+
+def test_the_first_cell_tells_that_the_records_place_is_taken(given, make_record):
+    plan = check(given)
+    write_record(make_alike(make_record, plan, precision="bf16"), plan.records)
+    with pytest.raises(RecordError, match="a finished record of other precision: name another folder"):
+        check(given)
 
 
 def test_records_of_other_photographs_are_no_other_seeds_of_a_run(several, make_record):
     """Own parts are photographed again and again under one name; a mean over both says nothing."""
     plan = check_compare(several)[0]
-    about = {"category": "plate", "profile": "demo", "dataset": "other", "teacher": "random"}
-    old, new = make_record(**about), make_record(**about)
-    new = new.model_copy(update={"dataset": new.dataset.model_copy(update={"fingerprint": plan.own})})
+    new = make_alike(make_record, plan)
+    old = new.model_copy(update={"dataset": new.dataset.model_copy(update={"fingerprint": "0" * 64})})
     write_record(old, plan.records)
     assert not plan.recorded
     write_record(new, plan.records)

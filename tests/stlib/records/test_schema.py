@@ -129,12 +129,12 @@ def test_a_finished_record_is_replaced_only_by_a_run_on_the_same(tmp_path: Path,
     write_record(make_record(value=0.8), tmp_path)
     assert read_record(path).metrics["aupro"] == 0.8
     other = make_record(value=0.7, precision="fp32", config={"epochs": 4})
-    with pytest.raises(RecordError, match="finished record of other settings and precision: move it away"):
+    with pytest.raises(RecordError, match="finished record of other settings and precision: name another folder"):
         write_record(other, tmp_path)
     dataset = other.dataset.model_copy(update={"fingerprint": "4" * 64})
     textures = TextureInfo(source="DTD", fingerprint="3" * 64, images=5640)
     other = make_record(value=0.7).model_copy(update={"dataset": dataset, "textures": textures})
-    with pytest.raises(RecordError, match="finished record of other data and textures: move it away"):
+    with pytest.raises(RecordError, match="finished record of other data and textures: name another folder"):
         write_record(other, tmp_path)
     assert read_record(path).metrics["aupro"] == 0.8
 

@@ -10,12 +10,12 @@ from rich.table import Table
 
 from stlib import paths
 from stlib.cli.status import refusal
-from stlib.files import write_atomic
+from stlib.files import require_writable, write_atomic
 from stlib.records.schema import Record
 from stlib.records.store import load_records
 from study.plan.estimate import estimate as estimate_costs, total
 from study.plan.grid import read_grid
-from study.plan.queue import missing, queue_text
+from study.plan.queue import TITLE, missing, queue_text
 from study.readme import with_results
 
 app = typer.Typer(
@@ -32,17 +32,25 @@ def queue(
     grid: Annotated[str, typer.Option(help="Which grid of workflow/grid.toml.")] = "paper",
 ) -> None:
     """Write the list of runs that the book still needs, or say what they will cost."""
-    at_hand = [path.name for path in data_root.glob("*") if path.is_dir()]
     try:
+        _require_folder("--records", records)
         recorded = load_records(records)
         if estimate:
             _print_estimate(recorded, grid)
             return
-        text = queue_text(recorded, at_hand, grid)
+        _require_folder("--data", data_root)
+        require_writable(output, TITLE.encode())
+        at_hand = [path.name for path in data_root.iterdir() if path.is_dir()]
+        write_atomic(output, queue_text(recorded, at_hand, grid).encode())
     except (ValueError, OSError) as error:
         raise refusal(error) from error
-    write_atomic(output, text.encode())
     typer.echo(output)
+
+
+def _require_folder(option: str, folder: Path) -> None:
+    """Raise NotADirectoryError for a misspelt folder: what is renewed from nothing is emptied."""
+    if not folder.is_dir():
+        raise NotADirectoryError(f"no folder {folder}: name another one by {option}")
 
 
 def _print_estimate(records: Sequence[Record], grid: str) -> None:
@@ -69,10 +77,10 @@ def readme(
 ) -> None:
     """Renew the table of results in README.md."""
     try:
-        text = with_results(file.read_text(), load_records(records))
+        _require_folder("--records", records)
+        write_atomic(file, with_results(file.read_text(), load_records(records)).encode())
     except (OSError, ValueError) as error:
         raise refusal(error) from error
-    write_atomic(file, text.encode())
 
 
 if __name__ == "__main__":

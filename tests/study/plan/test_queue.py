@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from stlib.records.schema import Dataset, Record
+from study import cli
 from study.cli import app
 from study.plan.grid import Cell, read_grid
-from study.plan.queue import missing, queue_text
+from study.plan.queue import TITLE, missing, queue_text
+from study.readme import BEGIN, END
 
 FOCUS = read_grid().categories["focus"]
 
@@ -59,3 +62,47 @@ def test_images_at_hand_need_no_name_of_mvtec_ad(tmp_path: Path):
     result = CliRunner().invoke(app, ["queue", *options])
     assert result.exit_code == 0, result.output
     assert "`stlib run stpm brick --seed 0 --profile demo`" in file.read_text()
+
+
+@pytest.mark.parametrize("option", ["--records", "--data"])
+def test_a_misspelt_folder_never_empties_the_queue(tmp_path: Path, option: str):
+    file = tmp_path / "QUEUE.md"
+    file.write_text(f"{TITLE}\nall of it")
+    options = {"--records": tmp_path, "--data": tmp_path, "--output": file} | {option: tmp_path / "typo"}
+    told = CliRunner().invoke(app, ["queue", *(str(part) for pair in options.items() for part in pair)])
+    assert told.exit_code == 2
+    assert f"typo: name another one by {option}" in told.stderr
+    assert file.read_text() == f"{TITLE}\nall of it"
+
+
+def test_a_misspelt_folder_of_records_never_empties_the_readme(tmp_path: Path):
+    file = tmp_path / "README.md"
+    file.write_text(f"{BEGIN}\nold\n{END}\n")
+    told = CliRunner().invoke(app, ["readme", "--records", str(tmp_path / "typo"), "--file", str(file)])
+    assert (told.exit_code, file.read_text()) == (2, f"{BEGIN}\nold\n{END}\n")
+    assert "typo: name another one by --records" in told.stderr
+
+
+def test_the_queue_replaces_no_file_of_another_kind(tmp_path: Path):
+    file = tmp_path / "CONTRIBUTING.md"
+    file.write_text("how to help")
+    options = ("--data", str(tmp_path), "--records", str(tmp_path), "--output", str(file))
+    told = CliRunner().invoke(app, ["queue", *options])
+    assert (told.exit_code, file.read_text()) == (2, "how to help")
+    assert "is a file of another kind" in told.stderr
+
+
+@pytest.mark.parametrize("command", ["queue", "readme"])
+def test_a_place_that_cannot_be_written_is_told_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    def full(path: Path, _content: bytes) -> None:
+        raise OSError(f"cannot write {path}")
+
+    monkeypatch.setattr(cli, "write_atomic", full)
+    file = tmp_path / "file.md"
+    file.write_text(f"{BEGIN}\n{END}\n{TITLE}\n")
+    named = {"queue": ["--data", str(tmp_path), "--output"], "readme": ["--file"]}[command]
+    told = CliRunner().invoke(app, [command, "--records", str(tmp_path), *named, str(file)])
+    assert told.exit_code == 2
+    assert f"cannot write {file}" in told.stderr

@@ -24,6 +24,9 @@ from stlib.protocol import CATEGORIES, DTD_IMAGES, METRICS, PRECISIONS, Metric, 
 SCHEMA_VERSION: Final = 1
 """Raised whenever a field changes its meaning; older files are then refused, not guessed at."""
 
+BINNING: Final = 0.01
+"""More than the replicates of a metric, which are read at bins, can miss it by."""
+
 Floats = Annotated[Sequence[float], AfterValidator(lambda values: array("d", values)), PlainSerializer(list)]
 """Numbers side by side in memory: a quarter of a list's size, and NumPy reads them without a copy."""
 
@@ -207,6 +210,12 @@ class Record(Block):
             raise ValueError(f"each metric needs a value or a reason: {', '.join(unaccounted)}")
         if bool(self.dataset.test_good + self.dataset.test_defect) != bool(self.image_scores):
             raise ValueError("a finished run has image scores if it has test images")
+        for name, draws in self.bootstrap.items():
+            value, least, most = self.metrics.get(name), min(draws, default=0), max(draws, default=1)
+            if value is not None and not least - BINNING <= value <= most + BINNING:
+                raise ValueError(
+                    f"{name} = {value} is outside its replicates, {least} to {most}: it was edited by hand"
+                )
         return self
 
     @property

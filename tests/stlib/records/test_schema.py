@@ -129,7 +129,9 @@ def test_a_finished_record_is_replaced_only_by_a_run_on_the_same(tmp_path: Path,
     write_record(make_record(value=0.8), tmp_path)
     assert read_record(path).metrics["aupro"] == 0.8
     other = make_record(value=0.7, precision="fp32", config={"epochs": 4})
-    with pytest.raises(RecordError, match="finished record of other settings and precision: name another folder"):
+    with pytest.raises(
+        RecordError, match="finished record of other settings and precision: name another folder"
+    ):
         write_record(other, tmp_path)
     dataset = other.dataset.model_copy(update={"fingerprint": "4" * 64})
     textures = TextureInfo(source="DTD", fingerprint="3" * 64, images=5640)
@@ -137,6 +139,13 @@ def test_a_finished_record_is_replaced_only_by_a_run_on_the_same(tmp_path: Path,
     with pytest.raises(RecordError, match="finished record of other data and textures: name another folder"):
         write_record(other, tmp_path)
     assert read_record(path).metrics["aupro"] == 0.8
+
+
+def test_a_metric_that_was_edited_by_hand_does_not_fit_its_replicates(tmp_path: Path, make_record):
+    path = write_record(make_record(value=0.987), tmp_path)
+    path.write_text(path.read_text().replace('"pixel_auroc": 0.987', '"pixel_auroc": 0.61', 1))
+    with pytest.raises(RecordError, match=r"pixel_auroc = 0.61 is outside its replicates, 0.97.* by hand"):
+        read_record(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"schema_version": 1'])

@@ -24,7 +24,7 @@ from stlib.methods.training import (
 )
 from stlib.nn.backbone import load_teacher
 from stlib.nn.maps import Maps
-from stlib.paths import RECORDS, RUNS
+from stlib.paths import RUNS
 from stlib.protocol import PRECISIONS, Metric, Precision, Profile
 from stlib.records.schema import Dataset, Record, TextureInfo, record_path
 from stlib.records.store import require_free
@@ -97,7 +97,7 @@ class RunResult:
         maps = detector.maps(detector.category.test)
         return cls(detector.record(maps), maps, detector)
 
-    def save(self, folder: Path | str = RECORDS, detector: Path | str | None = None) -> Path:
+    def save(self, folder: Path | str | None = None, detector: Path | str | None = None) -> Path:
         """Write the record under `folder`; see `FittedDetector.save_record`."""
         return self.detector.save_record(self.record, folder, detector)
 

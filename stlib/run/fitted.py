@@ -9,7 +9,7 @@ from stlib.detector import Detector
 from stlib.methods import Method
 from stlib.methods.checkpoint import Checkpoint
 from stlib.nn.maps import Maps
-from stlib.paths import RECORDS
+from stlib.paths import places
 from stlib.records.schema import History, Record
 from stlib.records.store import write_record
 from stlib.records.teacher import TeacherRecord, write_teacher_record
@@ -55,17 +55,20 @@ class FittedDetector(Detector):
         return Record.model_validate({**self.base, **about, **found})
 
     def save_record(
-        self, record: Record, folder: Path | str = RECORDS, detector: Path | str | None = None
+        self, record: Record, folder: Path | str | None = None, detector: Path | str | None = None
     ) -> Path:
         """Write what `record` returned under `folder`, and the `detector` where a file is named for it.
 
+        Without a folder it goes where the command writes it: that of the demo never among the committed ones.
         The record of a teacher that was fine-tuned goes to the folder `teachers` beside it. Only then is the
         checkpoint forgotten: neither a full disk nor a wrong name costs the training. Raises OSError, and
         RecordError where `require_free` does.
         """
-        path = write_record(record, Path(folder))
+        own = record.dataset.name == "other"
+        folder = Path(folder or places(record.profile, own=own).records)
+        path = write_record(record, folder)
         if self.teacher_record:
-            write_teacher_record(self.teacher_record, Path(folder).parent / "teachers")
+            write_teacher_record(self.teacher_record, folder.parent / "teachers")
         if detector:
             self.save(detector)
         self.checkpoint.remove()

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from stlib import paths
 from stlib.data.images import DatasetError
 from stlib.data.mvtec import load_category, with_mask_rule
 from stlib.data.splits import unseen_indices
@@ -565,3 +566,15 @@ def test_other_masks_can_be_measured(result: RunResult):
     everywhere = torch.zeros_like(category.masks)
     everywhere[:, 0, 0] = True
     assert evaluate(result.maps, category, everywhere).ranking.positives == len(category.test)
+
+
+def test_a_demos_record_goes_among_the_committed_ones_only_where_they_are_named(
+    result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(paths, "RECORDS", tmp_path / "results" / "records")
+    data = result.record.dataset.model_copy(update={"name": "demo"})
+    demo = result.record.model_copy(update={"dataset": data})
+    assert replace(result, record=demo).save().is_relative_to(tmp_path / "build" / "records")
+    assert result.save().is_relative_to(tmp_path / "results" / "own" / "records")

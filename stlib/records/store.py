@@ -78,22 +78,22 @@ def require_alike(asked: Mapping[str, object], earlier: Record, path: Path) -> N
 
 
 def made_of(run: Record) -> dict[str, object]:
-    """What a run was made from, in words; a fine-tuned teacher has two hashes."""
+    """What a run was made from, in words; a fine-tuned teacher, once it is there, has a second hash."""
     tuned = run.teacher.tuned
-    return {
+    made = {
         "data": run.dataset.fingerprint,
         "teacher": tuned.source_sha256 if tuned else run.teacher.pyramid_sha256,
-        "fine-tuned teacher": run.teacher.pyramid_sha256 if tuned else "",
         "textures": run.textures.fingerprint if run.textures else "",
         "settings": run.config,
         "precision": run.precision,
     }
+    return made | ({"fine-tuned teacher": run.teacher.pyramid_sha256} if tuned else {})
 
 
 def differences(asked: Mapping[str, object], run: Record) -> list[str]:
     """What is `asked` for and not what `run` was made from, in words; what is not asked may differ."""
     made = made_of(run)
-    return [name for name in asked if asked[name] != made[name]]
+    return [name for name in asked if asked[name] != made.get(name)]
 
 
 def _finished(path: Path) -> Record | None:

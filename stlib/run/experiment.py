@@ -1,5 +1,6 @@
 """One run from images to record: the whole flow."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -158,11 +159,10 @@ def train(
     }
     clock = Clock(device)
     try:
+        _require_free({**about, "teacher": teacher.info}, clock, records)  # a fine-tuning may take hours
         teacher = prepare_teacher(spec, teacher, execution, runs)
         base = {**about, "teacher": teacher.info}
-        begun = unfinished(base, "not finished", clock)
-        if records:
-            require_free(begun, records)
+        _require_free(base, clock, records)
         foreign = textures.fingerprint if textures else ""
         recipe, weights = config.model_dump_json(), teacher.info.pyramid_sha256
         checkpoint = _checkpoint(spec, runs, category, recipe, weights, category.fingerprint, foreign)
@@ -210,6 +210,13 @@ def prepare_teacher(spec: RunSpec, teacher: Teacher, execution: Execution, runs:
         execution=execution,
         runs=runs,
     )
+
+
+def _require_free(base: Mapping[str, object], clock: Clock, records: Path | None) -> None:
+    """Raise ValueError for a run that no record can describe, or whose place in `records` is taken."""
+    begun = unfinished(base, "not finished", clock)
+    if records:
+        require_free(begun, records)
 
 
 def _require_textures(spec: RunSpec) -> None:

@@ -578,3 +578,22 @@ def test_a_demos_record_goes_among_the_committed_ones_only_where_they_are_named(
     demo = result.record.model_copy(update={"dataset": data})
     assert replace(result, record=demo).save().is_relative_to(tmp_path / "build" / "records")
     assert result.save().is_relative_to(tmp_path / "results" / "own" / "records")
+
+
+def test_a_place_that_is_taken_is_told_before_a_teacher_is_fine_tuned(
+    make_category, make_record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("plate", "bolt"):
+        make_category(tmp_path / "data", name, train=2, good=1, defects={})
+    monkeypatch.setattr(experiment, "prepare_teacher", lambda *_: pytest.fail("fine-tuning has begun"))
+    wanted = spec(tmp_path / "data", method="et_stpm")
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange" / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"holds notes\.txt, which no run left"):
+        train(wanted, runs=tmp_path / "runs", records=tmp_path / "strange")
+    data = load_category(wanted.data, "plate", image_size=32)
+    earlier = make_record("plate", method="et_stpm", profile=wanted.profile, dataset="other")
+    made = earlier.dataset.model_copy(update={"fingerprint": data.fingerprint})
+    write_record(earlier.model_copy(update={"dataset": made}), tmp_path / "records")
+    with pytest.raises(ValueError, match="finished record of other teacher and settings and precision"):
+        train(wanted, runs=tmp_path / "runs", records=tmp_path / "records")

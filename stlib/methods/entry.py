@@ -72,6 +72,12 @@ class MethodEntry:
     """True for a method whose image score does not come from its map: a threshold of the one says nothing of
     the other."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a recipe that a trained detector could not score by."""
+        for profile, recipe in self.profiles.items():
+            if "batch_size" not in type(recipe).model_fields:
+                raise ValueError(f"{self.title}'s recipe for '{profile}' has no field batch_size: add it")
+
     def recipe(self, profile: Profile, variant: str = "", seed: int = 0) -> Recipe:
         """The config of a run, whose `seed` is its fine-tuned teacher's too unless the variant names another.
 

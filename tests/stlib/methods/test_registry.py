@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from stlib import methods
-from stlib.methods import METHODS, et_stpm, get_method
+from stlib.methods import METHODS, MethodEntry, et_stpm, get_method, stpm
 from stlib.methods.finetuning import Tuning
-from stlib.methods.training import Execution
+from stlib.methods.training import Execution, Recipe
 from stlib.nn.blocks import ASPP, PCAR, RCM, ResidualBlock
 from stlib.nn.denoising import DenoisingStudent, SegmentationNet
 from stlib.protocol import PRECISIONS
@@ -160,3 +160,11 @@ def test_a_file_that_ends_in_an_entry_is_a_method(tmp_path, monkeypatch):
     entries = methods._entries()
     assert entries.keys() == methods.METHODS.keys() | {"knn"}
     assert entries["knn"] is methods.METHODS["stpm"]
+
+
+def test_a_recipe_that_no_trained_detector_could_score_by_is_refused_before_a_training():
+    class Config(Recipe):
+        chunk: int = 4
+
+    with pytest.raises(ValueError, match="Own's recipe for 'demo' has no field batch_size: add it"):
+        MethodEntry("Own", {"demo": Config()}, stpm.STPM, stpm.empty_network)

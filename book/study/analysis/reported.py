@@ -115,7 +115,7 @@ def read_rows(path: Path, model: type[M]) -> Iterator[tuple[str, M]]:
 
     Raises ValueError, naming file and line, for other columns and for a row that breaks a rule.
     """
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, restkey="too many cells")
         if tuple(reader.fieldnames or ()) != tuple(model.model_fields):
             raise ValueError(f"{path}, line 1: the columns must be {', '.join(model.model_fields)}")

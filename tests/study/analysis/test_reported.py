@@ -162,6 +162,21 @@ def test_a_good_file_is_read(tmp_path):
     assert list(load_reported(tmp_path)["note"]) == ["", "a, b"]
 
 
+def test_a_spreadsheet_has_dropped_no_trailing_zero(frame):
+    """Such as 0.99 for 0.990; the exceptions are printed so."""
+    columns = frame.groupby(["paper", "table", "metric", "unit"])["decimals"].nunique()
+    assert {names[:3] for names, count in columns.items() if count > 1} == {
+        ("et_stpm", "Table III", "pixel_auroc"),
+        ("stpm", "README Results", "pro"),
+    }
+
+
+def test_a_file_that_a_spreadsheet_saved_with_its_mark_is_read(tmp_path):
+    path = write(tmp_path, GOOD)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(load_reported(tmp_path)) == 1
+
+
 @pytest.mark.parametrize(
     ("broken", "problem"),
     [

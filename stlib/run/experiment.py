@@ -81,6 +81,8 @@ class RunSpec:
         require_device(self.device, self.precision)
         if entry.tuning and (self.data / self.category).is_dir():  # the demo may be made later
             require_classes(self.data)
+        if entry.needs_textures and self.textures != "demo":
+            texture_files(self.textures)
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,6 @@ def train(
         reuse_memory()
     method = get_method(spec.method)
     config = method.recipe(spec.profile, spec.variant, spec.seed)
-    _require_textures(spec)  # missing ones and a missing weight file are told before the images are read
     teacher = Teacher(*load_teacher(spec.teacher))
     if category is None:
         category = load_category(spec.data, spec.category, image_size=config.image_size)
@@ -217,12 +218,6 @@ def _require_free(base: Mapping[str, object], clock: Clock, records: Path | None
     begun = unfinished(base, "not finished", clock)
     if records:
         require_free(begun, records)
-
-
-def _require_textures(spec: RunSpec) -> None:
-    """Raise DatasetError for a method that needs textures, and a folder that holds none."""
-    if get_method(spec.method).needs_textures and spec.textures != "demo":
-        texture_files(spec.textures)
 
 
 def _check_size(spec: RunSpec, wanted: int, category: Category) -> None:

@@ -101,8 +101,12 @@ def check_epochs(namespace: Mapping[str, object]) -> tuple[Plan, ...]:
     """The runs of notebooks/teacher_epochs.ipynb, fewest epochs first. Raises as `check` does."""
     values = _parameters(namespace, EpochParameters)
     asked = [values.epochs] if isinstance(values.epochs, int) else sorted(set(values.epochs))
-    if not asked:
-        raise ParameterError(f"epochs = []: choose among {', '.join(map(str, TUNING_EPOCHS))}")
+    unknown = [e for e in asked if e not in TUNING_EPOCHS]
+    if unknown or not asked:
+        told, known = unknown[0] if unknown else "[]", ", ".join(map(str, TUNING_EPOCHS))
+        raise ParameterError(f"epochs = {told}: choose among {known}")
+    if "e=" in values.variant:
+        raise ParameterError(f"variant = '{values.variant}': say it by epochs, and leave e= out of variant")
     return tuple(_plan(values, "et_stpm", tuned_variant(e, values.variant), "") for e in asked)
 
 
@@ -119,6 +123,11 @@ def check_compare(namespace: Mapping[str, object]) -> tuple[Plan, ...]:
         raise ParameterError(
             f"records = '{values.records}' holds the runs of the demo that tests compare with: "
             "with run_missing = True name another folder, such as 'build/records'"
+        )
+    if plans[0].own and plans[0].records == RECORDS:
+        raise ParameterError(
+            f"records = '{values.records}' holds the runs of the study and the demo, and {values.category} "
+            "is of neither: name the folder of own runs, results/own/records"
         )
     return plans
 

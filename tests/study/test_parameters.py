@@ -178,7 +178,9 @@ def test_epochs_are_a_number_or_a_list_fewest_first_and_once(epochs):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 4}, "ET-STPM has no variant 'e=4'"),
+        ({"epochs": 4}, "epochs = 4: choose among 0, 1, 2, 3, 5, 10"),
+        ({"epochs": [2, -1]}, "epochs = -1: choose among 0, 1"),
+        ({"epochs": 2, "variant": "e=0"}, "variant = 'e=0': say it by epochs"),
         ({"epochs": "2,5"}, "epochs = '2,5': input should be a valid list .* -y 'epochs: "),
         ({"epochs": []}, r"epochs = \[\]: choose among 0, 1, 2"),
         ({"variant": "data=D"}, "ET-STPM has no variant"),
@@ -288,6 +290,11 @@ def test_run_all_comes_a_second_time(row, epochs, several):
 def test_a_comparison_that_cannot_be_made_is_refused(several, change, message):
     with pytest.raises(ValueError, match=message):
         check_compare(several | change)
+
+
+def test_own_data_are_compared_among_own_records(several):
+    with pytest.raises(ParameterError, match="name the folder of own runs, results/own/records"):
+        check_compare(several | {"records": "results/records"})
 
 
 def test_the_demo_never_writes_over_the_runs_that_tests_compare_with(several):

@@ -80,7 +80,7 @@ def require_alike(asked: Mapping[str, object], earlier: Record, path: Path) -> N
 def made_of(run: Record) -> dict[str, object]:
     """What a run was made from, in words; a fine-tuned teacher, once it is there, has a second hash."""
     tuned = run.teacher.tuned
-    made = {
+    made: dict[str, object] = {
         "data": run.dataset.fingerprint,
         "teacher": tuned.source_sha256 if tuned else run.teacher.pyramid_sha256,
         "textures": run.textures.fingerprint if run.textures else "",

@@ -19,6 +19,9 @@ STD = (0.229, 0.224, 0.225)
 LAYERS = ("layer1", "layer2", "layer3")
 """The three levels of the feature pyramid, by ResNet-18's names."""
 
+NAME = r"[^./\\<>&\"'\x00-\x1f][^/\\<>&\"'\x00-\x1f]*"
+"""What a category may be called: part of a path, and of a page, so no separator and no markup."""
+
 
 @dataclass(frozen=True)
 class Counts:

@@ -36,7 +36,7 @@ from stlib.data.images import (
 )
 from stlib.demo.dataset import DEMO_CATEGORIES, MARKER
 from stlib.files import sha256
-from stlib.protocol import CATEGORIES, DEFECTS, IMAGE_SIZE
+from stlib.protocol import CATEGORIES, DEFECTS, IMAGE_SIZE, NAME
 
 _SOUNDS_GOOD = {
     *("good", "goodparts", "goodimages", "ok", "okay", "normal", "nominal", "pass", "passed", "nodefect"),
@@ -50,9 +50,6 @@ only 'good' does. Other languages are left to a person: `stlib data check` names
 _BESIDE = "beside train, test and ground_truth"
 _BY_RULE = (MASKS, HIDDEN, _BESIDE)
 """Reasons to leave out what lies in folders of good data, too."""
-
-_NAME = re.compile(r"[^./\\<>&\"'\x00-\x1f][^/\\<>&\"'\x00-\x1f]*")
-"""As `stlib.records.schema.Name` has it: `run` would learn of another name when all is computed."""
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +195,7 @@ def scan(root: Path, category: str) -> Layout:
         raise DatasetError(f"no category '{category}' under {root}: {_instead(root, category)}")
     if not is_utf8(category):  # no record could name it
         raise DatasetError(f"the name of {folder} is not UTF-8: rename it")
-    if not _NAME.fullmatch(category):
+    if not re.fullmatch(NAME, category):
         raise DatasetError(
             f"no record can hold the name of {folder}: rename it, without < > & \\, quotes and a leading dot"
         )

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from stlib.decision import Threshold
-from stlib.protocol import CATEGORIES, DTD_IMAGES, METRICS, PRECISIONS, Metric, Precision, Profile
+from stlib.protocol import CATEGORIES, DTD_IMAGES, METRICS, NAME, PRECISIONS, Metric, Precision, Profile
 
 SCHEMA_VERSION: Final = 1
 """Raised whenever a field changes its meaning; older files are then refused, not guessed at."""
@@ -30,7 +30,7 @@ BINNING: Final = 0.01
 Floats = Annotated[Sequence[float], AfterValidator(lambda values: array("d", values)), PlainSerializer(list)]
 """Numbers side by side in memory: a quarter of a list's size, and NumPy reads them without a copy."""
 
-Name = Annotated[str, Field(pattern=r"^[^./\\<>&\"'\x00-\x1f][^/\\<>&\"'\x00-\x1f]*$")]
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 """Part of a path, and of a page: no separator, no markup."""
 
 

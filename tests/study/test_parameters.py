@@ -199,9 +199,9 @@ def several(given):
 
 
 def test_every_method_is_compared_once_and_recorded_only_by_a_finished_run(several, make_record, monkeypatch):
+    monkeypatch.setattr(Layout, "dataset", "demo")
     plans = check_compare(several)
     assert [plan.spec.method for plan in plans] == ["stpm", "destseg"]
-    monkeypatch.setattr(Layout, "dataset", "demo")
     stpm, destseg = (make_alike(make_record, plan) for plan in plans)
     write_record(stpm, plans[0].records)
     failed = {"status": "failed", "error": "nan", "metrics": {}}

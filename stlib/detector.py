@@ -177,6 +177,20 @@ class Detector:
         }
         write_atomic(Path(path), save(state, metadata={_KEY: self.info.model_dump_json()}))
 
+    def is_saved_at(self, path: Path) -> bool:
+        """Whether the file at `path` is this detector, under whatever threshold."""
+        try:
+            there = Detector.load(path)
+        except (ValueError, OSError):  # of another version
+            return False
+        kept, own = there.network.state_dict(), self.network.state_dict()
+        infos = {one.info.model_dump_json(exclude={"threshold"}) for one in (there, self)}
+        return (
+            len(infos) == 1
+            and kept.keys() == own.keys()
+            and all(torch.equal(tensor, own[name].cpu()) for name, tensor in kept.items())
+        )
+
     @classmethod
     def load(cls, path: Path | str) -> "Detector":
         """Read what `save` wrote, on the CPU. Raises FileNotFoundError, or ValueError for any other file."""

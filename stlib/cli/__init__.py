@@ -20,7 +20,6 @@ from stlib.protocol import CATEGORIES, Precision, Profile
 if TYPE_CHECKING:
     from stlib.data.mvtec import Layout
     from stlib.decision import Threshold
-    from stlib.detector import Detector
     from stlib.records.schema import Record
     from stlib.run.fitted import RunFailed
 
@@ -108,7 +107,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
             result = run_experiment(spec, progress=progress, runs=runs or here.runs, records=target)
             place = save or ((target / result.record.path).with_suffix(".safetensors") if own else None)
             before = kept_threshold(place) if place else None
-            kept = before if place and before and _holds(place, result.detector) else None
+            kept = before if place and before and result.detector.is_saved_at(place) else None
             path = result.save(target, None if kept else place)
     except RunFailed as failure:
         raise _recorded(failure, target) from failure
@@ -117,25 +116,6 @@ def run(  # noqa: PLR0917 - typer reads them by name
     typer.echo("\n  ".join([str(path), *_told(result.record, place, kept)]))
     if before and not kept:
         typer.echo(f"{place} was there before: it is replaced, and with it its {before}", err=True)
-
-
-def _holds(path: Path, detector: "Detector") -> bool:
-    """Whether the file at `path` is `detector` but for the threshold."""
-    import torch
-
-    from stlib.detector import Detector
-
-    try:
-        there = Detector.load(path)
-    except (ValueError, OSError):  # of another version
-        return False
-    kept, made = there.network.state_dict(), detector.network.state_dict()
-    infos = {one.info.model_dump_json(exclude={"threshold"}) for one in (there, detector)}
-    return (
-        len(infos) == 1
-        and kept.keys() == made.keys()
-        and all(torch.equal(tensor, made[name].cpu()) for name, tensor in kept.items())
-    )
 
 
 def _recorded(failure: "RunFailed", target: Path) -> typer.Exit:

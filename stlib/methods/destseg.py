@@ -30,7 +30,7 @@ from stlib.records.schema import History
 LOG_EVERY = 50
 """Most steps per point of the training curves; a short schedule gets about twenty points."""
 OBSERVED = (0, 250, 500, 1000, 2000, 3000, 4000)
-"""Steps of stage 2 at which a learning curve looks at the test set; at 0 the net has learnt nothing yet."""
+"""Steps of either stage after which a learning curve looks at the test set."""
 
 
 class Config(Design, Recipe):
@@ -289,7 +289,7 @@ class Training(Resumable):
         state = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
         self.running = {}
         trained = self.step - self.config.student_steps
-        if self.execution.observe and trained in OBSERVED:
+        if self.execution.observe and (self.step if trained < 0 else trained) in OBSERVED:
             self.learning_curve[trained] = dict(self.execution.observe(trained))
         self.execution.progress(self.step, self.total, state)
         self.offer()

@@ -20,7 +20,7 @@ Progress = Callable[[int, int, str], None]
 """Called with (epochs or steps done, total, one line of state)."""
 
 Observe = Callable[[int], Mapping[Metric, float]]
-"""Called with the steps of the last stage that are done; returns the metrics on the test set."""
+"""Called with the steps done of the last stage, below 0 before it; returns the metrics on the test set."""
 
 Network = TypeVar("Network", bound=nn.Module)
 

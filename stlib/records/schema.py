@@ -89,7 +89,8 @@ class History(Block):
     """Which checkpoint is tested and why, e.g. {'epoch': 87, 'val_score': 0.0012}."""
     learning_curve: dict[int, dict[Metric, float]] = {}
     """Metrics on the test set after so many steps of the last stage (DeSTSeg, PFADSeg), only to be looked at:
-    nothing is selected by them. At 0 the map is the student's distances alone."""
+    nothing is selected by them. Up to 0 the map is the student's distances alone; below 0 the student still
+    learns."""
     curves: dict[str, list[float]]
     """Named series, one value per epoch or per logging interval."""
 

@@ -90,10 +90,10 @@ def observed(
 ) -> dict[Metric, float]:
     """A point of the learning curve: the test set's metrics after so many `steps` of the last stage.
 
-    Before the first step the map is the student's distances alone, as that net has learnt nothing yet.
+    Up to 0 the map is the student's distances alone, as the segmentation net has learnt nothing yet.
     """
     maps = detector.maps(category.test)
-    if steps == 0:
+    if steps <= 0:
         maps = detector.alternatives(maps)["maps=distances"]
     values = evaluate(maps.to(device), category).metrics
     return {name: _round(value) for name, value in values.items() if not math.isnan(value)}

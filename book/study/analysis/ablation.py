@@ -104,10 +104,11 @@ def _step(before: str, after: str) -> str:
 
 
 def along_training(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
-    """All modules (`whole`) against none (`none`) while the segmentation net learns, on equal seeds.
+    """All modules (`whole`) against none (`none`) while the networks learn, on equal seeds.
 
     A row per category, seed and step that both were watched at; `difference` is whole minus none. Steps are
-    counted from the start of the segmentation net; the last is the tested one, and nothing is chosen.
+    counted from the start of the segmentation net, the student's before it are negative; the last is the
+    tested one, and nothing is chosen.
     """
     everything = comparable(records)
     none_at_all, all_modules = (RunGroup("pfadseg", variant).of(everything) for variant in ("none", ""))
@@ -136,8 +137,8 @@ def unpaired(records: Iterable[Record]) -> list[Couple]:
 def sides(along: pd.DataFrame) -> dict[str, list[str]]:
     """Where `along_training` says that the modules help: 'above', 'below' or 'above and below' -> categories.
 
-    Over all evaluations but that at step 0, where the segmentation net has learnt nothing. A seed other than
-    0 is named.
+    Over the evaluations after step 0: before, the segmentation net has learnt nothing. A seed other than 0 is
+    named.
     """
     found: dict[str, list[str]] = {}
     for (category, seed), own in along[along["step"] > 0].groupby(["category", "seed"]):

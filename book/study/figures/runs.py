@@ -66,8 +66,8 @@ def _curves(axis: Axes, histories: Sequence[History], name: str) -> None:
 def learning_curves(runs: Mapping[str, Mapping[str, History]], metrics: Sequence[Metric]) -> Figure:
     """A row of panels per group, a panel per metric, a line per named run of the group.
 
-    The test set's score after so many steps of the last stage. Raises ValueError without a run that has
-    such a curve.
+    The test set's score after so many steps of the last stage, below 0 of the student before it. Raises
+    ValueError without a run that has such a curve.
     """
     watched = {
         group: {
@@ -91,8 +91,9 @@ def learning_curves(runs: Mapping[str, Mapping[str, History]], metrics: Sequence
                     list(points), list(points.values()), styles[name], marker="o", color=colour
                 )
             axis.set(title=f"{group}: {METRICS[metric]}")
+    early = any(step < 0 for curves in watched.values() for curve in curves.values() for step in curve)
     for axis in axes[-1]:
-        axis.set(xlabel="steps of the segmentation net")
+        axis.set(xlabel="steps of the segmentation net" + ("; up to 0: the student" if early else ""))
     figure.legend(
         [lines[name] for name in names], names, loc="outside lower center", ncols=len(names), fontsize=9
     )

@@ -304,7 +304,7 @@ def test_the_image_score_is_the_mean_of_the_largest_pixel_scores(run: Watched):
 def test_a_learning_curve_goes_on_after_a_kill_and_changes_nothing_that_is_trained(
     random_teacher: ResNet18Pyramid, run: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(destseg, "OBSERVED", (0, 2))
+    monkeypatch.setattr(destseg, "OBSERVED", (0, 1, 2))
     looked: list[int] = []
 
     def fit(progress: Progress = no_progress) -> tuple[DeSTSeg, History]:
@@ -323,10 +323,10 @@ def test_a_learning_curve_goes_on_after_a_kill_and_changes_nothing_that_is_train
 
     with pytest.raises(KeyboardInterrupt):
         fit(kill)
-    assert looked == [0]
+    assert looked == [-1, 0, 1]
     method, history = fit()
-    assert looked == [0, 2]
-    assert list(history.learning_curve) == [0, 2]
+    assert looked == [-1, 0, 1, 1, 2], "the third step was not saved"
+    assert list(history.learning_curve) == [-1, 0, 1, 2]
     assert history.learning_curve[2]["pixel_ap"] == method.maps(images(3)).pixel.mean().item()
     assert history.curves == run.history.curves
     assert equal(method.network, run.method.network.state_dict())
@@ -336,7 +336,8 @@ def test_a_learning_curve_goes_on_after_a_kill_and_changes_nothing_that_is_train
 @pytest.mark.parametrize("config", [Config(), pfadseg.PROFILES["paper"]])
 def test_every_step_of_the_learning_curve_is_one_that_the_schedules_stop_at(config: Config):
     assert destseg.OBSERVED[-1] == config.segmentation_steps
-    assert all((config.student_steps + step) % destseg.LOG_EVERY == 0 for step in destseg.OBSERVED)
+    stops = [start + step for start in (0, config.student_steps) for step in destseg.OBSERVED]
+    assert all(step % destseg.LOG_EVERY == 0 for step in stops)
 
 
 @pytest.mark.parametrize("done", [1, 3])

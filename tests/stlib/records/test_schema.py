@@ -173,7 +173,7 @@ def test_numbers_that_json_cannot_hold_are_refused(make_record, value: float):
     for change in (
         {"curves": {"train_loss": [3.5, value]}},
         {"selected": {"epoch": 2, "val_score": value}},
-        {"learning_curve": {250: {"iap": value}}},
+        {"learning_curve": {-250: {"iap": value}}},
     ):
         with pytest.raises(ValidationError, match="finite"):
             History.model_validate(history | change)

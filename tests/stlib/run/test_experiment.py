@@ -544,7 +544,7 @@ def test_a_learning_curve_begins_with_the_students_distances_and_goes_on_with_th
     detector = SimpleNamespace(
         maps=lambda _: result.maps, alternatives=lambda _: {"maps=distances": distances}
     )
-    for steps, maps in ((0, distances), (250, result.maps)):
+    for steps, maps in ((-500, distances), (0, distances), (250, result.maps)):
         expected = pytest.approx(evaluate(maps, category).metrics, rel=1e-5)
         assert observed(category, detector, steps) == expected
     assert observed(category, detector, 0) != observed(category, detector, 250)

@@ -161,7 +161,7 @@ def test_every_figure_of_a_page_says_what_it_plots_to_those_who_cannot_see_it():
 
 
 def test_a_learning_curve_has_a_point_per_watched_step_and_a_line_per_run():
-    curve = {0: {"pixel_ap": 0.2}, 250: {"pixel_ap": 0.5}, 500: {}}
+    curve = {250: {"pixel_ap": 0.5}, -500: {"pixel_ap": 0.1}, 0: {"pixel_ap": 0.2}, 500: {}}
     trained = History(steps=1, images_seen=1, selected={}, curves={}, learning_curve=curve)
     unwatched = History(steps=1, images_seen=1, selected={}, curves={})
     groups = {
@@ -173,7 +173,7 @@ def test_a_learning_curve_has_a_point_per_watched_step_and_a_line_per_run():
     pill, tile = figure.axes
     assert ("pill" in pill.get_title(), "tile" in tile.get_title()) == (True, True)
     (line,), (other,) = pill.lines, tile.lines
-    assert (list(line.get_xdata()), list(line.get_ydata())) == ([0, 250], [0.2, 0.5])
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([-500, 0, 250], [0.1, 0.2, 0.5])
     assert line.get_color() != other.get_color(), "a name is one colour in all panels, two names are two"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["row 7", "row 1"]
     with pytest.raises(ValueError, match="no learning curve"):

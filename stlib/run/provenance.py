@@ -1,6 +1,7 @@
 """Where, when and with what a run was made: the runtime block of its record, and the code that trains."""
 
 import hashlib
+import logging
 import os
 import platform
 import subprocess
@@ -17,6 +18,8 @@ from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.training import release_memory
 from stlib.paths import PACKAGE
 from stlib.records.schema import Runtime
+
+logger = logging.getLogger(__name__)
 
 
 def source_hash(package: Path) -> str:
@@ -119,16 +122,31 @@ def checkout() -> tuple[str | None, bool | None]:
     """The checkout's commit and whether `stlib` differs from it; (None, None) outside git.
 
     A copy without `.git` names its commit in the variable `STLIB_COMMIT`, and with 0 or 1 in `STLIB_DIRTY`
-    whether it was changed. They come before git, which may find a repository that only surrounds the copy.
+    whether it was changed. A repository that only surrounds a copy does not track its files and names none.
+
+    Raises ValueError for another value of `STLIB_DIRTY`.
     """
     if commit := os.environ.get("STLIB_COMMIT"):
-        return commit, {"0": False, "1": True}.get(os.environ.get("STLIB_DIRTY", ""))
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(PACKAGE), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
-
+        told = os.environ.get("STLIB_DIRTY", "")
+        if told not in ("", "0", "1"):
+            raise ValueError(f"STLIB_DIRTY={told}: give 0 (the commit's code) or 1 (code changed since)")
+        return commit, bool(int(told)) if told else None
     try:
-        return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain", "--", ".").strip())
-    except (OSError, subprocess.CalledProcessError):
+        _git("ls-files", "--error-unmatch", "--", "__init__.py")
+        changed = _git("status", "--porcelain", "--untracked-files=all", "--", ".")
+        return _git("rev-parse", "HEAD"), bool(changed)
+    except (OSError, subprocess.CalledProcessError) as error:
+        if (PACKAGE.parent / ".git").exists():
+            words = getattr(error, "stderr", b"").decode(errors="replace").strip() or error
+            told = "no commit is recorded (%s): name it in STLIB_COMMIT, or let git read (safe.directory)"
+            logger.warning(told, words)
         return None, None
+
+
+def _git(*arguments: str) -> str:
+    """What git prints about the repository around the package, though a hook's variables name another."""
+    hooks = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
+    here = {name: value for name, value in os.environ.items() if name not in hooks}
+    command = ["git", "-C", str(PACKAGE), *arguments]
+    done = subprocess.run(command, capture_output=True, check=True, env=here)  # noqa: S603
+    return done.stdout.decode(errors="replace").strip()

@@ -1,7 +1,9 @@
 """The runtime block of a record."""
 
+import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,23 +63,80 @@ def test_a_copy_without_git_names_its_commit_even_inside_another_repository(
     assert provenance.checkout() == ("c" * 40, dirty)
 
 
-def test_git_names_the_commit_and_whether_the_package_was_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    def git(*arguments: str) -> str:
+def test_an_unknown_word_for_a_changed_copy_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STLIB_COMMIT", "c" * 40)
+    monkeypatch.setenv("STLIB_DIRTY", "true")
+    with pytest.raises(ValueError, match=r"STLIB_DIRTY=true: give 0 .* or 1 "):
+        provenance.checkout()
+
+
+@pytest.fixture
+def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """`git` in a new repository, whose committed package stands for this one."""
+
+    def call(*arguments: str) -> str:
         who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
         command = ["git", "-C", str(tmp_path), *who, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
+    for name in ("STLIB_COMMIT", "GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"):
+        monkeypatch.delenv(name, raising=False)
     package = tmp_path / "stlib"
     package.mkdir()
-    monkeypatch.delenv("STLIB_COMMIT", raising=False)
     monkeypatch.setattr(provenance, "PACKAGE", package)
-    git("init", "--quiet")
-    (package / "a.py").write_text("a = 1")
-    git("add", ".")
-    git("commit", "--quiet", "--message", "first")
+    call("init", "--quiet")
+    (package / "__init__.py").write_text("a = 1")
+    call("add", ".")
+    call("commit", "--quiet", "--message", "first")
+    return call
+
+
+def test_git_names_the_commit_and_whether_the_package_was_changed(git: Callable[..., str], tmp_path: Path):
     (tmp_path / "notes.txt").write_text("beside the package")
     assert provenance.checkout() == (git("rev-parse", "HEAD"), False)
-    (package / "a.py").write_text("a = 2")
+    (tmp_path / "stlib" / "__init__.py").write_text("a = 2")
     assert provenance.checkout() == (git("rev-parse", "HEAD"), True)
+
+
+def test_a_new_file_is_a_change_also_where_git_is_told_not_to_show_it(
+    git: Callable[..., str], tmp_path: Path
+):
+    git("config", "status.showUntrackedFiles", "no")
+    (tmp_path / "stlib" / "new.py").touch()
+    assert provenance.checkout() == (git("rev-parse", "HEAD"), True)
+
+
+def test_a_repository_that_only_surrounds_a_copy_names_no_commit(
+    git: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    copy = shutil.copytree(tmp_path / "stlib", tmp_path / "copies" / "stlib")
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    (tmp_path / ".gitignore").write_text("copies")
+    assert provenance.checkout() == (None, None)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("name", ["GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"])
+def test_the_variables_that_git_gives_to_a_hook_lead_to_no_other_repository(
+    name: str, git: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    expected = (git("rev-parse", "HEAD"), False)
+    monkeypatch.setenv(name, str(tmp_path / "other"))
+    assert provenance.checkout() == expected
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1", "dubious ownership"), ("PATH", "", "'git'")],
+)
+def test_a_checkout_without_its_commit_says_what_git_said_and_the_remedy(
+    variable: str, value: str, words: str, git: Callable[..., str], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):  # fmt: skip
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)  # it may trust every folder
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv(variable, value)
+    assert provenance.checkout() == (None, None)
+    (told,) = caplog.messages
+    assert words in told
+    assert "STLIB_COMMIT, or let git read (safe.directory)" in told

@@ -14,7 +14,7 @@ ENV  := $(VENV)/.stlib-installed
 SITE := build/_build/html
 PORT ?= 8000
 # Draws the pages in `make browser` and `make pdf`. Empty: the one that playwright downloads.
-CHROMIUM ?= $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name))))
+CHROMIUM ?= $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name) 2>/dev/null)))
 
 # The whole study: which grid of workflow/grid.toml, where (local or slurm), on what, how far.
 PROFILE ?= local
@@ -163,24 +163,20 @@ $(RUNS:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: notebooks/run.ipynb 
 	@test -s $(RECORD) || { echo "error: no record $(RECORD); see build/tmp/$*.ipynb" >&2; exit 1; }
 	@mv build/tmp/$*.ipynb $@
 
+# Kernels that start at the same moment now and then take the same port.
+WAIT.ablation := sleep 5
+# It reads ET-STPM's record, which teacher_epochs has just made, and makes the others anew.
+GIVEN.compare := -p records build/records -p run_missing True
+AGAIN.compare := build/records/demo/stpm/washer-* build/records/demo/*seg/washer-*
+build/notebooks/compare.ipynb: build/notebooks/teacher_epochs.ipynb
+
 # As they stand; every run in them leaves its own record.
-GIVEN :=
-WAIT :=
-AGAIN :=
 $(STUDIES:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: notebooks/%.ipynb build/tmp/fresh
 	@echo "== notebook $*"
-	@rm -rf build/tmp/$*.ipynb $(AGAIN)
-	@$(WAIT)
-	$(BIN)/papermill $< build/tmp/$*.ipynb --request-save-on-cell-execute $(GIVEN)
+	@rm -rf build/tmp/$*.ipynb $(AGAIN.$*)
+	@$(WAIT.$*)
+	$(BIN)/papermill $< build/tmp/$*.ipynb --request-save-on-cell-execute $(GIVEN.$*)
 	@mv build/tmp/$*.ipynb $@
-
-# Kernels that start at the same moment now and then take the same port.
-build/notebooks/ablation.ipynb: private WAIT = sleep 5
-
-# It reads ET-STPM's record, which teacher_epochs has just made, and makes the others anew.
-build/notebooks/compare.ipynb: private GIVEN = -p records build/records -p run_missing True
-build/notebooks/compare.ipynb: private AGAIN = build/records/demo/stpm/washer-* build/records/demo/*seg/washer-*
-build/notebooks/compare.ipynb: build/notebooks/teacher_epochs.ipynb
 
 build/book.stamp: $(PAGES) $(CODE) build/demo.stamp requirements.lock | $(ENV)
 	@echo "== site"

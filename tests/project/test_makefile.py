@@ -1,4 +1,4 @@
-"""What `make` refuses, and what it may remove."""
+"""What `make` refuses, what it may remove, and which `make` it is."""
 
 import re
 import subprocess
@@ -21,3 +21,12 @@ def test_a_folder_that_was_there_before_is_never_removed_with_the_environment():
     makefile = (ROOT / "Makefile").read_text()
     removed = re.findall(r"\brm\b[^;\n]*\$\((?:VENV|BIN|ENV)\)[^;\n]*", makefile)
     assert removed == ['rm -f "$(BIN)/python"']
+
+
+def test_the_makefile_has_no_word_that_the_make_of_macos_lacks():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")  # 3.81 takes `private` for a prerequisite
+    newer = (
+        r"^[^\t#\n]*(?:\bprivate\b|!=|::=|&:)|^(?:-?load|undefine)\b"
+        r"|\.(?:ONESHELL|RECIPEPREFIX|EXTRA_PREREQS|SHELLSTATUS)\b|\$\((?:file|guile|let|intcmp) "
+    )
+    assert re.findall(newer, makefile, re.MULTILINE) == []

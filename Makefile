@@ -1,10 +1,14 @@
 # Two commands: `make book` (environment, demo notebooks, site) and `make test`.
-# Needs Python >= 3.11.4, make and a package registry. No GPU, no dataset.
+# Needs Python 3.11.4 to 3.14, make (3.81 will do) and a package registry. No GPU, no dataset.
 
 PYTHON    ?= python3
 VENV      ?= .venv
 INSTALLER ?= uv
 UV_VERSION := 0.13.9
+
+# What requirements.lock has packages for: PyTorch and others make none for Intel Macs.
+FITS := import os, sys; \
+	sys.exit(not (3, 11, 4) <= sys.version_info < (3, 15) or os.uname()[::4] == ("Darwin", "x86_64"))
 
 ifneq ($(words $(VENV)),1)
 $(error VENV='$(VENV)': name one folder without a space in its name, such as .venv; make would see two)
@@ -123,8 +127,9 @@ clean: ## remove what was built, keep the environment
 	rm -rf build
 
 $(ENV): requirements.lock pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' || \
-		{ echo "error: Python 3.11.4 or newer is needed, but '$(PYTHON)' is not. Name one: make PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -c '$(FITS)' || \
+		{ echo "error: Python 3.11.4 to 3.14 is needed, on a Mac one for Apple silicon, but '$(PYTHON)' is not." \
+			"Name one: make PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv "$(VENV)" || \
 		{ rm -f "$(BIN)/python"; echo "error: '$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "== environment in $(VENV): about 3 GB to download, 6 GB on disk"

@@ -105,7 +105,7 @@ def test_conda_pins_a_supported_python():
 
 @pytest.mark.parametrize("file", ["README.md", "book/reproduce.md", "Makefile", ".ci/run"])
 def test_the_least_python_is_told_alike_everywhere(file: str):
-    told = re.findall(r"Python (?:[≥>=]+ )?(3\.\d+(?:\.\d+)?)", (ROOT / file).read_text())
+    told = re.findall(r"Python (?:[≥>=]+ )?(3\.\d+(?:\.\d+)?)", (ROOT / file).read_text(encoding="utf-8"))
     assert {f">={version}" for version in told} == {project()["requires-python"]}
 
 

@@ -59,7 +59,7 @@ endif
 
 help: ## show this list
 	@echo "make book and make test are all you need. Targets:"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo "Of reproduce: GRID=$(GRID) PROFILE=$(PROFILE) (local or slurm) DEVICE=$(DEVICE) TARGET=$(TARGET) CONFIG= ARGS="
 	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) INSTALLER=$(INSTALLER) (uv or pip) PORT=$(PORT)"
 
@@ -81,7 +81,7 @@ pdf: build/book.pdf ## the book as one PDF file (needs Chromium)
 
 test: $(ENV) ## unit tests, docstring examples and the notebooks as tests
 	@rm -rf build/runs/demo/*/*.ckpt build/runs/teachers/demo # of earlier code, perhaps
-	$(BIN)/python -m pytest --numprocesses=logical --nbval-lax
+	$(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --nbval-lax
 
 browser: build/book.stamp chromium ## the built site in Chromium: links, errors, accessibility, phone, tables, search
 	$(BIN)/python -m pytest --confcutdir=tests/browser tests/browser

@@ -102,7 +102,7 @@ def each_run(
     about = {**settings, "code": commit, "script": sha256(Path(getfile(make)))}
     known = dirty is False
     file.parent.mkdir(exist_ok=True)
-    lines = file.read_text().splitlines() if known and file.is_file() else []
+    lines = file.read_text(encoding="utf-8").splitlines() if known and file.is_file() else []
     alike = [run for run in map(json.loads, lines) if about.items() <= run.items()]
     runs = [{field: value for field, value in run.items() if field not in about} for run in alike]
     for key in keys:
@@ -111,7 +111,7 @@ def each_run(
             runs.append({**key, **make(**key)})
             runs[-1]["cpu_seconds"] = round(time.process_time() - begin, 1)
             if known:
-                with file.open("a") as kept:
+                with file.open("a", encoding="utf-8") as kept:
                     kept.write(json.dumps(about | runs[-1]) + "\n")
             print(runs[-1], flush=True)
         yield runs
@@ -182,7 +182,7 @@ def report(name: str, arguments: argparse.Namespace, results: Mapping[str, objec
     if arguments.save:
         BENCHMARKS.mkdir(parents=True, exist_ok=True)
         path = BENCHMARKS / f"{name}-{device.type}.json"
-        path.write_text(json.dumps(made, indent=2) + "\n")
+        path.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
         print(path)
 
 

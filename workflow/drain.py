@@ -114,7 +114,7 @@ def make(order: dict) -> None:
 @contextmanager
 def alone(work: Path, until: float) -> Iterator[int]:
     """Hold the folder's lock. Runs hold it too: what outlives a killed call ends first. Raises OSError."""
-    with (work / "lock").open("a") as file:
+    with (work / "lock").open("ab") as file:
         while True:
             with suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -31,7 +31,7 @@ def from_root(page: str, target: str) -> str:
 
 def chapter(site: Path, page: str, titles: dict[str, str]) -> Tag:
     """The text of a page; its links lead to places of the book, to the web, or are no links any more."""
-    article = BeautifulSoup((site / page).read_text(), "html.parser").select_one("article")
+    article = BeautifulSoup((site / page).read_text(encoding="utf-8"), "html.parser").select_one("article")
     assert article, f"{page} holds no text"
     for tag in article.select(NOT_PRINTED):
         tag.decompose()
@@ -54,7 +54,7 @@ def chapter(site: Path, page: str, titles: dict[str, str]) -> Tag:
 
 def whole_book(site: Path) -> str:
     """All pages as one, in the order of the table of contents."""
-    book = BeautifulSoup((site / FIRST).read_text(), "html.parser")
+    book = BeautifulSoup((site / FIRST).read_text(encoding="utf-8"), "html.parser")
     listed = {from_root(FIRST, str(a["href"])): a.get_text() for a in book.select("nav.bd-links a.internal")}
     assert book.html is not None
     assert book.head is not None
@@ -83,9 +83,9 @@ def print_book(site: Path, pdf: Path) -> None:
     """
     with (
         sync_playwright() as playwright,
-        tempfile.NamedTemporaryFile("w", suffix=".html", dir=site) as single,  # beside its pictures
+        tempfile.NamedTemporaryFile(suffix=".html", dir=site) as single,  # beside its pictures
     ):
-        single.write(whole_book(site))
+        single.write(whole_book(site).encode())
         single.flush()
         browser = playwright.chromium.launch(executable_path=os.environ.get("CHROMIUM") or None)
         page = browser.new_page(color_scheme="light")

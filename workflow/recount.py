@@ -61,7 +61,7 @@ def read_reported(variant: str = "") -> dict[tuple[str, ...], float]:
     """(paper, method, metric, category) -> printed value as a fraction."""
     values: dict[tuple[str, ...], float] = {}
     for path in (ROOT / "results/reported").glob("*.csv"):
-        with path.open() as file:
+        with path.open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["variant"] == variant]
         for row in rows:
             value = float(row["value"]) / (100 if row["unit"] == "percent" else 1)

@@ -57,7 +57,7 @@ class Scheduler:
         self.typical: dict[str, float] = {}
         """Seconds of the longest run of each method that finished in this call."""
         self.file = work / "attempts.json"
-        kept = json.loads(self.file.read_text()) if self.file.exists() else {}
+        kept = json.loads(self.file.read_bytes()) if self.file.exists() else {}
         self.failures: dict[str, int] = kept.get("failures", {})
         self.seconds: dict[str, float] = kept.get("seconds", {})
 
@@ -123,7 +123,9 @@ class Scheduler:
             if status == 0:
                 self.typical[cell.method] = max(self.typical.get(cell.method, 0), self.seconds[name])
             partial = self.file.with_suffix(".partial")
-            partial.write_text(json.dumps({"failures": self.failures, "seconds": self.seconds}, indent=1))
+            partial.write_bytes(
+                json.dumps({"failures": self.failures, "seconds": self.seconds}, indent=1).encode()
+            )
             partial.replace(self.file)
             outcome = "finished" if status == 0 else "stopped" if stopped else f"FAILED with {status}"
             self.say(f"{outcome} {name} after {took:.0f} s")

@@ -56,10 +56,10 @@ def main(readme: str | None = None, landing: str | None = None) -> int:
             print(f"{TITLES[method]:8} {category:12} {metric:12} {told_text} | {row[1]:.3f} | {row[2:]}")
     problems = []
     if readme:
-        text = Path(readme).read_text()
+        text = Path(readme).read_text(encoding="utf-8")
         problems += compare(found, text) + compare_sentences("README", text)
     if landing:
-        page = Path(landing).read_text()
+        page = Path(landing).read_text(encoding="utf-8")
         text = html.unescape(re.sub(r"<[^>]+>", " ", page)).replace("\u2019", "'")
         problems += compare_landing(page) + compare_sentences("landing page", text)
     for problem in problems:
@@ -150,7 +150,7 @@ def all_gains(runs: list[dict]) -> dict[str, dict]:
 def read_runs() -> list[dict]:
     """The finished runs of the papers' schedules, deviations included, each with the `path` of its record."""
     paths = sorted((ROOT / "results/records/paper").rglob("*.json"))
-    runs = [json.loads(path.read_text()) | {"path": path} for path in paths]
+    runs = [json.loads(path.read_bytes()) | {"path": path} for path in paths]
     return [run for run in runs if run["status"] == "finished"]
 
 

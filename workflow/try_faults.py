@@ -147,7 +147,7 @@ def diverging_runs(study: Study, reference: dict[str, str]) -> None:
         [r.status for r in load_records(study.records)] == ["failed", "failed"], "a failure is not recorded"
     )
     for image in ("brick-s0", "washer-s0"):
-        told = study.place(".failed.ipynb", image=image).read_text()
+        told = study.place(".failed.ipynb", image=image).read_text(encoding="utf-8")
         expect("RunFailed" in told, "the failed notebook does not say why")
     study.teacher = "demo"
     finish(study, reference)
@@ -161,7 +161,7 @@ def corrupt_image(study: Study, reference: dict[str, str]) -> None:
     image.write_bytes(whole[: len(whole) // 2])
     expect(study.workflow().returncode == 1, "nobody noticed the image")
     expect([*study.metrics()] == ["washer"], "the other category is not finished")
-    told = study.place(".failed.ipynb").read_text()
+    told = study.place(".failed.ipynb").read_text(encoding="utf-8")
     expect("000.png is not a readable image" in told, "the failed notebook does not name the image")
     image.write_bytes(whole)
     finish(study, reference)
@@ -189,7 +189,7 @@ def wrong_teacher_hash(study: Study, _: dict[str, str]) -> None:
     teachers[-1].write_bytes(content)
     (study.records / "demo" / "et_stpm" / "washer-s0.json").unlink()
     expect(study.workflow(methods="et_stpm").returncode == 1, "nobody noticed the teacher")
-    told = study.place(".failed.ipynb", "et_stpm", "washer-s0").read_text()
+    told = study.place(".failed.ipynb", "et_stpm", "washer-s0").read_text(encoding="utf-8")
     expect("holds other weights" in told, "the failed notebook does not name the teacher")
     shutil.rmtree(teachers[-1].parent)
     expect(study.workflow(methods="et_stpm").returncode == 0, "it was not made again")
@@ -215,7 +215,8 @@ def full_disk(study: Study, reference: dict[str, str]) -> None:
         expect(not study.metrics(), "a record that does not fit is there")
         expect([path.name for path in study.records.rglob("*") if path.is_file()] == ["filler"], "remains")
     expect(
-        "No space left" in study.place(".failed.ipynb").read_text(), "the failed notebook does not say why"
+        "No space left" in study.place(".failed.ipynb").read_text(encoding="utf-8"),
+        "the failed notebook does not say why",
     )
     finish(study, reference)
 
@@ -225,7 +226,8 @@ def read_only_results(study: Study, reference: dict[str, str]) -> None:
     with mounted(study.records, "ro"):
         expect(study.workflow().returncode == 1, "nobody noticed the read-only folder")
     expect(
-        "cannot write to" in study.place(".failed.ipynb").read_text(), "the failed notebook does not say why"
+        "cannot write to" in study.place(".failed.ipynb").read_text(encoding="utf-8"),
+        "the failed notebook does not say why",
     )
     expect(not study.place(".lock").exists(), "it was trained all the same")
     finish(study, reference)

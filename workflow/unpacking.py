@@ -19,7 +19,7 @@ def say(work: Path, text: str) -> None:
     line = f"{time.strftime('%H:%M:%S')} {text}"
     print(line, flush=True)
     (work / "logs").mkdir(parents=True, exist_ok=True)
-    with (work / "logs" / "drain.log").open("a") as log:
+    with (work / "logs" / "drain.log").open("a", encoding="utf-8") as log:
         log.write(line + "\n")
 
 
@@ -96,5 +96,5 @@ def install(work: Path) -> None:
 def sets(work: Path) -> Iterator[tuple[str, dict[str, int]]]:
     """Commit, and number of files of each part, of every set of bundles; the one packed last comes first."""
     for listed in sorted((work / "incoming" / "sets").glob("*.json"), reverse=True):
-        content = json.loads(listed.read_text())
+        content = json.loads(listed.read_bytes())
         yield content["commit"], content["parts"]

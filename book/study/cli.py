@@ -78,7 +78,7 @@ def readme(
     """Renew the table of results in README.md."""
     try:
         _require_folder("--records", records)
-        write_atomic(file, with_results(file.read_text(), load_records(records)).encode())
+        write_atomic(file, with_results(file.read_text(encoding="utf-8"), load_records(records)).encode())
     except (OSError, ValueError) as error:
         raise refusal(error) from error
 

@@ -117,7 +117,7 @@ def _fetch(url: str, archive: Path, expected: str, page: str) -> None:
 
 def _transfer(url: str, part: Path, note: Path) -> None:
     """One request that begins or continues `part`; `note` has the size and validator of the whole."""
-    known = json.loads(note.read_text()) if part.exists() and note.exists() else {}
+    known = json.loads(note.read_bytes()) if part.exists() and note.exists() else {}
     start = part.stat().st_size if known else 0
     if start and start == known["size"]:
         return

@@ -27,7 +27,7 @@ def is_unpacked(folder: Path, sha256: str) -> bool:
     if not folder.exists():
         return False
     marker = folder / MARKER
-    if marker.is_file() and marker.read_text().strip() == sha256:
+    if marker.is_file() and marker.read_bytes().strip() == sha256.encode():
         return True
     raise ArchiveError(
         f"{folder} exists but does not state that it was unpacked from the archive with SHA-256 {sha256}. "

@@ -65,7 +65,7 @@ def make_demo(root: Path | str = BUILD / "demo", *, seed: int = 0) -> Path:
         for number, category in enumerate(DEMO_CATEGORIES):
             _write_category(made / category, photographs.get(category), (seed, number))
         marker = {"generator": GENERATOR, "seed": seed, "content_sha256": content_hash(made)}
-        (made / MARKER).write_text(json.dumps(marker, indent=2) + "\n")
+        (made / MARKER).write_bytes(f"{json.dumps(marker, indent=2)}\n".encode())
         if _is_current(root, seed):  # another process was faster, and somebody may read it by now
             return root
         if root.exists():
@@ -90,7 +90,7 @@ def content_hash(root: Path) -> str:
 
 def _is_current(root: Path, seed: int) -> bool:
     try:
-        marker = json.loads((root / MARKER).read_text())
+        marker = json.loads((root / MARKER).read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(marker, dict) and (marker.get("generator"), marker.get("seed")) == (GENERATOR, seed)

@@ -89,7 +89,7 @@ def forget_peak(device: torch.device) -> None:
     else:
         release_memory()
         with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_bytes(b"5")
 
 
 def peak_memory(device: torch.device) -> int:
@@ -97,8 +97,8 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:  # ru_maxrss would start at what the parent held when it forked
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+        status = Path("/proc/self/status").read_bytes()
+        return int(status.split(b"VmHWM:")[1].split()[0]) * 1024
     except (OSError, IndexError):
         try:
             import resource  # here, since Windows has none
@@ -110,7 +110,7 @@ def peak_memory(device: torch.device) -> int:
 
 def _cpu_model() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     return next(

@@ -19,7 +19,7 @@ class Links(HTMLParser):
         self.ids: set[str] = set()
         self.targets: list[str] = []
         self.nowhere: list[str] = []
-        self.feed(page.read_text())
+        self.feed(page.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
         named = dict(attrs)
@@ -48,7 +48,7 @@ def broken(site: Path, page: Path) -> Iterator[str]:
 
 
 def test_every_page_of_the_contents_is_built(pages):
-    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_bytes())
     chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
     listed = [toc["root"]]
     listed += [entry["file"] for chapter in chapters for entry in (chapter, *chapter.get("sections", []))]

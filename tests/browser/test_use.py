@@ -154,7 +154,7 @@ def test_a_papers_table_is_downloaded_as_plain_numbers(page, url):
     page.goto(url + "book/tables.html")
     with page.expect_download() as download:
         page.get_by_role("link", name="et_stpm-table-iii.csv").click()
-    lines = list(csv.DictReader(io.StringIO(download.value.path().read_text())))
+    lines = list(csv.DictReader(io.StringIO(download.value.path().read_text(encoding="utf-8"))))
     row = next(line for line in lines if (line["row"], line["method"]) == ("grid", "stpm"))
     assert float(row["difference"]) == pytest.approx(float(row["reproduced"]) - float(row["reported"]))
     assert all((RECORDS / name).is_file() for name in row["records"].split())

@@ -13,14 +13,14 @@ from study.analysis.benchmarks import read_benchmark
 SCRIPTS = [
     path
     for path in sorted((ROOT / "benchmarks").glob("*.py"))
-    if 'if __name__ == "__main__"' in path.read_text()
+    if 'if __name__ == "__main__"' in path.read_text(encoding="utf-8")
 ]
 CLEAN, CHANGED, UNKNOWN = ("c" * 40, False), ("c" * 40, True), (None, None)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_a_script_uses_every_option_that_it_offers(script: Path):
-    source = script.read_text()
+    source = script.read_text(encoding="utf-8")
     timed = ["turns", "device"] if "timed_options(" in source else []
     offered = re.findall(r'add_argument\("(?:--)?(\w+)"', source) + timed
     assert [name for name in offered if f"arguments.{name}" not in source] == []

@@ -16,7 +16,7 @@ from stlib.paths import ROOT
 
 @cache
 def lock_lines() -> list[str]:
-    return (ROOT / "requirements.lock").read_text().splitlines()
+    return (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
 
 
 @cache
@@ -32,12 +32,12 @@ def locked() -> dict[str, list[Requirement]]:
 
 @cache
 def project() -> dict:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 @cache
 def conda() -> dict:
-    return yaml.safe_load((ROOT / "environment.yml").read_text())
+    return yaml.safe_load((ROOT / "environment.yml").read_bytes())
 
 
 def pip_section() -> list[str]:
@@ -60,7 +60,9 @@ def test_lock_pins_every_package_exactly():
 def test_every_entry_of_the_lock_has_hashes_and_every_installation_asks_for_them():
     entries = re.split(r"\n(?=\S)", "\n".join(line for line in lock_lines() if "# " not in line))
     assert all(re.search(r"--hash=sha256:[0-9a-f]{64}$", entry) for entry in entries)
-    installs = re.findall(r"pip install .*requirements\.lock", (ROOT / "Makefile").read_text())
+    installs = re.findall(
+        r"pip install .*requirements\.lock", (ROOT / "Makefile").read_text(encoding="utf-8")
+    )
     assert len(installs) == 3
     assert all("--require-hashes" in line for line in installs)
     assert "--require-hashes" in pip_section()
@@ -110,5 +112,5 @@ def test_the_least_python_is_told_alike_everywhere(file: str):
 
 
 def test_one_version_of_the_project():
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_bytes())
     assert project()["version"] == __version__ == citation["version"]

@@ -20,7 +20,7 @@ def test_an_environment_that_make_would_take_for_two_folders_is_refused(venv: st
 
 
 def test_a_folder_that_was_there_before_is_never_removed_with_the_environment():
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     removed = re.findall(r"\brm\b[^;\n]*\$\((?:VENV|BIN|ENV)\)[^;\n]*", makefile)
     assert removed == ['rm -f "$(BIN)/python"']
 

@@ -137,7 +137,7 @@ def test_categories_that_come_later_are_checked_too(tmp_path: Path, make_categor
 
 
 def test_every_method_says_what_a_run_may_take():
-    needs = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_text())["needs"]
+    needs = yaml.safe_load((ROOT / "workflow" / "config.yaml").read_bytes())["needs"]
     methods = {cell.method for name in ("paper", "demo") for cell in read_grid(name).cells()}
     assert methods <= METHODS.keys()
     assert needs.keys() - METHODS.keys() == {"run", "tuning"}  # of other methods, and of a teacher

@@ -35,12 +35,12 @@ def test_the_readme_says_what_the_raw_records_say(run):
 
 
 def test_a_changed_number_is_noticed(tmp_path, run):
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     row = next(line for line in text.splitlines() if line.startswith("| bottle |"))
     cells = row.split("|")
     cells[6] = other(cells[6])  # the reproduced pixel AUROC
     wrong = tmp_path / "README.md"
-    wrong.write_text(text.replace(row, "|".join(cells)))
+    wrong.write_text(text.replace(row, "|".join(cells)), encoding="utf-8")
     status, _, complaints = run(wrong)
     assert status == 1
     assert "bottle" in complaints
@@ -58,10 +58,10 @@ def test_a_changed_number_is_noticed(tmp_path, run):
     ],
 )
 def test_a_changed_number_of_a_sentence_is_noticed(tmp_path, run, told):
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     place = re.search(told, text)
     wrong = tmp_path / "README.md"
-    wrong.write_text(text[: place.start(1)] + "+0.999" + text[place.end(1) :])
+    wrong.write_text(text[: place.start(1)] + "+0.999" + text[place.end(1) :], encoding="utf-8")
     status, _, complaints = run(wrong)
     assert status == 1
     assert re.search(told, complaints)[1] == place[1]
@@ -69,15 +69,17 @@ def test_a_changed_number_of_a_sentence_is_noticed(tmp_path, run, told):
 
 def test_the_landing_page_says_what_the_raw_records_say(tmp_path, run, run_page):
     page = tmp_path / "intro.html"
-    page.write_text("".join(str(part) for part in run_page("intro") if isinstance(part, str)))
+    page.write_text(
+        "".join(str(part) for part in run_page("intro") if isinstance(part, str)), encoding="utf-8"
+    )
     status, _, complaints = run(ROOT / "README.md", page)
     assert status == 0, complaints
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     start = text.index("STPM<br><small>pixel AUROC")
     status, score = (re.search(what, text[start:])[1] for what in (r'status-\w+">([^<]+)<', r"(\d\.\d{3})"))
     (said,) = re.findall(r"pixel AP (.0\.\d+) \(printed", text)
     wrong = text[:start] + other(text[start:])
-    page.write_text(wrong.replace(f"{said} (printed", "+0.999 (printed"))
+    page.write_text(wrong.replace(f"{said} (printed", "+0.999 (printed"), encoding="utf-8")
     *_, told = run(ROOT / "README.md", page)
     assert f"landing page, STPM, pixel AUROC: the records give ['{status}', '{score}'" in told
     assert f"pixel AP {said} (printed" in told
@@ -88,12 +90,12 @@ def test_the_landing_page_says_what_the_raw_records_say(tmp_path, run, run_page)
     ):
         start = text.index(claim)
         place = text.index(wrong, start) + len(wrong)
-        page.write_text(f"{text[:place]}9{text[place + 1 :]}")
+        page.write_text(f"{text[:place]}9{text[place + 1 :]}", encoding="utf-8")
         assert claim in run(ROOT / "README.md", page)[-1]
 
 
 def test_it_shares_no_code():
-    nodes = [n for f in (SCRIPT, SCRIPT.with_name("recount.py")) for n in ast.walk(ast.parse(f.read_text()))]
+    nodes = [n for f in (SCRIPT, SCRIPT.with_name("recount.py")) for n in ast.walk(ast.parse(f.read_bytes()))]
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     assert "recount" in modules

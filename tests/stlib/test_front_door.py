@@ -43,7 +43,7 @@ def test_every_exported_name_is_there_and_no_other():
 
 
 def test_type_checkers_are_shown_every_exported_name_from_where_it_is_defined():
-    code = ast.parse(Path(stlib.__file__).read_text())
+    code = ast.parse(Path(stlib.__file__).read_bytes())
     imports = [node for node in ast.walk(code) if isinstance(node, ast.ImportFrom)]
     shown = {alias.asname: node.module for node in imports for alias in node.names if alias.asname}
     assert shown == stlib._HOMES
@@ -52,7 +52,9 @@ def test_type_checkers_are_shown_every_exported_name_from_where_it_is_defined():
 def test_the_code_of_readme_and_book_names_what_is_exported():
     pages = [ROOT / "README.md", *(ROOT / "book").glob("*.md")]
     code = [
-        cell for page in pages for cell in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+        cell
+        for page in pages
+        for cell in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     ]
     named = set(re.findall(r"\bstlib\.(\w+)", "".join(code)))
     assert {"fit", "inspect"} <= named <= set(stlib.__all__)

@@ -6,7 +6,9 @@ import pytest
 
 from stlib.paths import ROOT
 
-PAGES = sorted(path.stem for path in (ROOT / "book").glob("*.md") if "{code-cell}" in path.read_text())
+PAGES = sorted(
+    path.stem for path in (ROOT / "book").glob("*.md") if "{code-cell}" in path.read_text(encoding="utf-8")
+)
 
 
 def text_of(shown):
@@ -50,5 +52,7 @@ def test_the_audit_reads_every_result_from_the_data(run_page):
     text = text_of(run_page("audit"))
     for told in ("SPADE, pixel AUROC", "printed as 0.965", "level with AFF+PCAR", "+0.023"):
         assert told in text
-    prose = re.sub(r"```.*?```|`[^`]*`", "", (ROOT / "book" / "audit.md").read_text(), flags=re.DOTALL)
+    prose = re.sub(
+        r"```.*?```|`[^`]*`", "", (ROOT / "book" / "audit.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     assert not re.findall(r"\d\.\d|\d %", prose)

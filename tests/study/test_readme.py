@@ -16,7 +16,7 @@ from study.tables import say
 
 
 def test_the_readme_is_in_step_with_the_records():
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert with_results(text, load_records(RECORDS)) == text, "run `study readme`"
 
 

@@ -84,7 +84,7 @@ def test_a_difference_that_rounds_to_nothing_has_no_sign():
 
 
 def test_the_site_serves_the_folder_that_the_links_name():
-    config = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]
+    config = yaml.safe_load((ROOT / "_config.yml").read_bytes())["sphinx"]["config"]
     (folder,) = config["html_extra_path"]  # its content lands at the root of the site
     site = (ROOT / folder).resolve()
     assert site / RECORDS_URL.removeprefix("../") == ROOT / "results" / "records"

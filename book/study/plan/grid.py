@@ -110,7 +110,8 @@ class Grid(_Table):
 
 def read_grid(name: str = "paper", file: Path = GRIDS) -> Grid:
     """The grid called `name`. Raises ValueError for one that is not there or not well-formed, and OSError."""
-    grids = tomllib.loads(file.read_text())
+    with file.open("rb") as content:
+        grids = tomllib.load(content)
     if name not in grids:
         raise ValueError(f"no grid '{name}' in {file}: there are {', '.join(grids)}")
     try:

@@ -377,7 +377,7 @@ def test_dtd_address_is_the_one_torchvision_publishes() -> None:
     spec = importlib.util.find_spec("torchvision")  # read, not imported: importing takes seconds
     assert spec is not None
     assert spec.submodule_search_locations is not None
-    source = Path(spec.submodule_search_locations[0], "datasets", "dtd.py").read_text()
+    source = Path(spec.submodule_search_locations[0], "datasets", "dtd.py").read_text(encoding="utf-8")
 
     assert f'"{ARCHIVES["dtd"].url}"' in source
 

@@ -9,7 +9,7 @@ from stlib.nn.backbone import DEMO_TEACHER, load_teacher, prepare
 
 def test_the_shipped_file_is_small_and_is_the_one_described():
     assert DEMO_TEACHER.stat().st_size <= 6_000_000
-    assert sha256(DEMO_TEACHER) in DEMO_TEACHER.with_suffix(".md").read_text()
+    assert sha256(DEMO_TEACHER) in DEMO_TEACHER.with_suffix(".md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("category", dataset.DEMO_CATEGORIES)

@@ -152,7 +152,9 @@ def test_every_figure_of_a_page_says_what_it_plots_to_those_who_cannot_see_it():
     seen = 0
     for path in (ROOT / "book").glob("*.md"):
         for head, code in re.findall(
-            r"```\{code-cell\} ipython3\n---\n(.*?)\n---\n(.*?)```", path.read_text(), re.DOTALL
+            r"```\{code-cell\} ipython3\n---\n(.*?)\n---\n(.*?)```",
+            path.read_text(encoding="utf-8"),
+            re.DOTALL,
         ):
             if drawing.search(code):
                 seen += 1

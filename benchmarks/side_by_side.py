@@ -169,11 +169,11 @@ def report(name: str, arguments: argparse.Namespace, results: Mapping[str, objec
         "dirty": dirty,
         "machine": {
             "processor": processor(device),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "threads": torch.get_num_threads(),
-            "load": round(os.getloadavg()[0], 2),
             "python": platform.python_version(),
         }
+        | ({"load": round(os.getloadavg()[0], 2)} if hasattr(os, "getloadavg") else {})
         | {package: found for package in PACKAGES if (found := _version(package))},
         "turns": arguments.turns,
         "results": results,

@@ -1,5 +1,6 @@
 """What the scripts in `benchmarks/` offer, keep and leave."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,18 @@ def test_a_script_that_times_nothing_says_that_it_ran_once_on_the_cpu(
     found = read_benchmark("masks", folder=tmp_path)
     assert found.turns == 1
     assert str(found.machine["processor"]).startswith("CPU, ")
+
+
+def test_a_machine_is_told_where_the_system_knows_neither_its_load_nor_which_cores_are_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(side_by_side, "BENCHMARKS", tmp_path)
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)  # macOS lacks one, Windows both
+    monkeypatch.delattr("os.getloadavg", raising=False)
+    side_by_side.report("masks", side_by_side.options("").parse_args(["--save"]), {})
+    machine = read_benchmark("masks", folder=tmp_path).machine
+    assert machine["cores"] == os.cpu_count()
+    assert "load" not in machine
 
 
 def made(states: list[tuple[str | None, bool | None]], monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -108,6 +108,11 @@ def require_space(folder: Path, needed: int, purpose: str) -> None:
     if free < needed:
         sizes = f"{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free"
         raise OSError(f"not enough space in {folder} to {purpose}: {sizes}. Choose another folder.")
+
+
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """`paths` as Linux sorts them, part by part and capitals first: on Windows paths alone ignore case."""
+    return sorted(paths, key=lambda path: path.parts)
 
 
 def sha256(path: Path) -> str:

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin
 from torch import Tensor
 
+from stlib.files import in_order
+
 FORMATS = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg", ".jfif"),
@@ -91,8 +93,8 @@ def images_below(folder: Path | str) -> tuple[list[Path], dict[str, list[Path]]]
         path for path in images if (owner := mask_owner(path)).name != path.stem and owner in stems
     ]
     masks = set(left_out[MASKS])
-    left_out = {reason: sorted(paths) for reason, paths in left_out.items() if paths}
-    return sorted(path for path in images if path not in masks), left_out
+    left_out = {reason: in_order(paths) for reason, paths in left_out.items() if paths}
+    return in_order(path for path in images if path not in masks), left_out
 
 
 def _left_out(name: str) -> str:

@@ -35,7 +35,7 @@ from stlib.data.images import (
     require_rule,
 )
 from stlib.demo.dataset import DEMO_CATEGORIES, MARKER
-from stlib.files import sha256
+from stlib.files import in_order, sha256
 from stlib.protocol import CATEGORIES, DEFECTS, IMAGE_SIZE, NAME
 
 _SOUNDS_GOOD = {
@@ -254,7 +254,7 @@ def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[Tes
         if defect == "good":
             left_out[MASKS] = [*left_out.get(MASKS, []), *own]
         items.append(TestItem(image, defect, own[0] if own and defect != "good" else None))
-    return items, sorted(path for paths in masks.values() for path in paths)
+    return items, in_order(path for paths in masks.values() for path in paths)
 
 
 def _instead(root: Path, category: str) -> str:
@@ -358,7 +358,7 @@ def odd_mask(layout: Layout, path: Path, mask: NDArray[np.bool_]) -> Finding | N
 
 def content(layout: Layout) -> dict[Path, str]:
     """The SHA-256 of every file, in path order."""
-    return {path: sha256(path) for path in sorted(layout.files())}
+    return {path: sha256(path) for path in in_order(layout.files())}
 
 
 def fingerprint(layout: Layout, hashes: Mapping[Path, str] | None = None) -> str:

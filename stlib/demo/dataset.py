@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from stlib.files import in_order
 from stlib.paths import BUILD
 
 DEMO_CATEGORIES = ("brick", "grass", "gravel", "washer")
@@ -81,7 +82,7 @@ def make_demo(root: Path | str = BUILD / "demo", *, seed: int = 0) -> Path:
 def content_hash(root: Path) -> str:
     """SHA-256 over the relative names and decoded pixels of all PNG files under `root`."""
     digest = hashlib.sha256()
-    for file in sorted(root.rglob("*.png")):
+    for file in in_order(root.rglob("*.png")):
         with Image.open(file) as image:
             digest.update(f"{file.relative_to(root).as_posix()} {image.mode} {image.size}".encode())
             digest.update(image.tobytes())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from stlib.files import write_atomic
+from stlib.files import in_order, write_atomic
 from stlib.paths import BUILD, DECISIONS, RECORDS
 from stlib.protocol import PROFILES
 from stlib.records.schema import SCHEMA_VERSION, Record
@@ -134,7 +134,7 @@ def load_records(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> list
     Rows that are not asked for are not read. Raises RecordError at the first invalid or misplaced record.
     """
     found = []
-    for path in sorted(folder.rglob("*.json")):
+    for path in in_order(folder.rglob("*.json")):
         if not any(fnmatchcase(path.parent.name, row) for row in rows):
             continue
         record = read_record(path)

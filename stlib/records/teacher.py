@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import JsonValue, ValidationError
 
-from stlib.files import write_atomic
+from stlib.files import in_order, write_atomic
 from stlib.paths import TEACHERS
 from stlib.protocol import Precision, Profile
 from stlib.records.schema import SCHEMA_VERSION, Block, Runtime, TeacherInfo
@@ -52,7 +52,7 @@ def write_teacher_record(record: TeacherRecord, folder: Path = TEACHERS) -> Path
 def load_teacher_records(folder: Path = TEACHERS) -> list[TeacherRecord]:
     """All teacher records under `folder`, in path order. Raises RecordError at the first invalid one."""
     records = []
-    for path in sorted(folder.rglob("*.json")):
+    for path in in_order(folder.rglob("*.json")):
         try:
             records.append(TeacherRecord.model_validate_json(path.read_bytes()))
         except ValidationError as error:

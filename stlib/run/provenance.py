@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from stlib.files import sha256
+from stlib.files import in_order, sha256
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.training import release_memory
 from stlib.paths import PACKAGE
@@ -26,7 +26,7 @@ def source_hash(package: Path) -> str:
     """SHA-256 over (path, content) of every source file of what trains: methods, networks and data."""
     digest = hashlib.sha256()
     for part in ("data", "methods", "nn"):
-        for path in sorted((package / part).rglob("*.py")):
+        for path in in_order((package / part).rglob("*.py")):
             digest.update(f"{path.relative_to(package).as_posix()} {sha256(path)}\n".encode())
     return digest.hexdigest()
 

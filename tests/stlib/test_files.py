@@ -1,17 +1,17 @@
-"""Atomic writes, locks and hashes."""
+"""Atomic writes, locks, hashes and the order of paths."""
 
 import hashlib
 import os
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from threading import Timer
 
 import pytest
 from filelock import SoftFileLock
 
 from stlib import files
-from stlib.files import file_lock, require_space, require_writable, sha256, write_atomic
+from stlib.files import file_lock, in_order, require_space, require_writable, sha256, write_atomic
 
 
 def test_folders_are_made_and_the_content_is_exact(tmp_path: Path):
@@ -134,3 +134,13 @@ def test_missing_space_is_told_for_a_folder_that_is_not_there_yet(tmp_path: Path
     with pytest.raises(OSError, match=r"not enough space in .*a/b to run: 1000000000000\.00 GB needed, "):
         require_space(tmp_path / "a" / "b", 10**21, "run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_windows_sorts_paths_as_linux_does():
+    """The order decides which images are held out and what fingerprint they have."""
+    names = ["a-b/x", "a/x", "a b/x", "a/X", "a/b/c", "a", "B/x", "A/x", "_/x", "a.b", "\u00e9/x", "\u00c9/x"]
+    expected = [path.as_posix() for path in sorted(map(PurePosixPath, names))]
+    assert [path.as_posix() for path in in_order(map(PureWindowsPath, names))] == expected
+    assert [path.as_posix() for path in in_order(PurePosixPath("/", name) for name in names)] == [
+        f"/{name}" for name in expected
+    ]

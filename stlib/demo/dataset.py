@@ -52,7 +52,8 @@ def make_demo(root: Path | str = BUILD / "demo", *, seed: int = 0) -> Path:
     Layout: `<category>/{train/good,test/good,test/<defect>,ground_truth/<defect>}`, masks `<stem>_mask.png`.
     A demo set of another seed or generator version at `root` is replaced. Readers never see half a set.
 
-    Raises FileExistsError when `root` holds something else, ImportError without scikit-image.
+    Raises FileExistsError when `root` holds something else, OSError where nothing can be written, and
+    ImportError without scikit-image.
     """
     root = Path(root)
     if _is_current(root, seed):
@@ -60,8 +61,15 @@ def make_demo(root: Path | str = BUILD / "demo", *, seed: int = 0) -> Path:
     if root.exists() and not (root / MARKER).is_file() and (not root.is_dir() or any(root.iterdir())):
         raise FileExistsError(f"{root} exists and is not a demo dataset (no {MARKER}): choose another folder")
     photographs = {name: _photograph(name) for name in DEMO_TEXTURES}
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.") as scratch:
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        beside = tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.")
+    except OSError as error:
+        told = (
+            f"cannot make {root} ({error.strerror}): name one that you may write to; STLIB_BUILD moves build/"
+        )
+        raise OSError(told) from error
+    with beside as scratch:
         made = Path(scratch) / root.name
         for number, category in enumerate(DEMO_CATEGORIES):
             _write_category(made / category, photographs.get(category), (seed, number))

@@ -111,6 +111,12 @@ def test_a_foreign_folder_is_refused(tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_a_checkout_that_is_read_only_is_told_the_variable_that_names_another_place(tmp_path):
+    (tmp_path / "build").touch()  # root may write into any folder, but into no file
+    with pytest.raises(OSError, match=r"cannot make .*demo .*: name one that you may write to; STLIB_BUILD"):
+        make_demo(tmp_path / "build" / "demo")
+
+
 def test_a_set_that_another_process_finished_first_stays(tmp_path, small, monkeypatch):
     root = tmp_path / "demo"
 

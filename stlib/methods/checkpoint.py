@@ -124,8 +124,8 @@ def end_with_checkpoint(*signals: signal.Signals) -> Iterator[None]:
     def end(number: int, _: FrameType | None) -> None:
         Checkpoint.ending = number
         signal.signal(number, earlier[number])
-        if number == signal.SIGINT:
-            sys.stderr.write("\nends at the next checkpoint, if one comes; Ctrl-C once more ends at once\n")
+        again = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        sys.stderr.write(f"\nends at the next checkpoint, if one comes; {again} once more ends at once\n")
 
     earlier = {int(number): signal.signal(number, end) for number in signals}
     try:

@@ -198,7 +198,10 @@ def test_a_signal_ends_the_process_with_a_checkpoint_however_young_the_last_one_
         assert signal.getsignal(number) is not earlier
     assert signal.getsignal(number) is earlier  # of whoever called
     assert end.value.code == 128 + number
-    assert "the same command continues" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    again = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}[number]
+    assert f"ends at the next checkpoint, if one comes; {again} once more ends at once" in told
+    assert "the same command continues" in told
     assert saved.load() == {"step": 2}
 
 

@@ -163,7 +163,7 @@ def _told(record: "Record", detector: Path | None, kept: "Threshold | None" = No
         command = f"stlib threshold {quote(str(detector))} folder/of/good"
         yield f"no threshold: `{command}` with other good images{told}"
     selected = record.history.selected if record.history else {}
-    if "val_score" in selected and selected["epoch"] == record.config["epochs"]:
+    if "val_score" in selected and selected.get("epoch", 0) == record.config.get("epochs"):
         yield f"the last epoch, {selected['epoch']:.0f}, was the best: a longer training may be better"
 
 

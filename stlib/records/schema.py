@@ -86,7 +86,8 @@ class History(Block):
     images_seen: int
     """Training images shown, repeats counted."""
     selected: dict[str, float]
-    """Which checkpoint is tested and why, e.g. {'epoch': 87, 'val_score': 0.0012}."""
+    """Which checkpoint is tested and why, e.g. {'epoch': 87, 'val_score': 0.0012}. These two names have a
+    meaning: of the recipe's `epochs` the one that is tested, and by which score it was chosen."""
     learning_curve: dict[int, dict[Metric, float]] = {}
     """Metrics on the test set after so many steps of the last stage (DeSTSeg, PFADSeg), only to be looked at:
     nothing is selected by them. Up to 0 the map is the student's distances alone; below 0 the student still

@@ -166,6 +166,14 @@ def test_a_run_whose_last_epoch_was_the_best_says_that_longer_may_be_better(
 
 
 @pytest.mark.parametrize(
+    ("selected", "config"), [({"val_score": 0.1}, {}), ({"epoch": 2, "val_score": 0.1}, {"steps": 9})]
+)
+def test_a_method_that_counts_no_epochs_is_told_without_them(make_record, selected, config):
+    history = History(steps=2, images_seen=8, curves={}, selected=selected)
+    assert not any("epoch" in line for line in _told(make_record(history=history, config=config), None))
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run", "spam", "bottle"], "error: unknown method 'spam'"),

@@ -32,8 +32,9 @@ class Method(ABC):
     def fit(self, train: Tensor, *, seed: int) -> History:
         """Train on (N, 3, S, S) uint8 normal images."""
 
-    def use(self, snapshot: str) -> None:  # noqa: B027 - with one snapshot there is nothing to choose
-        """Choose among `snapshots`; `fit` leaves the one that the recipe tests in use."""
+    def use(self, snapshot: str) -> None:
+        """Choose among several `snapshots`; `fit` leaves the one that the recipe tests in use."""
+        raise NotImplementedError(f"{type(self).__name__} has several snapshots and no method `use`: add it")
 
     def maps(self, images: Tensor) -> Maps:
         """Anomaly maps and scores of (M, 3, S, S) uint8 images, on the CPU; in fp32, whatever trained."""

@@ -90,11 +90,12 @@ def observed(
 ) -> dict[Metric, float]:
     """A point of the learning curve: the test set's metrics after so many `steps` of the last stage.
 
-    Up to 0 the map is the student's distances alone, as the segmentation net has learnt nothing yet.
+    Up to 0 the map is the student's distances alone, where a method tells them apart: its segmentation net
+    has learnt nothing yet.
     """
     maps = detector.maps(category.test)
     if steps <= 0:
-        maps = detector.alternatives(maps)["maps=distances"]
+        maps = detector.alternatives(maps).get("maps=distances", maps)
     values = evaluate(maps.to(device), category).metrics
     return {name: _round(value) for name, value in values.items() if not math.isnan(value)}
 
@@ -113,12 +114,13 @@ def _sensitivity(
         found["test=untouched"] = evaluate(
             Maps(*(part[half] for part in maps)), _part(category, half)
         ).metrics
-    tested, *others = detector.snapshots
-    for other in others:
+    names = list(detector.snapshots)
+    for other in names[1:]:
         detector.use(other)
         name = other if "=" in other else f"checkpoint={other}"
         found[name] = evaluate(detector.maps(category.test).to(device), category).metrics
-    detector.use(tested)
+    if names[1:]:
+        detector.use(names[0])
     return {
         name: {metric: value for metric, value in metrics.items() if not math.isnan(value)}
         for name, metrics in found.items()

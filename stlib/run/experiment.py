@@ -1,5 +1,6 @@
 """One run from images to record: the whole flow."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,8 +23,9 @@ from stlib.methods.training import (
     require_compiler,
     require_device,
     reuse_memory,
+    seeded,
 )
-from stlib.nn.backbone import load_teacher
+from stlib.nn.backbone import load_teacher, pyramid_hash
 from stlib.nn.maps import Maps
 from stlib.paths import RUNS
 from stlib.protocol import PRECISIONS, Metric, Precision, Profile
@@ -128,7 +130,7 @@ def train(
     Checkpoints go under `runs`; a killed training continues from there. Raises ValueError or OSError before
     training starts for bad input, a full disk and a place in `records` that is taken, DatasetError for a
     category that cannot be read, BlockingIOError while another process makes the same run, and RunFailed
-    when training diverges.
+    when training diverges. Raises RuntimeError for a method that has changed its teacher.
     """
     spec.check()
     require_space(runs, SPACE, "run")
@@ -169,12 +171,16 @@ def train(
         checkpoint = _checkpoint(spec, runs, category, recipe, weights, category.fingerprint, foreign)
         watched = observe if spec.profile == "paper" and len(category.test) else None
         execution = replace(execution, checkpoint=checkpoint, observe=watched)
-        detector: Method = method.build(config, teacher.network, execution, **parts)
-        clock = Clock(device, checkpoint, compiled=spec.compiled)
-        # held by the process that trains: a notebook's kernel may outlive whoever started it
+        # the lock is held by the process that trains: a notebook's kernel may outlive whoever started it
         with file_lock(checkpoint.path.with_suffix(".lock")):
-            history = detector.fit(category.train, seed=spec.seed)
+            with seeded(spec.seed):  # for what a method draws beside its own generators
+                detector: Method = method.build(config, teacher.network, execution, **parts)
+                clock = Clock(device, checkpoint, compiled=spec.compiled)
+                history = detector.fit(category.train, seed=spec.seed)
             clock.trained()
+            _require_untouched(teacher, method.title)
+            # copies: one that the network in use shares would change when another is put to use
+            detector.snapshots = copy.deepcopy(detector.snapshots)
             base["threshold"] = _threshold(spec, config, detector, category)
     except FloatingPointError as error:
         raise failure({**about, "teacher": teacher.info}, error, clock) from error
@@ -190,6 +196,15 @@ def train(
         clock=clock,
         base=base,
     )
+
+
+def _require_untouched(teacher: Teacher, title: str) -> None:
+    """Raise RuntimeError for a teacher that is no longer the one that the record names."""
+    if pyramid_hash(teacher.network) != teacher.info.pyramid_sha256:
+        raise RuntimeError(
+            f"{title}'s fit changed the teacher, and the record would name another: only the student may be "
+            "in train mode, and only its weights in the optimiser"
+        )
 
 
 def prepare_teacher(spec: RunSpec, teacher: Teacher, execution: Execution, runs: Path) -> Teacher:

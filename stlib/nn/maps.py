@@ -34,12 +34,32 @@ def in_batches(
     """`network` (uint8 images -> `Maps`) in eval mode over (M, 3, S, S) uint8 images; the maps on the CPU.
 
     Convolutions and matrix products round to TF32 only where `tf32` says so, whatever the training left
-    switched on; afterwards PyTorch's switches are as they were.
+    switched on; afterwards PyTorch's switches are as they were. Raises ValueError for a network whose maps
+    are not what `Maps` says.
     """
     network.eval()
+    cpu = torch.device("cpu")
     with torch.no_grad(), _rounding(tf32):
-        parts = [network(batch.to(device)).to(torch.device("cpu")) for batch in torch.split(images, size)]
+        parts = [_checked(network(batch.to(device)), batch).to(cpu) for batch in torch.split(images, size)]
     return Maps(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _checked(maps: Maps, images: Tensor) -> Maps:
+    """The maps of a batch. Raises ValueError for a part that is not what `Maps` says, by its name."""
+    count, side = len(images), images.shape[-1]
+    shapes = {
+        "(B, L, h, w)": (count, *maps.layers.shape[-3:]),
+        "(B, S, S)": (count, side, side),
+        "(B,)": (count,),
+    }
+    for name, part, (words, shape) in zip(Maps._fields, maps, shapes.items(), strict=True):
+        if part.shape != shape or part.dtype != torch.float32:
+            found = f"{tuple(part.shape)} {part.dtype}"
+            raise ValueError(
+                f"the network's Maps.{name} is {found}: return {words} torch.float32, "
+                f"here with B = {count} and S = {side}"
+            )
+    return maps
 
 
 @contextmanager

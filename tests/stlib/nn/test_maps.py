@@ -61,7 +61,8 @@ def test_maps_are_reproducible_and_exact_unless_tf32_is_asked_for_whatever_the_t
     class Spy(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> Maps:
             seen.append([torch.backends.cudnn.deterministic, *(s.allow_tf32 for s in switches)])
-            return Maps(*(images.float(),) * 3)
+            x = images.float()
+            return Maps(x, x[:, 0], x[:, 0, 0, 0])
 
     seen: list[list[bool]] = []
     switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
@@ -77,6 +78,32 @@ def test_maps_are_reproducible_and_exact_unless_tf32_is_asked_for_whatever_the_t
         torch.backends.cudnn.deterministic = deterministic
         for switch, value in zip(switches, before, strict=True):
             switch.allow_tf32 = value
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong", "told"),
+    [
+        ("image", torch.zeros(2, 1), r"image is \(2, 1\) torch.float32: return \(B,\) torch.float32"),
+        (
+            "pixel",
+            torch.zeros(2, 1, 8, 8),
+            r"pixel is \(2, 1, 8, 8\) .*: return \(B, S, S\) .* B = 2 and S = 8",
+        ),
+        ("pixel", torch.zeros(2, 4, 4), r"pixel is \(2, 4, 4\)"),
+        ("layers", torch.zeros(2, 4, 4), r"layers is \(2, 4, 4\) .*: return \(B, L, h, w\)"),
+        ("layers", torch.zeros(1, 3, 4, 4), r"layers is \(1, 3, 4, 4\)"),
+        ("image", torch.zeros(2).double(), r"image is \(2,\) torch.float64"),
+    ],
+)
+def test_maps_of_another_shape_or_type_are_told_by_name_before_a_metric_stumbles(part, wrong, told):
+    right = Maps(torch.zeros(2, 3, 4, 4), torch.zeros(2, 8, 8), torch.zeros(2))
+
+    class Network(torch.nn.Module):
+        def forward(self, _images: torch.Tensor) -> Maps:
+            return right._replace(**{part: wrong})
+
+    with pytest.raises(ValueError, match=rf"the network's Maps\.{told}"):
+        in_batches(Network(), torch.zeros(2, 3, 8, 8).byte(), 2, torch.device("cpu"))
 
 
 def test_smoothing_is_scipys_inside_the_image():

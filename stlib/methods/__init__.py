@@ -12,8 +12,15 @@ def _entries() -> dict[str, MethodEntry]:
     modules = {
         found.name: import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
     }
-    entries = {name: vars(module).get("METHOD") for name, module in modules.items()}
-    return {name: entry for name, entry in entries.items() if isinstance(entry, MethodEntry)}
+    found = {name: vars(module).get("METHOD") for name, module in modules.items()}
+    entries = {name: entry for name, entry in found.items() if isinstance(entry, MethodEntry)}
+    files: dict[str, str] = {}
+    for name, entry in entries.items():
+        if (other := files.setdefault(entry.title, name)) != name:
+            raise ValueError(
+                f"{other}.py and {name}.py in stlib/methods are both '{entry.title}': rename one"
+            )
+    return entries
 
 
 METHODS = _entries()

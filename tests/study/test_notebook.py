@@ -181,12 +181,14 @@ def test_the_demo_and_own_parts_have_no_reported_numbers(make_record):
 def test_a_method_that_no_paper_here_names_is_run_recorded_and_shown(
     plan, make_category, monkeypatch, dataset
 ):
-    monkeypatch.setitem(METHODS, "knn", METHODS["stpm"])  # what a new file of stlib/methods adds
+    monkeypatch.setitem(METHODS, "made_up_here", METHODS["stpm"])  # what a new file of stlib/methods adds
     monkeypatch.setattr(Layout, "dataset", dataset)
     data = make_category(plan.spec.data, "screw")
-    own = Plan(replace(plan.spec, method="knn", category="screw", data=data), plan.records, plan.runs)
+    own = Plan(
+        replace(plan.spec, method="made_up_here", category="screw", data=data), plan.records, plan.runs
+    )
     (result,) = notebook.run_each([own])
     assert f"{result.record.metrics['aupro']:.3f}" in notebook.metrics(result.record)
-    assert '<th scope="row">knn</th>' in notebook.scores([own])
-    assert notebook.side_by_side([own]).axes[2].get_title() == "knn"
-    assert list(runtimes(own.runs_recorded())["method"]) == ["knn"]
+    assert '<th scope="row">made_up_here</th>' in notebook.scores([own])
+    assert notebook.side_by_side([own]).axes[2].get_title() == "made_up_here"
+    assert list(runtimes(own.runs_recorded())["method"]) == ["made_up_here"]

@@ -1,5 +1,7 @@
 """The registry: every recipe that can be named can be built, and nothing else."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -40,7 +42,7 @@ def test_a_variant_changes_the_fields_that_it_names_and_no_other(method: str, va
 
 
 def test_unknown_names_are_refused_with_those_that_exist():
-    with pytest.raises(ValueError, match="unknown method 'spam': choose one of aand, destseg, e"):
+    with pytest.raises(ValueError, match=f"unknown method 'spam': choose one of {', '.join(METHODS)}$"):
         get_method("spam")
     with pytest.raises(ValueError, match="DeSTSeg has no profile 'long': choose one of paper, short, demo"):
         get_method("destseg").recipe("long")
@@ -154,12 +156,40 @@ def test_gamma_and_zero_init_reach_the_networks():
 
 
 def test_a_file_that_ends_in_an_entry_is_a_method(tmp_path, monkeypatch):
-    (tmp_path / "knn.py").write_text("from stlib.methods.stpm import METHOD\n")
+    (tmp_path / "made_up_here.py").write_text(
+        "from dataclasses import replace\n"
+        "from stlib.methods.stpm import METHOD as STPM\n"
+        "METHOD = replace(STPM, title='Made up')\n"
+    )
     (tmp_path / "helper.py").write_text("METHOD = 'no entry'\n")
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
     entries = methods._entries()
-    assert entries.keys() == methods.METHODS.keys() | {"knn"}
-    assert entries["knn"] is methods.METHODS["stpm"]
+    assert entries.keys() == METHODS.keys() | {"made_up_here"}
+    assert entries["made_up_here"].title == "Made up"
+
+
+def test_two_files_with_one_title_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "made_up_here_too.py").write_text("from stlib.methods.stpm import METHOD\n")
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    with pytest.raises(ValueError, match=r"stpm\.py and made_up_here_too\.py in .* are both 'STPM'"):
+        methods._entries()
+
+
+@pytest.mark.parametrize(
+    ("variants", "told"),
+    [
+        ({"a/b": {}}, "STPM's variant 'a/b' can be no part of a path: rename it"),
+        ({"": {}}, "STPM's variant '' can be no part of a path"),
+        ({"x": {"epoch": 3}}, "STPM's variant 'x': no field epoch, there are image_size, epochs, batch_size"),
+        ({"x": {"epochs": 0}}, "STPM's variant 'x': epochs = 0: Input should be greater than 0"),
+        ({"x": {"tuning": {"epoch": 1}}}, "'x': no field tuning.epoch, there are data, image_size"),
+        ({"x": {"loss": "l2"}}, r"'x': loss = 'l2': Input should be 'squared' or 'l1\+cosine'"),
+    ],
+)
+def test_a_variant_that_no_run_could_be_made_of_is_refused_where_its_method_is_read(variants, told):
+    entry = METHODS["stpm" if told.startswith("STPM") else "et_stpm"]
+    with pytest.raises(ValueError, match=told):
+        replace(entry, variants=variants)
 
 
 def test_a_recipe_that_no_trained_detector_could_score_by_is_refused_before_a_training():

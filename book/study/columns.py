@@ -48,8 +48,7 @@ its {{ told|map(attribute="metric")|map("named")|join(" and ") }} {# -#}
 {%- endfor %}
 {% endmacro %}
 {% for method in methods %}
-{% set own = answers|selectattr("method", "eq", method)|rejectattr("kind", "eq", "rows") %}
-{% set own = own|selectattr("status")|list %}
+{% set own = answers|of_method(method)|selectattr("status")|list %}
 {% set said = [] if own else ["not run at its paper's schedule"|safe] %}
 {% for kind in ("gain", "level") %}
 {% for status in one %}

@@ -13,6 +13,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from study.analysis.ablation import ROW_NAMES
+from study.analysis.answers import of_method
 from study.analysis.comparison import Verdict
 from study.analysis.reported import METHOD_NAMES, REPORTED_METRICS
 from study.analysis.status import Status, of_gain, of_score, of_statement
@@ -225,7 +226,7 @@ def _shown(value: object) -> object:
 ENVIRONMENT = Environment(
     autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
 )
-for _format in (score, signed, number, named, badge, note, below, plus_minus, span, of_statement):
+for _format in (score, signed, number, named, badge, note, below, plus_minus, span, of_method, of_statement):
     ENVIRONMENT.filters[_format.__name__] = _format
 for _function in (interval, judged, told_seeds, of_gain, of_score):
     ENVIRONMENT.globals[_function.__name__] = _function

@@ -75,7 +75,7 @@ def test_what_a_kernel_adds_is_no_parameter(given):
         ({"category": None}, "category = None: input should be a valid string"),
         ({"variant": "e=5"}, "STPM has no variant 'e=5'"),
         ({"method": "pfadseg", "variant": "RMC"}, "no variant 'RMC': there are none, RCM"),
-        ({"method": "stmp"}, "unknown method 'stmp': choose one of aand"),
+        ({"method": "stmp"}, "unknown method 'stmp': choose one of"),
         ({"profile": "papers"}, "profile = 'papers': input should be 'paper', 'short' or 'demo'"),
         ({"precision": "fp16"}, "precision = 'fp16': input should be 'fp32', 'tf32' or 'bf16'"),
         ({"device": "gpu"}, "unknown device 'gpu': choose cpu"),
@@ -281,7 +281,7 @@ def test_run_all_comes_a_second_time(row, epochs, several):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"methods": []}, r"methods = \[\]: choose among aand"),
+        ({"methods": []}, r"methods = \[\]: choose among"),
         ({"methods": ["stmp"]}, "unknown method 'stmp'"),
         ({"methods": "stpm"}, r"papermill passes a list with -y 'methods: \[stpm, \.\.\.\]'"),
         ({"metric": "auc"}, "metric = 'auc': input should be 'image_auroc'"),

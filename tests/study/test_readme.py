@@ -8,7 +8,7 @@ from stlib.paths import RECORDS, ROOT
 from stlib.protocol import Metric
 from stlib.records.schema import Record
 from stlib.records.store import load_records
-from study.analysis.answers import Answer
+from study.analysis.answers import Answer, answers
 from study.analysis.status import Status
 from study.columns import ANSWERS
 from study.readme import BEGIN, END, with_results
@@ -68,6 +68,7 @@ def test_answers_with_one_status_share_a_sentence_and_its_sides_are_told_in_shor
         level("pixel_ap", 5),
         level("iap", 1, "partial teacher"),
         Answer("level", "stpm", "iap", "supported", difference=0.01, categories=5, seeds=3),
+        Answer("level", "destseg", "iap"),
     ]
     lines = str(say(ANSWERS, answers=found, methods=["pfadseg", "stpm", "destseg"])).replace("\u2212", "-")
     assert lines.splitlines() == [
@@ -82,6 +83,13 @@ def test_answers_with_one_status_share_a_sentence_and_its_sides_are_told_in_shor
         "- **STPM**: its IAP holds. 5 of 15 categories, 3 seeds.",
         "- **DeSTSeg**: not run at its paper's schedule.",
     ]
+
+
+def test_a_method_without_a_score_among_the_answers_is_not_called_not_run():
+    with pytest.raises(
+        ValueError, match=r"no score of 'draem' is an answer: add it to LEVELS in answers\.py"
+    ):
+        say(ANSWERS, answers=answers([]), methods=["draem"])
 
 
 @pytest.mark.parametrize("marker", [BEGIN, END])

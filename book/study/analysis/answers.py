@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -88,6 +89,14 @@ def answers(records: Sequence[Record]) -> list[Answer]:
     told = printed_wins(PRINTED_ROWS).to_dict("records")
     rows = [_rows(claim, one) for claim, one in zip(PRINTED_ROWS, told, strict=True)]
     return [*levels[:2], *gains, *rows, *levels[2:]]
+
+
+def of_method(answers: Iterable[Answer], method: str) -> list[Answer]:
+    """The scores and gains among the answers that are of a method. Raises ValueError where none ever is."""
+    own = [answer for answer in answers if answer.method == method and answer.kind != "rows"]
+    if not own:  # with runs or without: an answer that waits for runs would be here
+        raise ValueError(f"no score of '{method}' is an answer: add it to LEVELS in {Path(__file__).name}")
+    return own
 
 
 def gains_found(records: Sequence[Record], claims: Iterable[Claim] = CLAIMS) -> list[ClaimResult]:

@@ -39,7 +39,8 @@ Verdict = Literal[
 METHODS = PAPERS
 """The methods of this study, in the order of their publication."""
 COMPARATORS = ("patchcore", "padim", "spade", "rd4ad", "aand")
-"""Systems that the papers compare themselves with: here with ResNet-18, printed with another network."""
+"""Systems that the papers compare themselves with: here with ResNet-18, printed with another network,
+so that no verdict holds one against the other."""
 OUTSIDE = ("outside, not proven", "lower", "higher")
 """Verdicts of means that lie farther from the printed number than the tolerance."""
 UNJUDGED = ("not run", "not comparable", "different backbone")
@@ -190,7 +191,7 @@ def measured(row: ComparisonRow, groups: Sequence[Sequence[Record]]) -> Comparis
     shown = clean if all(clean) else [[r for r in group if r.status == "finished"] for group in groups]
     values, seeds = _by_seed(shown, row.metric), min(map(len, shown))
     rule = verdict(values, row.reported_number, row.metric)
-    if seeds and row.method not in METHODS:
+    if seeds and row.method in COMPARATORS:
         rule = "different backbone"
     if seeds and not all(clean):
         rule = "not comparable"

@@ -50,7 +50,8 @@ _KNOWN = {
 
 def _check(name: str, field: str | None) -> str:
     if name not in _KNOWN[str(field)]:
-        raise ValueError(f"unknown {field} {name!r}; known: {', '.join(_KNOWN[str(field)])}")
+        place = "; a new one is added to METHOD_NAMES in reported.py" if field == "method" else ""
+        raise ValueError(f"unknown {field} {name!r}; known: {', '.join(_KNOWN[str(field)])}{place}")
     return name
 
 

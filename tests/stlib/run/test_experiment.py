@@ -444,7 +444,7 @@ def test_measuring_again_keeps_no_ranking_of_all_pixels(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "spam"}, "unknown method 'spam': choose one of aand"),
+        ({"method": "spam"}, "unknown method 'spam': choose one of"),
         ({"profile": "long"}, "STPM has no profile 'long': choose one of demo, paper"),
         ({"variant": "e=1"}, "STPM has no variant 'e=1': there are precision=fp32, precision=tf32"),
         ({"variant": "precision=bf16"}, "variant 'precision=bf16' does not go with precision fp32"),

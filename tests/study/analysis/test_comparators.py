@@ -8,7 +8,7 @@ from stlib.records.store import load_records
 from study.analysis import comparators
 from study.analysis.audit import REIMPLEMENTATIONS
 from study.analysis.comparators import COMPARATORS, CONDITIONS, ROWS
-from study.analysis.comparison import comparison
+from study.analysis.comparison import METHODS, comparison
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_what_others_printed_has_the_means_that_they_print(method, metric, work,
 
 def test_every_system_has_its_conditions_with_a_source():
     frame = comparators.conditions()
-    assert set(frame["method"]) == {"stpm", "et_stpm", "destseg", "pfadseg", *COMPARATORS}
+    assert set(frame["method"]) == {*METHODS, *COMPARATORS}
     assert frame.notna().all().all()
     assert (frame["source"] != "").all()
     assert CONDITIONS.read_text().count("\n") == len(frame) + 1

@@ -4,12 +4,8 @@ import pandas as pd
 import pytest
 
 from stlib.protocol import CATEGORIES, METRICS, TOLERANCES
-from study.analysis.comparison import (
-    comparison,
-    differing,
-    verdict,
-)
-from study.analysis.reported import reported
+from study.analysis.comparison import COMPARATORS, comparison, differing, verdict
+from study.analysis.reported import METHOD_NAMES, reported
 
 NO_GOOD = {
     "image_auroc": "the test set holds no normal image",
@@ -201,5 +197,11 @@ def test_a_row_says_whether_the_printed_number_lies_where_one_more_run_is_expect
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(ValueError, match="unknown method 'simplenet'"):
-        comparison([], "simplenet", "iap")
+    with pytest.raises(ValueError, match=r"unknown method 'made_up_here'; .* added to METHOD_NAMES"):
+        comparison([], "made_up_here", "iap")
+
+
+def test_a_new_method_with_its_papers_backbone_gets_a_verdict_and_a_comparator_none(make_record):
+    for method in METHOD_NAMES:
+        *_, mean = comparison([make_record(method=method)], method, "pixel_auroc")
+        assert (mean.verdict == "different backbone") == (method in COMPARATORS)

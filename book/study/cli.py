@@ -34,6 +34,7 @@ def queue(
     """Write the list of runs that the book still needs, or say what they will cost."""
     try:
         _require_folder("--records", records)
+        _require_recipes(grid)
         recorded = load_records(records)
         if estimate:
             _print_estimate(recorded, grid)
@@ -45,6 +46,18 @@ def queue(
     except (ValueError, OSError) as error:
         raise refusal(error) from error
     typer.echo(output)
+
+
+def _require_recipes(grid: str) -> None:
+    """Raise ValueError for a row of the grid that no run can be made of: its command would be refused."""
+    from stlib.methods import get_method  # here, so that `study --help` answers at once
+
+    cells = read_grid(grid).cells()
+    for method, profile, variant in sorted({(c.method, c.profile, c.variant) for c in cells}):
+        try:
+            get_method(method).recipe(profile, variant)
+        except ValueError as error:
+            raise ValueError(f"a row of grid '{grid}' in workflow/grid.toml: {error}") from error
 
 
 def _require_folder(option: str, folder: Path) -> None:

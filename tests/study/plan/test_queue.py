@@ -64,6 +64,29 @@ def test_images_at_hand_need_no_name_of_mvtec_ad(tmp_path: Path):
     assert "`stlib run stpm brick --seed 0 --profile demo`" in file.read_text()
 
 
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ('made_up_here = [""]', "unknown method 'made_up_here': choose one of"),
+        ('stpm = ["e=5"]', "STPM has no variant 'e=5'"),
+    ],
+)
+def test_a_row_that_no_run_can_be_made_of_is_refused_by_name(
+    tmp_path: Path, monkeypatch, row: str, told: str
+):
+    block = f"words = ''\norder = [1, 1]\ncategories = 'all'\nrows.{row}\n"
+    file = tmp_path / "grid.toml"
+    file.write_text(
+        f"[paper]\nprofile = 'paper'\nseeds = [0]\ncategories.all = ['pill']\n[[paper.block]]\n{block}"
+    )
+    monkeypatch.setattr(cli, "read_grid", lambda name: read_grid(name, file))
+    options = ("--records", tmp_path, "--data", tmp_path, "--output", tmp_path / "QUEUE.md")
+    result = CliRunner().invoke(app, ["queue", *map(str, options)])
+    assert result.exit_code == 2
+    assert f"a row of grid 'paper' in workflow/grid.toml: {told}" in result.stderr
+    assert not (tmp_path / "QUEUE.md").exists()
+
+
 @pytest.mark.parametrize("option", ["--records", "--data"])
 def test_a_misspelt_folder_never_empties_the_queue(tmp_path: Path, option: str):
     file = tmp_path / "QUEUE.md"

@@ -11,8 +11,6 @@ crops. There is no official code; where the paper is silent, byungjae89/SPADE-py
 3. The image score is the mean distance to the images looked up; it does not depend on the map.
 """
 
-from dataclasses import replace
-
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
@@ -80,4 +78,4 @@ def _unmatched(level: Tensor, good: Tensor, similar: Tensor) -> Tensor:
     return torch.stack(found).amin(dim=0).reshape(-1, *level.shape[-2:])
 
 
-METHOD = replace(entry("SPADE", PROFILES, Network, VARIANTS), score_apart=True)
+METHOD = entry("SPADE", PROFILES, Network, VARIANTS, score_apart=True)

@@ -97,6 +97,8 @@ def entry(
     profiles: Mapping[Profile, MemoryRecipe],
     network: Callable[..., MemoryNetwork],
     variants: Mapping[str, Mapping[str, object]],
+    *,
+    score_apart: bool = False,
 ) -> MethodEntry:
     """What the registry holds of a method without training; `network` takes a config and a teacher."""
     return MethodEntry(
@@ -107,4 +109,5 @@ def entry(
         {**variants, **HOLD_OUT},
         held_out=held_out,
         training_free=True,
+        score_apart=score_apart,
     )

@@ -1,4 +1,7 @@
-"""What detectors without training are made of: distances to remembered features."""
+"""What detectors without training are made of: distances to remembered features.
+
+Not `torch.cdist`: a network with it cannot be exported to ONNX for any number of images.
+"""
 
 import torch
 import torch.nn.functional as F

@@ -40,12 +40,15 @@ def in_batches(
     network.eval()
     cpu = torch.device("cpu")
     with torch.no_grad(), _rounding(tf32):
-        parts = [_checked(network(batch.to(device)), batch).to(cpu) for batch in torch.split(images, size)]
+        batches = (batch.to(device) for batch in torch.split(images, size))
+        parts = [_checked(network(batch), batch).to(cpu) for batch in batches]
     return Maps(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def _checked(maps: Maps, images: Tensor) -> Maps:
     """The maps of a batch. Raises ValueError for a part that is not what `Maps` says, by its name."""
+    if torch.is_autocast_enabled(images.device.type):  # then a network may return what it has rounded
+        maps = Maps(*(part.float() for part in maps))
     count, side = len(images), images.shape[-1]
     shapes = {
         "(B, L, h, w)": (count, *maps.layers.shape[-3:]),

@@ -90,7 +90,7 @@ def test_a_folder_in_the_place_of_images_is_refused_with_the_remedy():
         made("stpm").maps("photos")
 
 
-@pytest.mark.parametrize("method", ["stpm", "destseg"])
+@pytest.mark.parametrize("method", ["stpm", "destseg", "rd4ad"])
 def test_bfloat16_rounds_the_maps_and_no_more(method: str):
     detector = made(method)
     shape = (2, 3, detector.image_size, detector.image_size)

@@ -46,8 +46,7 @@ def fit(
     keeps that teacher under `runs`, and every later fit on the same data takes it from there.
 
     Args:
-        method: 'stpm', 'et_stpm', 'destseg', 'pfadseg', 'patchcore', 'padim', 'spade',
-            'rd4ad' or 'aand'.
+        method: A name such as 'stpm' or 'patchcore'; a wrong one lists them all.
         category: What `load_category` returned, at the size that the profile takes: 256 pixels for 'paper'
             and 'short', other sizes for 'demo'. Or the category's folder, which is then read at that size.
         profile: The schedule: 'paper', 'short', or the small one of the 'demo'.

@@ -33,7 +33,21 @@ class Method(ABC):
 
     @abstractmethod
     def fit(self, train: Tensor, *, seed: int) -> History:
-        """Train on (N, 3, S, S) uint8 normal images."""
+        """Train on (N, 3, S, S) uint8 normal images.
+
+        Records and saved detectors take for granted, and tests/stlib/methods/test_every_method.py asks:
+
+        - First weights are drawn on the CPU under `seeded(seed)`; what an epoch or a step draws, such as the
+          order of the images, comes from `generator(seed, place)`. Nothing else is drawn at random.
+        - The teacher is left alone: only the student is ever in train mode, and in the optimiser.
+        - Networks go to the device by `execution.place`, and train within `execution.autocast()`.
+        - The training is `Resumable`: `kept` names all that it changes, `resume` comes when all of it has its
+          first value, and `offer` after each epoch. `execution.progress` reports as often.
+        - A loss that is not finite raises FloatingPointError, with the epoch or the step.
+        - `snapshots` holds the trained weights, and the first of them is in use. Where there are several,
+          `use` puts another one to work.
+        - Nothing is learnt from the images that the entry's `held_out` names.
+        """
 
     def use(self, snapshot: str) -> None:
         """Choose among several `snapshots`; `fit` leaves the one that the recipe tests in use."""

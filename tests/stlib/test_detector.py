@@ -37,18 +37,6 @@ def images(detector: Detector, count: int = 3) -> torch.Tensor:
     return torch.randint(256, (count, 3, side, side), generator=torch.Generator().manual_seed(1)).byte()
 
 
-@pytest.mark.parametrize("method", ["stpm", "pfadseg"])  # the others deploy these networks
-def test_a_saved_detector_gives_the_same_maps(method: str, tmp_path: Path):
-    detector = made(method)
-    detector.save(tmp_path / "d.safetensors")
-    again = Detector.load(tmp_path / "d.safetensors")
-    assert again.info == detector.info
-    batch = images(detector)
-    for mine, theirs in zip(detector.maps(batch), again.maps(batch), strict=True):
-        assert torch.equal(mine, theirs)
-    assert detector.maps(batch).pixel.std() > 0
-
-
 def test_onnx_runtime_gives_the_same_maps_for_any_batch(tmp_path: Path):
     detector = made("stpm")
     with pytest.MonkeyPatch.context() as patch:

@@ -110,14 +110,14 @@ def test_every_stage_steps_as_on_the_cpu(
     require_equal(maps, in_batches(deepcopy(method.network).to(CPU), images(), 3, CPU))
 
 
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=NO_GPU)], indirect=True)
 @pytest.mark.parametrize(
     ("name", "stops"), [("stpm", (1, 2)), ("pfadseg", (2, 4))]
 )  # in every stage, at the end
 @pytest.mark.filterwarnings("ignore:.*(D|d)eterministic")
 def test_a_killed_run_goes_on_bit_for_bit(
-    repeatable: None, reference: Mapping[str, tuple[Method, History]], device: torch.device, tmp_path: Path,
-    name: str, stops: tuple[int, ...],
-):  # fmt: skip
+    repeatable: None, device: torch.device, tmp_path: Path, name: str, stops: tuple[int, ...]
+):
     left, reports = list(stops), list[int]()
 
     def kill(done: int, *_: object) -> None:
@@ -126,7 +126,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
             left.remove(done)
             raise KeyboardInterrupt
 
-    unbroken, history = reference[name] if device == CPU else trained(name, device)
+    unbroken, history = trained(name, device)
     checkpoint = Checkpoint(tmp_path / "run.ckpt", "same", seconds=0)
     for _ in stops:
         with pytest.raises(KeyboardInterrupt):

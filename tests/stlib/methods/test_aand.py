@@ -1,8 +1,5 @@
 """AAND: its residuals, its losses, where its anomalies lie, and a training of two stages."""
 
-from dataclasses import replace
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -11,7 +8,6 @@ from stlib.data.synthesis import AnomalySynthesis, Synthetic
 from stlib.data.textures import load_textures
 from stlib.methods import aand, rd4ad
 from stlib.methods.aand import AAND, METHOD, AdvancedTeacher, Config, foreground
-from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.training import Execution
 from stlib.nn.backbone import ResNet18Pyramid, features
 from stlib.nn.losses import flat_cosine_loss
@@ -22,12 +18,10 @@ SMALL = Config(image_size=64, epochs=2, teacher_epochs=3, batch_size=5, keys=4, 
 CPU = torch.device("cpu")
 
 
-def trained(
-    plate: Category, teacher: ResNet18Pyramid, config: Config = SMALL, checkpoint: Checkpoint | None = None
-) -> tuple[AAND, History]:
+def trained(plate: Category, teacher: ResNet18Pyramid, config: Config = SMALL) -> tuple[AAND, History]:
     textures, _ = load_textures("demo", 64)
     synthesis = AnomalySynthesis(textures, "plate")
-    method = AAND(config, teacher, Execution(CPU, checkpoint=checkpoint), synthesis)
+    method = AAND(config, teacher, Execution(CPU), synthesis)
     return method, method.fit(plate.train[:10], seed=0)
 
 
@@ -185,26 +179,3 @@ def test_both_stages_learn_and_the_last_epoch_is_in_use(run: tuple[AAND, History
     plain, advanced = (features(teacher, plate.test, 4) for teacher in teachers)
     assert all((a - b).abs().max() > 0 for a, b in zip(plain, advanced, strict=True))
     assert method.maps(plate.test).pixel.std() > 0
-
-
-@pytest.mark.parametrize("epochs", [1, 4])  # in stage 1, in stage 2
-def test_a_resumed_training_gives_the_same_weights(
-    run: tuple[AAND, History], plate, random_teacher, tmp_path: Path, epochs: int, monkeypatch
-):
-    checkpoint = Checkpoint(tmp_path / "c.ckpt", "same", seconds=0)
-    done = []
-
-    def end(self: Checkpoint, state: object) -> None:
-        done.append(0)
-        self.save(state())
-        if len(done) == epochs:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "offer", end)
-        with pytest.raises(KeyboardInterrupt):
-            trained(plate, random_teacher, checkpoint=checkpoint)
-    again, history = trained(plate, random_teacher, checkpoint=replace(checkpoint))
-    assert history == run[1]
-    for name, tensor in run[0].network.state_dict().items():
-        assert torch.equal(tensor, again.network.state_dict()[name]), name

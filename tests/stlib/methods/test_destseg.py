@@ -393,9 +393,3 @@ def test_it_learns_to_find_defects_that_it_has_not_seen(plate: Category):
 def test_too_few_images_are_refused(random_teacher: ResNet18Pyramid):
     with pytest.raises(ValueError, match=r"3 training images do not fill one batch of 4.* or PatchCore"):
         detector(random_teacher).fit(images(3), seed=0)
-
-
-def test_divergence_is_an_error(random_teacher: ResNet18Pyramid):
-    wild = TINY.model_copy(update={"student_steps": 1, "residual_rate": 1e30, "head_rate": 1e30})
-    with pytest.raises(FloatingPointError, match="loss is"):
-        DeSTSeg(wild, random_teacher, Execution(CPU), Synthesis()).fit(images(), seed=0)

@@ -7,12 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from stlib.data.mvtec import Category
-from stlib.data.synthesis import AnomalySynthesis
-from stlib.methods import METHODS, aand, destseg, rd4ad, stpm, training
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.training import Execution, Resumable, descend, require_compiler
-from stlib.nn.backbone import ResNet18Pyramid
 from stlib.protocol import Precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -109,33 +105,3 @@ def test_a_compiler_is_asked_for_before_it_is_needed(tmp_path: Path, monkeypatch
     monkeypatch.setenv("CXX", "icpx")  # torch.compile would call this one and no other
     with pytest.raises(ValueError, match="finds no icpx"):
         require_compiler()
-
-
-SHORT = {
-    "image_size": 64, "epochs": 2, "teacher_epochs": 2, "batch_size": 4,
-    "student_steps": 2, "segmentation_steps": 2,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("method", [name for name, entry in METHODS.items() if not entry.training_free])
-def test_the_weights_and_every_draw_of_a_training_come_from_its_seed(
-    method: str, plate: Category, random_teacher: ResNet18Pyramid, monkeypatch: pytest.MonkeyPatch
-):
-    asked = []
-
-    def noted(seed: int, *place: int) -> torch.Generator:
-        asked.append((seed, len(place)))
-        return original(seed, *place) if place else weights(seed)
-
-    original, weights = training.generator, torch.manual_seed
-    monkeypatch.setattr(torch, "manual_seed", noted)
-    for module in (stpm, destseg, rd4ad, aand):
-        monkeypatch.setattr(module, "generator", noted)
-    entry = METHODS[method]
-    recipe = entry.recipe("demo")
-    recipe = recipe.model_copy(update={k: v for k, v in SHORT.items() if k in type(recipe).model_fields})
-    textures = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
-    parts = {"synthesis": AnomalySynthesis(textures, "")} if entry.needs_textures else {}
-    entry.build(recipe, random_teacher, Execution(CPU), **parts).fit(plate.train[:10], seed=7)
-    assert len(asked) > 2
-    assert set(asked) == {(7, 0), (7, 1)}

@@ -34,7 +34,7 @@ def fitted(
     return method
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["padim", "patchcore", "spade"])  # what another one finds, its own tests say
 def test_the_turned_square_is_found(name: str, plate: Category, random_teacher: ResNet18Pyramid):
     maps = fitted(name, plate, random_teacher).maps(plate.test)
     ranking = PixelRanking(maps.pixel, label_regions(plate.masks))

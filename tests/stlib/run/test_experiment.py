@@ -247,7 +247,8 @@ def test_the_name_of_a_folder_changes_nothing_for_own_parts_and_tells_mvtec_ads_
     make_category(tmp_path, "screw", train=8)
     make_category(tmp_path, "Schraube", train=8)
     make_category(tmp_path, "toothbrush", train=60, defects={"defective": 1})
-    monkeypatch.setitem(METHODS, method, replace(METHODS[method], profiles={"demo": TINY}, build=build))
+    entry = replace(METHODS[method], profiles={"demo": TINY}, variants={}, build=build)
+    monkeypatch.setitem(METHODS, method, entry)
     for category in ("screw", "Schraube", "toothbrush"):
         with pytest.raises(KeyboardInterrupt):
             run(spec(tmp_path, category, method=method), runs=tmp_path / "runs")

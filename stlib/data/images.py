@@ -33,7 +33,7 @@ SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes}
 MAX_PIXELS = 1 << 26
 """Of one image; MVTec AD has about a million. A file of a few kilobytes may claim to hold billions."""
 
-MASK_ENDINGS = ("_mask", "_label")
+MASK_ENDINGS = ("_mask", "_label", "_gt")
 """An image whose stem is that of another one beside it and such an ending, in any case, is the mask of it."""
 MASKS = "masks beside their images"
 """Why masks are left out where images are looked for."""

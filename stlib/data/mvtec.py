@@ -187,7 +187,8 @@ def scan(root: Path, category: str) -> Layout:
     """List the files of `category` under `root`.
 
     Raises DatasetError when the folder or the training images are absent, when a folder of good images has
-    another name than 'good', when an image has two masks, or when the category's name is none for a record.
+    another name than 'good', when two images have one name or an image two masks, or when the category's name
+    is none for a record.
     """
     folder = root / category
     if Path(category).name != category or not folder.is_dir():  # a name, not a path out of the root
@@ -201,6 +202,7 @@ def scan(root: Path, category: str) -> Layout:
         )
     good = folder / "train" / "good"
     train, left_out = images_below(good)
+    _require_one_each(train)
     others = sorted(path.name for path in _entries(folder / "train") if path.is_dir() and path != good)
     if not train:
         told = f" But train/ holds {', '.join(others)}: rename the one with good images." if others else ""
@@ -224,6 +226,7 @@ def scan(root: Path, category: str) -> Layout:
 def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[TestItem], list[Path]]:
     """The test images with their masks, and the masks that belong to none; adds to `left_out`."""
     images, others = images_below(folder / "test")
+    _require_one_each(images)
     truth, further = images_below(folder / "ground_truth")
     stems = {image.with_suffix("") for image in images}
     masks = defaultdict(list)
@@ -255,6 +258,17 @@ def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[Tes
             left_out[MASKS] = [*left_out.get(MASKS, []), *own]
         items.append(TestItem(image, defect, own[0] if own and defect != "good" else None))
     return items, in_order(path for paths in masks.values() for path in paths)
+
+
+def _require_one_each(images: list[Path]) -> None:
+    """Raise DatasetError for two images of one name: a photograph and its mask would both be photographs."""
+    known: dict[Path, Path] = {}
+    for image in images:
+        if (other := known.setdefault(image.with_suffix(""), image)) is not image:
+            raise DatasetError(
+                f"{other} and {image} are two images of one name: if one is the mask of the other, move it "
+                f"to ground_truth or name it {image.stem}_mask{image.suffix}, else keep one"
+            )
 
 
 def _instead(root: Path, category: str) -> str:

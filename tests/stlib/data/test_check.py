@@ -237,7 +237,7 @@ def test_a_mask_that_marks_a_defect_of_a_good_image_is_a_finding(root: Path, pla
 
 
 @pytest.mark.parametrize("hole", [True, False])
-@pytest.mark.parametrize("place", ["train/good/000_gt.png", "test/scratch/masks/000.png"])
+@pytest.mark.parametrize("place", ["train/good/000-m.png", "test/scratch/masks/000.png"])
 def test_an_image_that_looks_like_a_mask_is_a_finding(root: Path, place: str, hole: bool) -> None:
     save(root / "nut" / place, shade=0, hole=hole)
     (found,) = check_category(root, "nut").findings

@@ -68,7 +68,7 @@ def test_what_is_left_out_is_named_and_links_are_followed_once(tmp_path: Path):
     assert told["no image by its ending"] == ["notes.txt", "photo.heic"]
 
 
-@pytest.mark.parametrize("ending", ["_mask", "_label", "_Label", "_MASK"])
+@pytest.mark.parametrize("ending", ["_mask", "_label", "_Label", "_MASK", "_GT", "_gt"])
 def test_a_mask_beside_its_image_is_no_photograph_whatever_the_case_of_its_ending(
     tmp_path: Path, ending: str
 ):

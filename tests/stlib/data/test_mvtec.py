@@ -175,6 +175,14 @@ def test_two_masks_of_one_image_are_refused(root: Path):
         load_category(root, "plate")
 
 
+@pytest.mark.parametrize("part", ["train/good", "test/turned"])
+def test_a_mask_that_has_the_name_of_its_image_is_no_photograph(root: Path, part: str):
+    folder = root / "plate" / part
+    shutil.copy(folder / "000.png", folder / "000.jpg")
+    with pytest.raises(DatasetError, match=r"000\.jpg and .*000\.png are two .* name it 000_mask\.png, else"):
+        load_category(root, "plate")
+
+
 @pytest.mark.parametrize("part", ["test", "ground_truth"])
 def test_test_images_and_masks_may_be_missing_altogether(root: Path, part: str):
     shutil.rmtree(root / "plate" / part)

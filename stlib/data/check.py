@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stlib.data.images import MASKS, DatasetError, images_below, named, open_image, read_mask
-from stlib.data.mvtec import Finding, Layout, categories_in, duplicates, odd_mask, require_root, scan
+from stlib.data.mvtec import (
+    Finding,
+    Layout,
+    categories_in,
+    duplicates,
+    odd_mask,
+    require_root,
+    scan,
+    turned_masks,
+)
 from stlib.files import sha256
 from stlib.protocol import CATEGORIES, IMAGE_SIZE
 
@@ -119,6 +128,9 @@ def _file_faults(layout: Layout) -> Iterator[Finding]:
                 yield odd
         except DatasetError as error:
             yield Finding("unusable mask", str(error))
+    with suppress(DatasetError):  # told above
+        if turned := turned_masks(layout):
+            yield turned
 
 
 def _masks_of_good(layout: Layout) -> Iterator[Finding]:

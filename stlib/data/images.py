@@ -42,6 +42,9 @@ TRUTH = "folder of masks"
 HIDDEN = "hidden, or of the system"
 """Why other files are."""
 
+_ACROSS = (5, 6, 7, 8)
+"""What a camera writes for a turn that changes width and height."""
+
 MaskRule = Literal["half", "80/255", "any", "full"]
 MASK_RULES: dict[MaskRule, str] = {
     "half": "bilinear with antialias, at least 0.5 (DeSTSeg; this study's rule)",
@@ -57,8 +60,9 @@ on the files that its authors had; on masks that were resized before, every soft
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 _OF_SYSTEMS = ("thumbs.db", "desktop.ini", "__macosx")
 _SMALLER = "make it smaller, or cut it"
-_GREY = (32, 223)
-"""Values of a mask that are neither black nor white, with room for the noise of JPEG."""
+_WHITE, _NOISE = 224, 32
+"""Values of a mask from the first on are white; below the second black, where a format loses a little."""
+_LOSSY = ("JPEG", "MPO", "WEBP")
 
 
 class DatasetError(ValueError):
@@ -187,15 +191,30 @@ def read_mask(
 
 def pixel_size(path: Path | str) -> tuple[int, int]:
     """Width and height of an image as it is shown, from its header. Raises what `open_image` does."""
-    path = Path(path)
+    return _header(Path(path))[0]
+
+
+def fits_unturned(image: Path, mask: Path) -> bool:
+    """Whether a mask of `image` as it is stored has the size of a mask of it as it is shown.
+
+    Then nothing but a look at both tells where the defect is. A mask that is turned like its image is right.
+    Raises what `open_image` does.
+    """
+    (width, height), turn = _header(image)
+    same_size = turn not in _ACROSS or width == height
+    return turn != 1 and same_size and _header(mask)[1] == 1
+
+
+def _header(path: Path) -> tuple[tuple[int, int], int]:
+    """Width and height of an image as it is shown, and how the camera says it is turned; 1: not at all."""
     try:
         _require_file(path)
         with Image.open(path, formats=tuple(FORMATS)) as image:
             size = image.size
             if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose size Pillow 11 and newer have turned
                 size = image.tag_v2[256], image.tag_v2[257]
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-            return size[::-1] if turned else size
+            turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+            return (size[::-1] if turn in _ACROSS else size), (turn if turn in range(2, 9) else 1)
     except DatasetError:
         raise
     except Exception as error:
@@ -211,6 +230,7 @@ def _decoded(path: Path) -> Image.Image:
             _require_one_reading(path, image)
             image.load()
             shown = ImageOps.exif_transpose(image)
+            shown.format = image.format
             if shown.has_transparency_data and shown.convert("RGBA").getchannel("A").getextrema()[0] != 255:
                 raise _unreadable(path, "transparent pixels", "lay it on the background that belongs to it")
     except DatasetError:
@@ -277,19 +297,19 @@ def _open_mask(path: Path) -> Image.Image:
     listed = ", ".join(map(str, values[:6])) + (", ..." if len(values) > 6 else "")
     if 0 < values[-1] < 128 or (len(values) == 1 and values[0] not in (0, 255)):
         raise _unclear(path, f"the values {listed}")
-    if area := _grey_area(pixels):
+    if area := _grey_area(pixels, _NOISE if image.format in _LOSSY else 1):
         raise _unclear(path, f"an area of the value {area} among the values {listed}")
     return Image.fromarray(pixels)
 
 
-def _grey_area(pixels: np.ndarray) -> int:
-    """The value of a flat 3 x 3 area that is neither black nor white; 0 when there is none."""
+def _grey_area(pixels: np.ndarray, lowest: int) -> int:
+    """The value of a flat 3 x 3 area, from `lowest` on and not white; 0 when there is none."""
     rows = (pixels[:-2] == pixels[1:-1]) & (pixels[1:-1] == pixels[2:])
     flat = rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]
     middle = pixels[1:-1]
     flat &= (middle[:, :-2] == middle[:, 1:-1]) & (middle[:, 1:-1] == middle[:, 2:])
     found = middle[:, 1:-1][flat]
-    found = found[(found >= _GREY[0]) & (found <= _GREY[1])]
+    found = found[(found >= lowest) & (found < _WHITE)]
     return int(found[0]) if len(found) else 0
 
 

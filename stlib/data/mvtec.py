@@ -26,6 +26,7 @@ from stlib.data.images import (
     SUFFIXES,
     DatasetError,
     MaskRule,
+    fits_unturned,
     images_below,
     is_utf8,
     mask_owner,
@@ -57,6 +58,7 @@ logger = logging.getLogger(__name__)
 Kind = Literal[
     "note", "left out", "stray mask", "duplicate", "leak", "count", "unusable category", "unreadable",
     "unusable mask", "missing mask", "empty mask", "large mask",
+    "turned mask",
 ]  # fmt: skip
 """Of a finding; a leak is a training image that is also tested."""
 
@@ -328,6 +330,7 @@ def load_category(
     hashes = content(layout)
     pairs = [] if layout.missing_masks() else zip(layout.test, masks, strict=True)  # then no mask counts
     odd = [odd_mask(layout, item.mask, mask.numpy()) for item, mask in pairs if item.mask]
+    odd.append(turned_masks(layout))
     for finding in [*layout.findings, *duplicates(layout, hashes), *filter(None, odd)]:
         logger.warning("%s: %s", category, finding.text)
     return Category(category, train, test, masks, layout, fingerprint(layout, hashes), mask_rule)
@@ -368,6 +371,15 @@ def odd_mask(layout: Layout, path: Path, mask: NDArray[np.bool_]) -> Finding | N
     if share > 0.5 and layout.dataset != "MVTec AD":  # whose masks are right, however large
         return Finding("large mask", f"{path} marks {share:.0%} of its picture: inverted?")
     return None
+
+
+def turned_masks(layout: Layout) -> Finding | None:
+    """Masked photographs that the camera turned, where a mask of the unturned one has the right size, too."""
+    pairs = [(item.image, item.mask) for item in layout.test if item.mask]
+    if not (turned := [image for image, mask in pairs if fits_unturned(image, mask)]):
+        return None
+    told = "masked photographs are turned by their camera: their masks must be made on the turned picture"
+    return Finding("turned mask", f"{len(turned)} {told}, {named(turned)}")
 
 
 def content(layout: Layout) -> dict[Path, str]:

@@ -13,6 +13,7 @@ from stlib.cli import app
 from stlib.cli.status import FINDINGS
 from stlib.data.check import CategoryReport, absent, check_category, check_dataset
 from stlib.data.images import DatasetError
+from stlib.data.mvtec import load_category
 from stlib.protocol import CATEGORIES
 
 
@@ -242,6 +243,19 @@ def test_an_image_that_looks_like_a_mask_is_a_finding(root: Path, place: str, ho
     save(root / "nut" / place, shade=0, hole=hole)
     (found,) = check_category(root, "nut").findings
     assert f"read as images 1: {'/'.join(place.split('/')[-2:])}" in found.text
+
+
+def test_masks_of_photographs_that_the_camera_turned_are_told_here_and_by_a_run(root: Path, caplog) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for name in ("000", "001"):
+        with Image.open(root / f"nut/test/scratch/{name}.png") as image:
+            image.save(root / f"nut/test/scratch/{name}.png", exif=exif)
+    (found,) = check_category(root, "nut").findings
+    told = "2 masked photographs are turned by their camera: their masks must be made on the turned picture"
+    assert told in found.text
+    load_category(root, "nut")
+    assert told in caplog.text
 
 
 def test_photographs_in_black_and_white_only_are_no_masks(root: Path) -> None:

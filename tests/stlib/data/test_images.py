@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from stlib.data.images import (
     MASK_RULES,
     DatasetError,
     MaskRule,
+    fits_unturned,
     images_below,
     open_image,
     pixel_size,
@@ -367,6 +368,8 @@ def unclear(kind: str) -> Image.Image:
         return Image.fromarray(values)
     if kind == "grey classes":
         return Image.fromarray(values * 100)
+    if kind == "dark class":
+        return Image.fromarray(np.array([0, 20, 255], np.uint8)[values])
     if kind == "uniform":
         return Image.new("L", (40, 40), 77)
     image = Image.fromarray(values, "P")
@@ -379,6 +382,7 @@ def unclear(kind: str) -> Image.Image:
     [
         ("classes", "values 0, 1, 2"),
         ("grey classes", "area of the value 100 among the values 0, 100, 200"),
+        ("dark class", "area of the value 20 among the values 0, 20, 255"),
         ("uniform", "values 77"),
         ("colours", "several colours"),
     ],
@@ -387,6 +391,40 @@ def test_a_mask_that_does_not_say_what_is_defective_is_refused(tmp_path: Path, k
     unclear(kind).save(tmp_path / "m.png")
     with pytest.raises(DatasetError, match=rf"m\.png has .*{told}.*by two values"):
         read_mask(tmp_path / "m.png", 40)
+
+
+def test_only_where_a_format_loses_a_little_dark_grey_is_black(tmp_path: Path):
+    values = np.zeros((40, 40), np.uint8)
+    values[AREA], values[30:] = 255, 20
+    Image.fromarray(values).save(tmp_path / "m.jpg")
+    read = read_mask(tmp_path / "m.jpg", 40)
+    assert (read[15, 20], read[30:].any()) == (True, False)
+    values[30:], values[:5] = 0, 248  # LOCO's masks, merged
+    Image.fromarray(values).save(tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png", 40)[[2, 15], 20].all()
+
+
+@pytest.mark.parametrize("smooth", [1, 3, 5])
+def test_a_blurred_mask_is_no_mask_of_classes(tmp_path: Path, smooth: int):
+    inside = np.zeros((200, 200), np.uint8)
+    inside[60:130, 50:160] = 255
+    Image.fromarray(inside).filter(ImageFilter.GaussianBlur(smooth)).save(tmp_path / "m.png")
+    assert (read_mask(tmp_path / "m.png", 200) == (inside > 0)).mean() > 0.99
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("square", [True, False])
+def test_a_size_tells_on_which_pixels_a_mask_was_made_or_leaves_it_open(
+    tmp_path: Path, turn: int, square: bool
+):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    photo = Image.new("L", (40, 40) if square else (60, 40))
+    photo.save(tmp_path / "a.jpg", exif=exif)
+    photo.save(tmp_path / "m.png")
+    photo.save(tmp_path / "turned.png", exif=exif)
+    assert fits_unturned(tmp_path / "a.jpg", tmp_path / "m.png") == (turn > 1 and (square or turn < 5))
+    assert not fits_unturned(tmp_path / "a.jpg", tmp_path / "turned.png")
 
 
 def test_a_mask_has_the_size_of_its_image_as_it_is_shown(tmp_path: Path):

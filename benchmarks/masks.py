@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 from side_by_side import asked, options, report
 
-from stlib.data.images import MASK_RULES, open_image, read_mask
+from stlib.data.images import open_image
+from stlib.data.masks import MASK_RULES, read_mask
 from stlib.data.mvtec import scan
 from stlib.paths import DATA
 

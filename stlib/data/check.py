@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from stlib.data.images import MASKS, DatasetError, images_below, named, open_image, read_mask
+from stlib.data.images import MASKS, DatasetError, images_below, named, open_image
+from stlib.data.masks import read_mask
 from stlib.data.mvtec import (
     Finding,
     Layout,

@@ -25,16 +25,13 @@ from stlib.data.images import (
     MASKS,
     SUFFIXES,
     DatasetError,
-    MaskRule,
-    fits_unturned,
     images_below,
     is_utf8,
     mask_owner,
     named,
     read_images,
-    read_mask,
-    require_rule,
 )
+from stlib.data.masks import MaskRule, fits_unturned, read_mask, require_rule
 from stlib.demo.dataset import DEMO_CATEGORIES, MARKER
 from stlib.files import in_order, sha256
 from stlib.protocol import CATEGORIES, DEFECTS, IMAGE_SIZE, NAME

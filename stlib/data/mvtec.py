@@ -38,6 +38,7 @@ from stlib.protocol import CATEGORIES, DEFECTS, IMAGE_SIZE, NAME
 
 _SOUNDS_GOOD = {
     *("good", "goodparts", "goodimages", "ok", "okay", "normal", "nominal", "pass", "passed", "nodefect"),
+    *("nodefects", "defectfree", "nondefective", "noanomaly", "anomalyfree", "nonanomalous", "flawless"),
     *("gut", "gutteil", "gutteile", "io", "inordnung", "fehlerfrei", "goed", "bra", "god", "dobry", "dobre"),
     *("bon", "bonne", "bons", "bonnes", "conforme", "conformes", "buono", "buona", "buoni", "buone"),
     *("bueno", "buena", "buenos", "buenas", "bien", "bom", "boa", "boas"),
@@ -46,8 +47,12 @@ _SOUNDS_GOOD = {
 only 'good' does. Other languages are left to a person: `stlib data check` names the folders there are."""
 
 _BESIDE = "beside train, test and ground_truth"
-_BY_RULE = (MASKS, HIDDEN, _BESIDE)
+_THRESHOLD = f"{_BESIDE}; its good images are good for `stlib threshold`"
+_BY_RULE = (MASKS, HIDDEN, _BESIDE, _THRESHOLD)
 """Reasons to leave out what lies in folders of good data, too."""
+
+_NEAR = {"test": r"test.+", "ground_truth": r"ground.?truths?|gt|(defect.?)?masks?|labels?"}
+"""How other layouts call the folders of this one."""
 
 logger = logging.getLogger(__name__)
 
@@ -207,11 +212,9 @@ def scan(root: Path, category: str) -> Layout:
         told = f" But train/ holds {', '.join(others)}: rename the one with good images." if others else ""
         raise DatasetError(f"{good} holds no image ({', '.join(sorted(SUFFIXES))}).{told}{_told(left_out)}")
     left_out["beside train/good"] = [folder / "train" / name for name in others if name[0] != "."]
-    left_out[_BESIDE] = sorted(
-        path
-        for path in _entries(folder)
-        if path.is_dir() and path.name[0] != "." and path.name not in ("train", "test", "ground_truth")
-    )
+    for path in sorted(_entries(folder)):
+        if path.is_dir() and path.name[0] != "." and path.name not in ("train", "test", "ground_truth"):
+            left_out.setdefault(_THRESHOLD if (path / "good").is_dir() else _BESIDE, []).append(path)
     test, stray = _test_items(folder, left_out)
     findings = [
         Finding("note" if reason in _BY_RULE else "left out", f"left out ({reason}) {named(paths)}")
@@ -219,6 +222,13 @@ def scan(root: Path, category: str) -> Layout:
         if paths
     ]
     findings += [Finding("stray mask", f"{path} belongs to no test image") for path in stray]
+    for part, near in _NEAR.items():
+        found = [
+            path.name for path in sorted(_entries(folder)) if re.fullmatch(near, path.name, re.IGNORECASE)
+        ]
+        if found and not (folder / part).is_dir():
+            told = f"{folder} has no folder {part}, but {', '.join(found)}: rename the right one to {part}"
+            findings.append(Finding("left out", told))
     return Layout(category, folder, train, test, findings)
 
 

@@ -47,7 +47,10 @@ def require_ours(folder: Path) -> None:
     found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     strange = [name for name in found if name not in {*PROFILES, "teachers"} and not name.startswith(".")]
     if strange:
-        raise RecordError(f"{folder} holds {strange[0]}, which no run left: name another folder")
+        raise RecordError(
+            f"{folder} holds {strange[0]}, which no run left: name another folder, or keep "
+            f"{strange[0]} beside it"
+        )
 
 
 def require_free(run: Record, folder: Path) -> None:

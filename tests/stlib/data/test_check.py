@@ -210,12 +210,31 @@ def test_a_folder_without_categories_is_refused(root: Path, folder: str) -> None
         check_dataset(root / folder)
 
 
-def test_a_folder_of_masks_under_another_name_is_noted_and_no_finding(root: Path) -> None:
-    (root / "nut/ground_truth").rename(root / "nut/masks")
+def test_further_folders_are_noted_and_no_finding(root: Path) -> None:
+    (root / "nut/raw").mkdir()
+    save(root / "nut/validation/good/000.png", shade=1)
     report = check_category(root, "nut")
     assert report.findings == []
-    told = "left out (beside train, test and ground_truth) 1: nut/masks"
-    assert [note.text for note in report.notes] == [told]
+    beside = "left out (beside train, test and ground_truth"
+    assert [note.text for note in report.notes] == [
+        f"{beside}) 1: nut/raw",
+        f"{beside}; its good images are good for `stlib threshold`) 1: nut/validation",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("test", "test_public"),
+        ("ground_truth", "masks"),
+        ("ground_truth", "Ground_Truth"),
+        ("ground_truth", "gt"),
+    ],
+)
+def test_a_folder_of_this_layout_under_another_name_is_a_finding(root: Path, part: str, name: str) -> None:
+    (root / "nut" / part).rename(root / "nut" / name)
+    texts = [finding.text for finding in check_category(root, "nut").findings]
+    assert f"{root / 'nut'} has no folder {part}, but {name}: rename the right one to {part}" in texts
 
 
 def test_a_folder_without_train_is_named(root: Path) -> None:

@@ -222,12 +222,10 @@ def scan(root: Path, category: str) -> Layout:
         if paths
     ]
     findings += [Finding("stray mask", f"{path} belongs to no test image") for path in stray]
-    for part, near in _NEAR.items():
-        found = [
-            path.name for path in sorted(_entries(folder)) if re.fullmatch(near, path.name, re.IGNORECASE)
-        ]
-        if found and not (folder / part).is_dir():
-            told = f"{folder} has no folder {part}, but {', '.join(found)}: rename the right one to {part}"
+    there = [path.name for path in sorted(_entries(folder))]
+    for part in sorted(_NEAR.keys() - set(there)):
+        if near := [name for name in there if re.fullmatch(_NEAR[part], name, re.IGNORECASE)]:
+            told = f"{folder} has no folder {part}, but {', '.join(near)}: rename the right one to {part}"
             findings.append(Finding("left out", told))
     return Layout(category, folder, train, test, findings)
 

@@ -275,7 +275,7 @@ def test_records_go_to_no_folder_of_other_things(
     (tmp_path / "etc" / "passwd").touch()
     result = runner.invoke(app, [*tiny, "--records", str(tmp_path / "etc")])
     assert result.exit_code == 2
-    assert "holds passwd, which no run left: name another folder" in result.stderr
+    assert "holds passwd, which no run left: name another folder, or keep passwd beside it" in result.stderr
 
 
 @pytest.mark.parametrize("folder", ["records", "decisions"])

@@ -257,6 +257,8 @@ class Record(Block):
         if self.textures and self.textures.source == "DTD" and self.textures.images < DTD_IMAGES:
             told.append(f"{self.textures.images} of DTD's {DTD_IMAGES} textures")
         tuned = self.teacher.tuned
+        if tuned and tuned.epochs and self.dataset.name == "other":
+            told.append(f"teacher fine-tuned on {len(tuned.categories)} categories")
         if tuned and tuned.epochs and tuned.data == "A" and self.dataset.name == "MVTec AD":
             told.append("teacher fine-tuned without abnormal images, the paper's with some")
         return told

@@ -68,7 +68,22 @@ def require_free(run: Record, folder: Path) -> None:
         )
     earlier = _finished(folder / run.path)
     if earlier and run.dataset.name != "demo":
-        require_alike(made_of(run), earlier, folder / run.path)
+        require_alike(_known(run), earlier, folder / run.path)
+
+
+def is_recorded(run: Record, folder: Path) -> bool:
+    """Whether the record of this very `run`, finished, is under `folder`, as far as the run is known."""
+    earlier = _finished(folder / run.path)
+    return earlier is not None and not differences(_known(run), earlier)
+
+
+def beside(run: Record, folder: Path) -> list[Path]:
+    """Records under `folder` of other photographs of the category of `run`, or of other masks of them."""
+    path = folder / run.path
+    name = re.compile(rf"{re.escape(run.category)}-[0-9a-f]{{8}}-s\d+\.json")
+    own = f"{run.category}-{run.dataset.fingerprint[:8]}-"
+    found = sorted(path.parent.glob("*.json")) if run.dataset.name == "other" else []
+    return [other for other in found if name.fullmatch(other.name) and not other.name.startswith(own)]
 
 
 def require_alike(asked: Mapping[str, object], earlier: Record, path: Path) -> None:
@@ -81,7 +96,7 @@ def require_alike(asked: Mapping[str, object], earlier: Record, path: Path) -> N
 
 
 def made_of(run: Record) -> dict[str, object]:
-    """What a run was made from, in words; a fine-tuned teacher, once it is there, has a second hash."""
+    """What a run was made from, in words; a fine-tuned teacher has a name, and once it is there a hash."""
     tuned = run.teacher.tuned
     made: dict[str, object] = {
         "data": run.dataset.fingerprint,
@@ -90,7 +105,16 @@ def made_of(run: Record) -> dict[str, object]:
         "settings": run.config,
         "precision": run.precision,
     }
-    return made | ({"fine-tuned teacher": run.teacher.pyramid_sha256} if tuned else {})
+    if tuned:
+        made |= {"fine-tuning": tuned.epochs and tuned.name, "fine-tuned teacher": run.teacher.pyramid_sha256}
+    return made
+
+
+def _known(run: Record) -> dict[str, object]:
+    """The same of a run that may not have begun: a teacher counts by its name only until it has a hash."""
+    made = made_of(run)
+    made.pop("fine-tuning" if made.get("fine-tuned teacher") else "fine-tuned teacher", None)
+    return made
 
 
 def differences(asked: Mapping[str, object], run: Record) -> list[str]:

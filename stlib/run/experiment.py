@@ -1,7 +1,7 @@
 """One run from images to record: the whole flow."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,8 +29,8 @@ from stlib.nn.backbone import load_teacher, pyramid_hash
 from stlib.nn.maps import Maps
 from stlib.paths import RUNS
 from stlib.protocol import PRECISIONS, Metric, Precision, Profile
-from stlib.records.schema import Dataset, Record, TextureInfo, record_path
-from stlib.records.store import require_free
+from stlib.records.schema import Dataset, Record, TeacherInfo, TextureInfo, record_path
+from stlib.records.store import is_recorded, require_free
 from stlib.run.evaluation import observed, rounded
 from stlib.run.fitted import FittedDetector, failure, unfinished
 from stlib.run.provenance import TRAINING_CODE, Clock
@@ -38,6 +38,16 @@ from stlib.run.teacher_cache import Teacher, require_classes, tuned_teacher
 
 SPACE = 1 << 30
 """Bytes that must be free before a run starts: the largest checkpoint and the one that replaces it."""
+RECORD_SPACE = 1 << 24
+"""The same where the record will go."""
+
+
+class AlreadyFinished(Exception):  # noqa: N818 - all is well
+    """What a run that skips finished ones ends with: its record is there, at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is the finished record of this very run: nothing is trained")
+        self.path = path
 
 
 @dataclass(frozen=True)
@@ -108,13 +118,20 @@ class RunResult:
 
 
 def run(
-    spec: RunSpec, *, progress: Progress = no_progress, runs: Path = RUNS, records: Path | None = None
+    spec: RunSpec,
+    *,
+    progress: Progress = no_progress,
+    runs: Path = RUNS,
+    records: Path | None = None,
+    skip_finished: bool = False,
 ) -> RunResult:
     """Train, score and measure. Checkpoints go under `runs`; a killed run continues from there.
 
     `records` is where the record will go. Raises what `train` and `RunResult.of` do.
     """
-    return RunResult.of(train(spec, progress=progress, runs=runs, records=records))
+    return RunResult.of(
+        train(spec, progress=progress, runs=runs, records=records, skip_finished=skip_finished)
+    )
 
 
 def train(
@@ -124,16 +141,20 @@ def train(
     progress: Progress = no_progress,
     runs: Path = RUNS,
     records: Path | None = None,
+    skip_finished: bool = False,
 ) -> FittedDetector:
     """Train on the spec's category, loaded here or given as `category` at the recipe's size.
 
     Checkpoints go under `runs`; a killed training continues from there. Raises ValueError or OSError before
     training starts for bad input, a full disk and a place in `records` that is taken, DatasetError for a
     category that cannot be read, BlockingIOError while another process makes the same run, and RunFailed
-    when training diverges. Raises RuntimeError for a method that has changed its teacher.
+    when training diverges. Raises RuntimeError for a method that has changed its teacher, and, told to
+    `skip_finished`, AlreadyFinished where `records` hold this run.
     """
     spec.check()
     require_space(runs, SPACE, "run")
+    if records:
+        require_space(records, RECORD_SPACE, "keep the record")
     if spec.device == "cpu":
         reuse_memory()
     method = get_method(spec.method)
@@ -161,11 +182,14 @@ def train(
         "textures": textures,
     }
     clock = Clock(device)
+
+    def require_place(info: TeacherInfo) -> None:
+        _require_place({**about, "teacher": info}, clock, records, skip=skip_finished)
+
     try:
-        _require_free({**about, "teacher": teacher.info}, clock, records)  # a fine-tuning may take hours
-        teacher = prepare_teacher(spec, teacher, execution, runs)
+        teacher = prepare_teacher(spec, teacher, execution, runs, require_place)  # it may take hours
         base = {**about, "teacher": teacher.info}
-        _require_free(base, clock, records)
+        require_place(teacher.info)
         foreign = textures.fingerprint if textures else ""
         recipe, weights = config.model_dump_json(), teacher.info.pyramid_sha256
         checkpoint = _checkpoint(spec, runs, category, recipe, weights, category.fingerprint, foreign)
@@ -207,13 +231,20 @@ def _require_untouched(teacher: Teacher, title: str) -> None:
         )
 
 
-def prepare_teacher(spec: RunSpec, teacher: Teacher, execution: Execution, runs: Path) -> Teacher:
+def prepare_teacher(
+    spec: RunSpec,
+    teacher: Teacher,
+    execution: Execution,
+    runs: Path,
+    announce: Callable[[TeacherInfo], object] = lambda _: None,
+) -> Teacher:
     """What the method learns from: `teacher` as it comes, or fine-tuned first (ET-STPM).
 
-    Raises what `tuned_teacher` raises.
+    Before the work `announce` is called with what is known of it. Raises what `tuned_teacher` raises.
     """
     method = get_method(spec.method)
     if method.tuning is None:
+        announce(teacher.info)
         return teacher
     tuning, epochs = method.tuning(method.recipe(spec.profile, spec.variant, spec.seed))
     return tuned_teacher(
@@ -225,14 +256,20 @@ def prepare_teacher(spec: RunSpec, teacher: Teacher, execution: Execution, runs:
         profile=spec.profile,
         execution=execution,
         runs=runs,
+        announce=announce,
     )
 
 
-def _require_free(base: Mapping[str, object], clock: Clock, records: Path | None) -> None:
-    """Raise ValueError for a run that no record can describe, or whose place in `records` is taken."""
+def _require_place(base: Mapping[str, object], clock: Clock, records: Path | None, *, skip: bool) -> None:
+    """Raise ValueError for a run that no record can describe, or whose place in `records` is taken.
+
+    Raises AlreadyFinished for one that is there, if told to `skip` such.
+    """
     begun = unfinished(base, "not finished", clock)
     if records:
         require_free(begun, records)
+        if skip and is_recorded(begun, records):
+            raise AlreadyFinished(records / begun.path)
 
 
 def _check_size(spec: RunSpec, wanted: int, category: Category) -> None:

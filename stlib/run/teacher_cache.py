@@ -1,7 +1,8 @@
 """Fine-tuned teachers for ET-STPM: made once per recipe, kept by epoch, described by their own record."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,7 +45,8 @@ def require_classes(root: Path) -> list[Layout]:
     Of a single one every answer is right: the loss is 0, and nothing is learnt but BatchNorm's statistics.
     Raises DatasetError for fewer than two.
     """
-    layouts = categories_of(root)
+    with _learning_from(root):
+        layouts = categories_of(root)
     if len(layouts) < 2:
         found = f"only {layouts[0].category}" if layouts else "none"
         raise DatasetError(
@@ -52,6 +54,15 @@ def require_classes(root: Path) -> list[Layout]:
             f"which holds {found}: use STPM, or add categories"
         )
     return layouts
+
+
+@contextmanager
+def _learning_from(root: Path) -> Iterator[None]:
+    """Say of an image that cannot be used why it was read: it may be of another category than the run's."""
+    try:
+        yield
+    except DatasetError as error:
+        raise DatasetError(f"the teacher learns from all categories under {root}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -75,17 +86,27 @@ def tuned_teacher(
     profile: Profile,
     execution: Execution,
     runs: Path,
+    announce: Callable[[TeacherInfo], object] = lambda _: None,
 ) -> Teacher:
     """The teacher after `epochs` full epochs of fine-tuning, from `runs/teachers` or made now.
 
     `source` and `info` are those of `load_teacher`. All epochs of one recipe come from one pass: more epochs
     continue where fewer ended. What other code of stlib made lies in another folder and is not taken.
-    `execution` gives device, precision and progress. Raises DatasetError or ValueError for bad input, and
+    `execution` gives device, precision and progress; `announce` is called with all that is known of the
+    teacher before the work, which is all but its hash. Raises DatasetError or ValueError for bad input, and
     FloatingPointError when the fine-tuning diverges.
     """
     layouts = require_classes(root)
     fingerprints = {layout.category: fingerprint(layout) for layout in layouts}
     name = _name(tuning, info, fingerprints, execution)
+    tuned = TuningInfo(
+        name=name,
+        epochs=epochs,
+        data=tuning.data,
+        categories=list(fingerprints),
+        source_sha256=info.pyramid_sha256,
+    )
+    announce(info.model_copy(update={"pyramid_sha256": "", "tuned": tuned}))
     folder = runs / "teachers" / profile / TRAINING_CODE[:8] / name
     with file_lock(folder / "lock", wait=True):  # many runs share one teacher: the first makes it
         record = _read(folder / "record.json")
@@ -100,7 +121,10 @@ def tuned_teacher(
                 "source": info,
                 "categories": fingerprints,
             }
-            record = _fine_tuned(folder, about, source, layouts, tuning, epochs=epochs, execution=execution)
+            with _learning_from(root):
+                record = _fine_tuned(
+                    folder, about, source, layouts, tuning, epochs=epochs, execution=execution
+                )
     pyramid = ResNet18Pyramid()
     kept = folder / f"epoch-{epochs}.safetensors"
     try:
@@ -109,13 +133,6 @@ def tuned_teacher(
         raise ValueError(f"{kept} cannot be read ({error}): delete {folder}") from error
     if (found := pyramid_hash(pyramid)) != record.pyramids[epochs]:
         raise ValueError(f"{kept} holds other weights ({found[:12]}) than its record says: delete {folder}")
-    tuned = TuningInfo(
-        name=name,
-        epochs=epochs,
-        data=tuning.data,
-        categories=list(fingerprints),
-        source_sha256=info.pyramid_sha256,
-    )
     described = info.model_copy(update={"pyramid_sha256": found, "tuned": tuned})
     return Teacher(pyramid.eval().requires_grad_(False), described, record)
 

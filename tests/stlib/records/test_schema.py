@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from stlib.protocol import CATEGORIES, METRICS
 from stlib.records.schema import History, Record, TextureInfo, TuningInfo, record_path
-from stlib.records.store import RecordError, load_records, read_record, write_record
+from stlib.records.store import RecordError, beside, load_records, read_record, write_record
 from stlib.records.teacher import TeacherRecord, load_teacher_records, write_teacher_record
 
 
@@ -122,6 +122,22 @@ def test_two_datasets_of_one_name_have_two_places(make_record):
     other = record.model_copy(update={"dataset": record.dataset.model_copy(update={"fingerprint": "a" * 64})})
     assert record.path.name == "bottle-00000000-s0.json"
     assert other.path.name == "bottle-aaaaaaaa-s0.json"
+
+
+def test_records_of_other_photographs_or_masks_of_a_category_are_found_beside_a_run(
+    tmp_path: Path, make_record
+):
+    def of(fingerprint: str, category: str = "nut", seed: int = 0, dataset: str = "other") -> Record:
+        record = make_record(category, seed, dataset=dataset)
+        data = record.dataset.model_copy(update={"fingerprint": fingerprint * 64})
+        return record.model_copy(update={"dataset": data})
+
+    run = of("a")
+    others = [write_record(record, tmp_path) for record in (of("b"), of("b", seed=1))]
+    for record in (run, of("a", seed=1), of("b", "nut-new"), of("b", "bottle", dataset="MVTec AD")):
+        write_record(record, tmp_path)
+    assert beside(run, tmp_path) == others
+    assert beside(make_record(), tmp_path) == []
 
 
 def test_a_finished_record_is_replaced_only_by_a_run_on_the_same(tmp_path: Path, make_record):
@@ -284,6 +300,13 @@ FEWER, HALF_MADE = "teacher fine-tuned on 4 of 15 categories", "its layer4 start
 def test_labels_say_how_a_fine_tuning_fell_short(make_record, changes: dict[str, object], labels: list[str]):
     assert tuned(make_record(), **changes).labels() == labels
     assert tuned(make_record(dataset="demo"), **changes).labels() == ["demo data"]
+
+
+def test_of_own_data_a_remark_says_how_many_categories_the_teacher_learnt(make_record):
+    assert tuned(make_record(dataset="other"), categories=3).remarks() == [
+        "teacher fine-tuned on 3 categories"
+    ]
+    assert tuned(make_record(dataset="other"), epochs=0).remarks() == []
 
 
 @pytest.mark.parametrize(

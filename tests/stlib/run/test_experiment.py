@@ -20,7 +20,7 @@ from stlib.data.splits import unseen_indices
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
 from stlib.demo.dataset import MARKER
-from stlib.methods import METHODS, MethodEntry
+from stlib.methods import METHODS, MethodEntry, et_stpm
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.stpm import STPM, Config, empty_network
 from stlib.methods.training import Execution
@@ -28,9 +28,9 @@ from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metr
 from stlib.nn.maps import Maps
 from stlib.protocol import METRICS, Profile
 from stlib.records.store import read_record, write_record
-from stlib.run import experiment
+from stlib.run import experiment, teacher_cache
 from stlib.run.evaluation import evaluate, observed
-from stlib.run.experiment import RunResult, RunSpec, run, train
+from stlib.run.experiment import AlreadyFinished, RunResult, RunSpec, run, train
 from stlib.run.fitted import RunFailed
 from stlib.run.provenance import forget_peak, peak_memory
 
@@ -589,7 +589,7 @@ def test_a_place_that_is_taken_is_told_before_a_teacher_is_fine_tuned(
 ):
     for name in ("plate", "bolt"):
         make_category(tmp_path / "data", name, train=2, good=1, defects={})
-    monkeypatch.setattr(experiment, "prepare_teacher", lambda *_: pytest.fail("fine-tuning has begun"))
+    monkeypatch.setattr(teacher_cache, "_fine_tuned", lambda *_, **__: pytest.fail("fine-tuning has begun"))
     wanted = spec(tmp_path / "data", method="et_stpm")
     (tmp_path / "strange").mkdir()
     (tmp_path / "strange" / "notes.txt").touch()
@@ -601,3 +601,41 @@ def test_a_place_that_is_taken_is_told_before_a_teacher_is_fine_tuned(
     write_record(earlier.model_copy(update={"dataset": made}), tmp_path / "records")
     with pytest.raises(ValueError, match="finished record of other teacher and settings and precision"):
         train(wanted, runs=tmp_path / "runs", records=tmp_path / "records")
+
+
+@pytest.fixture
+def two(make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunSpec:
+    """ET-STPM in seconds, on two small categories."""
+    tuning = {"image_size": 32, "batch_size": 8}
+    config = et_stpm.Config.model_validate({"image_size": 64, "epochs": 1, "batch_size": 4, "tuning": tuning})
+    entry = replace(et_stpm.METHOD, profiles={"demo": config})
+    monkeypatch.setitem(METHODS, "et_stpm", entry)
+    for seed, name in enumerate(("plate", "bolt")):
+        make_category(tmp_path / "data", name, train=10, good=2, defects={"turned": 2}, seed=seed)
+    return spec(tmp_path / "data", method="et_stpm")
+
+
+def test_a_record_of_another_fine_tuned_teacher_is_told_before_one_is_made(
+    two: RunSpec, make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    records = tmp_path / "records"
+    run(two, runs=tmp_path / "runs", records=records).save(records)
+    monkeypatch.setattr(teacher_cache, "_fine_tuned", lambda *_, **__: pytest.fail("fine-tuning has begun"))
+    run(two, runs=tmp_path / "runs", records=records)  # the same teacher: no refusal
+    with pytest.raises(AlreadyFinished, match="nothing is trained"):
+        run(two, runs=tmp_path / "elsewhere", records=records, skip_finished=True)
+    make_category(tmp_path / "data", "screw", train=10, good=2, defects={"turned": 2}, seed=2)
+    with pytest.raises(ValueError, match="is a finished record of other fine-tuning: name another folder"):
+        run(two, runs=tmp_path / "runs", records=records)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_full_disk_of_records_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(experiment, "load_teacher", lambda _: pytest.fail("work has begun"))
+    full = {str(tmp_path / "full"): SimpleNamespace(free=100)}
+    monkeypatch.setattr(
+        "shutil.disk_usage", lambda place: full.get(str(place), SimpleNamespace(free=1 << 40))
+    )
+    (tmp_path / "full").mkdir()
+    with pytest.raises(OSError, match=r"not enough space in .*full/records to keep the record"):
+        run(spec(tmp_path), runs=tmp_path / "runs", records=tmp_path / "full" / "records")

@@ -220,6 +220,19 @@ def test_a_teacher_is_not_tuned_on_fewer_than_two_categories(
     assert not (tmp_path / "runs").exists()
 
 
+def test_an_image_of_another_category_that_stops_a_run_says_why_it_is_read(make_category, tmp_path: Path):
+    for name in ("flange", "plate"):
+        make_category(tmp_path, name, train=10, size=32)
+    broken = tmp_path / "plate/train/good/003.png"
+    broken.write_bytes(b"")
+    execution = Execution(torch.device("cpu"), progress=no_training)
+    options = {"root": tmp_path, "profile": "demo", "execution": execution, "runs": tmp_path / "runs"}
+    with pytest.raises(
+        DatasetError, match=f"^the teacher learns from all .* under {tmp_path}: {broken} is not"
+    ):
+        tuned_teacher("random", BEFORE, TUNING, 1, **options)
+
+
 def test_a_category_of_one_image_is_named(make_category, tmp_path: Path):
     for name, train in (("flange", 1), ("plate", 10)):
         make_category(tmp_path, name, train=train, size=32)

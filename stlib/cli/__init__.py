@@ -3,6 +3,7 @@
 import io
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
@@ -14,7 +15,7 @@ from stlib import paths
 from stlib.cli.datasets import datasets
 from stlib.cli.detectors import detectors
 from stlib.cli.status import refusal
-from stlib.files import require_writable
+from stlib.files import require_space, require_writable
 from stlib.protocol import CATEGORIES, Precision, Profile
 
 if TYPE_CHECKING:
@@ -65,14 +66,21 @@ def run(  # noqa: PLR0917 - typer reads them by name
         Path | None,
         typer.Option(help="Keep the detector, e.g. bottle.safetensors; one of own data is kept anyway."),
     ] = None,
+    no_save: Annotated[bool, typer.Option("--no-save", help="Not even one of own data.")] = False,
+    skip_finished: Annotated[
+        bool, typer.Option("--skip-finished", help="Train nothing where the record of this very run is.")
+    ] = False,
 ) -> None:
-    """Train and measure one method on one category, and write its record. A killed run continues."""
+    """Train and measure one method on one category, and write its record. A killed run continues.
+
+    Exit status 0: the record is there. 1: the training diverged. 2: bad input or a full disk, in a line.
+    """
     import torch  # here, so that `stlib --help` answers at once
 
     from stlib.data.mvtec import scan
-    from stlib.detector import MARK, kept_threshold
+    from stlib.detector import kept_threshold
     from stlib.methods.checkpoint import end_with_checkpoint
-    from stlib.run.experiment import RunSpec, run as run_experiment
+    from stlib.run.experiment import AlreadyFinished, RunSpec, run as run_experiment
     from stlib.run.fit import progress_bar
     from stlib.run.fitted import RunFailed
 
@@ -98,17 +106,26 @@ def run(  # noqa: PLR0917 - typer reads them by name
         own = (layout := scan(spec.data, category)).dataset == "other"
         here = paths.places(profile, own=own)
         target = records or here.records
-        probes = {target / "record.json": b"", (runs or here.runs) / "run.ckpt": b""}
-        for file, mark in (probes | ({save: MARK} if save else {})).items():
-            require_writable(file, mark)
-        _tell_of_name(layout, target)
+        keep = bool(save) or (own and not no_save)
+        _require_places(target, runs or here.runs, save, keep=keep)
+        _tell_of_data(layout, target)
         ending = end_with_checkpoint(signal.SIGTERM, signal.SIGINT)
-        with progress_bar(spec, show=True) as progress, ending:
-            result = run_experiment(spec, progress=progress, runs=runs or here.runs, records=target)
-            place = save or ((target / result.record.path).with_suffix(".safetensors") if own else None)
+        with ending, progress_bar(spec, show=True) as progress:
+            result = run_experiment(
+                spec,
+                progress=progress,
+                runs=runs or here.runs,
+                records=target,
+                skip_finished=skip_finished,
+            )
+            beside_it = (target / result.record.path).with_suffix(".safetensors")
+            place = (save or beside_it) if keep else None
             before = kept_threshold(place) if place else None
             kept = before if place and before and result.detector.is_saved_at(place) else None
             path = result.save(target, None if kept else place)
+    except AlreadyFinished as found:
+        typer.echo(f"{found.path}\n  finished before: nothing is trained")
+        return
     except RunFailed as failure:
         raise _recorded(failure, target) from failure
     except (ValueError, OSError, RuntimeError) as error:
@@ -116,6 +133,29 @@ def run(  # noqa: PLR0917 - typer reads them by name
     typer.echo("\n  ".join([str(path), *_told(result.record, place, kept)]))
     if before and not kept:
         typer.echo(f"{place} was there before: it is replaced, and with it its {before}", err=True)
+    _tell_of_others(result.record, target)
+
+
+def _require_places(records: Path, runs: Path, save: Path | None, *, keep: bool) -> None:
+    """Raise OSError, before the work, unless there is room for all that a run leaves."""
+    from stlib.detector import MARK
+    from stlib.run.experiment import SPACE
+
+    probes = {records / "record.json": b"", runs / "run.ckpt": b""}
+    for file, mark in (probes | ({save: MARK} if save else {})).items():
+        require_writable(file, mark)
+    if keep:
+        require_space(save.parent if save else records, SPACE, "keep the detector")
+
+
+def _tell_of_others(record: "Record", target: Path) -> None:
+    """Say where `target` also holds records of the category as it was before images or masks changed."""
+    from stlib.data.images import named
+    from stlib.records.store import beside
+
+    if others := beside(record, target):
+        told = f"records of other photographs or masks of {record.category} are there, too"
+        typer.echo(f"{told}, {named(others)}: a table must not mix them with this one", err=True)
 
 
 def _recorded(failure: "RunFailed", target: Path) -> typer.Exit:
@@ -133,8 +173,11 @@ def _recorded(failure: "RunFailed", target: Path) -> typer.Exit:
     return typer.Exit(1)
 
 
-def _tell_of_name(layout: "Layout", target: Path) -> None:
-    """Say of own parts under a name of MVTec AD's what they count as, why, and where the record goes."""
+def _tell_of_data(layout: "Layout", target: Path) -> None:
+    """Say which images there are and, of own parts under a name of MVTec AD's, what they count as and why."""
+    kinds = Counter(item.defect for item in layout.test)
+    found = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "no image"
+    typer.echo(f"{layout.category}: {len(layout.train)} images to learn from; test: {found}", err=True)
     if layout.dataset == "other" and (name := layout.category) in CATEGORIES:
         why = "; ".join(layout.unofficial_counts()) or "other names of files or kinds of defect"
         told = f"{name} is not MVTec AD's ({why}): it counts as own parts, its record goes to {target}"

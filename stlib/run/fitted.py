@@ -11,7 +11,7 @@ from stlib.methods.checkpoint import Checkpoint
 from stlib.nn.maps import Maps
 from stlib.paths import places
 from stlib.records.schema import History, Record
-from stlib.records.store import write_record
+from stlib.records.store import require_free, write_record
 from stlib.records.teacher import TeacherRecord, write_teacher_record
 from stlib.run.evaluation import measured
 from stlib.run.provenance import Clock
@@ -60,17 +60,18 @@ class FittedDetector(Detector):
         """Write what `record` returned under `folder`, and the `detector` where a file is named for it.
 
         Without a folder it goes where the command writes it: that of the demo never among the committed ones.
-        The record of a teacher that was fine-tuned goes to the folder `teachers` beside it. Only then is the
-        checkpoint forgotten: neither a full disk nor a wrong name costs the training. Raises OSError, and
-        RecordError where `require_free` does.
+        The record of a teacher that was fine-tuned goes to the folder `teachers` beside it. The record comes
+        last, as what it stands for must be there, and only then is the checkpoint forgotten: neither a full
+        disk nor a wrong name costs the training. Raises OSError, and RecordError where `require_free` does.
         """
         own = record.dataset.name == "other"
         folder = Path(folder or places(record.profile, own=own).records)
-        path = write_record(record, folder)
-        if self.teacher_record:
-            write_teacher_record(self.teacher_record, folder.parent / "teachers")
+        require_free(record, folder)
         if detector:
             self.save(detector)
+        if self.teacher_record:
+            write_teacher_record(self.teacher_record, folder.parent / "teachers")
+        path = write_record(record, folder)
         self.checkpoint.remove()
         return path
 

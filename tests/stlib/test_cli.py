@@ -1,6 +1,7 @@
 """The `stlib run` command: what it writes, and how it refuses."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -334,7 +335,7 @@ def test_a_photograph_is_not_replaced_by_the_detector_that_learns_from_it(
     assert photo.read_bytes() == before
 
 
-def test_the_record_is_there_even_if_the_detector_cannot_be_written(
+def test_no_finished_record_is_left_without_its_detector(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def full(*_arguments: object) -> None:
@@ -343,4 +344,54 @@ def test_the_record_is_there_even_if_the_detector_cannot_be_written(
     monkeypatch.setattr(Detector, "save", full)
     result = runner.invoke(app, [*tiny, "--save", str(tmp_path / "d.safetensors")])
     assert (result.exit_code, "error: no space left" in result.stderr) == (2, True)
-    assert read_record(record_of(tmp_path)).status == "finished"
+    assert not [*tmp_path.rglob("plate-*.json")]
+
+
+def test_no_room_for_a_detector_is_told_before_the_training(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(STPM, "fit", lambda *_arguments, **_options: pytest.fail("training has begun"))
+    (tmp_path / "full").mkdir()
+    full = {str(tmp_path / "full"): SimpleNamespace(free=1 << 25)}
+    monkeypatch.setattr(
+        "shutil.disk_usage", lambda place: full.get(str(place), SimpleNamespace(free=1 << 40))
+    )
+    for option in (
+        ["--save", str(tmp_path / "full" / "d.safetensors")],
+        ["--records", str(tmp_path / "full")],
+    ):
+        result = runner.invoke(app, [*tiny, *option])
+        assert result.exit_code == 2
+        assert f"not enough space in {tmp_path / 'full'} to keep the detector" in result.stderr
+
+
+def test_a_detector_of_own_data_can_be_done_without(tiny: list[str], tmp_path: Path):
+    assert runner.invoke(app, [*tiny, "--no-save"]).exit_code == 0
+    assert record_of(tmp_path).is_file()
+    assert not [*tmp_path.rglob("*.safetensors")]
+
+
+def test_a_finished_run_is_not_made_again_where_that_is_asked_for(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = [*tiny, "--skip-finished"]
+    assert runner.invoke(app, asked).exit_code == 0
+    monkeypatch.setattr(STPM, "fit", lambda *_arguments, **_options: pytest.fail("training has begun"))
+    result = runner.invoke(app, asked)
+    assert (result.exit_code, str(record_of(tmp_path)) in result.stdout) == (0, True)
+    assert "finished before: nothing is trained" in result.stdout
+    result = runner.invoke(app, [*asked, "--teacher", "demo"])
+    assert (result.exit_code, "finished record of other teacher" in result.stderr) == (2, True)
+
+
+def test_a_run_says_what_it_learns_from_and_what_it_tests(tiny: list[str]):
+    assert "plate: 5 images to learn from; test: 2 good, 2 turned\n" in runner.invoke(app, tiny).stderr
+
+
+def test_after_a_mended_photograph_the_old_record_is_told(tiny: list[str], tmp_path: Path):
+    told = "records of other photographs or masks of plate are there, too, 1: stpm/"
+    assert told not in runner.invoke(app, tiny).stderr
+    old = record_of(tmp_path)
+    photo = tmp_path / "demo" / "plate" / "test" / "good" / "000.png"
+    (photo.parent / "001.png").replace(photo)
+    assert f"{told}{old.name}: a table must not mix" in runner.invoke(app, tiny).stderr

@@ -1,6 +1,7 @@
 """The checkpoint that a killed training goes on from."""
 
 import io
+import os
 import signal
 import sys
 import time
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from types import FrameType
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 import torch
 
@@ -118,7 +119,8 @@ class Checkpoint:
 def end_with_checkpoint(*signals: signal.Signals) -> Iterator[None]:
     """Let `signals` end a training within the block with a checkpoint, taken between two steps as always.
 
-    A training that is over goes on to its record. The same signal once more does what it did before.
+    A training that is over goes on to its record. The same signal once more does what it did before. After
+    the block the process dies of the signal: of one that only exits, a shell would go on with its loop.
     """
 
     def end(number: int, _: FrameType | None) -> None:
@@ -130,10 +132,23 @@ def end_with_checkpoint(*signals: signal.Signals) -> Iterator[None]:
     earlier = {int(number): signal.signal(number, end) for number in signals}
     try:
         yield
+    except SystemExit:
+        if not Checkpoint.ending:
+            raise
     finally:
-        Checkpoint.ending = 0
+        ended, Checkpoint.ending = Checkpoint.ending, 0
         for number, handler in earlier.items():
             signal.signal(number, handler)
+    if ended:
+        _die_of(ended)
+
+
+def _die_of(number: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    raise SystemExit(128 + number)  # of another system
 
 
 def _read(path: Path) -> tuple[str, str, float, State]:

@@ -2,6 +2,8 @@
 
 import pickle
 import signal
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -185,24 +187,51 @@ def test_a_signal_ends_the_process_with_a_checkpoint_however_young_the_last_one_
     capsys: pytest.CaptureFixture[str],
 ):
     monkeypatch.setattr(Checkpoint, "ending", 0)  # and so afterwards
+    died = []
+    monkeypatch.setattr("os.kill", lambda _, last: died.append((last, signal.getsignal(last))))
     earlier = signal.getsignal(number)
     saved = Checkpoint(tmp_path / "a.ckpt", "one", seconds=1000)
-    with end_with_checkpoint(number):
-        saved.offer(lambda: {"step": 1})
-        assert saved.load() is None
-        signal.raise_signal(number)  # and nothing happens within the step
-        assert signal.getsignal(number) is earlier  # a second one would end it at once
-        with pytest.raises(SystemExit) as end:
+
+    def train() -> None:
+        with end_with_checkpoint(number):
+            saved.offer(lambda: {"step": 1})
+            assert saved.load() is None
+            signal.raise_signal(number)  # and nothing happens within the step
+            assert signal.getsignal(number) is earlier  # a second one would end it at once
             saved.offer(lambda: {"step": 2})
+
+    with pytest.raises(SystemExit) as end:
+        train()
+    signal.signal(number, earlier)
     with end_with_checkpoint(number):
         assert signal.getsignal(number) is not earlier
     assert signal.getsignal(number) is earlier  # of whoever called
-    assert end.value.code == 128 + number
+    assert died == [(number, signal.SIG_DFL)]  # so that a shell knows
+    assert end.value.code == 128 + number  # where that does not end it
     told = capsys.readouterr().err
     again = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}[number]
     assert f"ends at the next checkpoint, if one comes; {again} once more ends at once" in told
     assert "the same command continues" in told
     assert saved.load() == {"step": 2}
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_a_shell_sees_that_a_signal_ended_a_run_even_one_that_went_on_to_its_record(
+    saves: bool, tmp_path: Path
+):
+    step = "Checkpoint(Path('a.ckpt'), 'one').save({})" if saves else "Path('record').touch()"
+    code = f"""
+import signal
+from pathlib import Path
+from stlib.methods.checkpoint import Checkpoint, end_with_checkpoint
+with end_with_checkpoint(signal.SIGINT):
+    signal.raise_signal(signal.SIGINT)
+    {step}
+print("the next run")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt" if saves else "record"]
 
 
 def test_the_time_of_earlier_attempts_adds_up(clock: Clock):

@@ -208,14 +208,14 @@ def clock_jump(study: Study, reference: dict[str, str]) -> None:
 
 
 def full_disk(study: Study, reference: dict[str, str]) -> None:
-    """No room for a record: the run fails, nothing half-written stays, and with room it is done."""
+    """No room for a record: refused before the training, nothing stays, and with room it is done."""
     with mounted(study.records, "size=64k"):
-        (study.records / "filler").write_bytes(bytes(56 << 10))
+        (study.records / ".filler").write_bytes(bytes(56 << 10))
         expect(study.workflow().returncode == 1, "nobody noticed the full disk")
         expect(not study.metrics(), "a record that does not fit is there")
-        expect([path.name for path in study.records.rglob("*") if path.is_file()] == ["filler"], "remains")
+        expect([path.name for path in study.records.rglob("*") if path.is_file()] == [".filler"], "remains")
     expect(
-        "No space left" in study.place(".failed.ipynb").read_text(encoding="utf-8"),
+        "not enough space" in study.place(".failed.ipynb").read_text(encoding="utf-8"),
         "the failed notebook does not say why",
     )
     finish(study, reference)

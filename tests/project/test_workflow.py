@@ -126,6 +126,14 @@ def test_runs_without_their_images_or_textures_are_left_out_and_told(
     assert f"1 runs are left out: no textures in {folder}/data/dtd" in planned
 
 
+def test_own_parts_are_refused_before_any_job(tmp_path: Path, make_category):
+    data = make_category(tmp_path / "data", "screw", train=2, good=1, defects={}, size=16)
+    asked = ["grid=paper", f"data={data}", "methods=stpm", "seeds=0"]
+    told = f"{data}/screw holds no images of MVTec AD's screw: of own data make runs by a loop of `stlib run`"
+    assert told in dry_run(tmp_path, *asked, status=1)
+    assert "runs are left out" in dry_run(tmp_path, *asked, "categories=pill")
+
+
 def test_categories_that_come_later_are_checked_too(tmp_path: Path, make_category):
     data = make_category(tmp_path / "data", "plate", train=2, good=1, defects={}, size=16)
     asked = {"target": f"{tmp_path}/runs/.done/paper/data"}

@@ -73,8 +73,25 @@ def lacks(cell) -> str:
     return f"no textures in {TEXTURES}" if METHODS[cell.method].needs_textures and not TEXTURES.is_dir() else ""
 
 
+def own_parts() -> list[str]:
+    """Categories to be run whose images are neither MVTec AD's nor the demo's."""
+    from stlib.data.images import DatasetError
+    from stlib.data.mvtec import scan
+
+    found = []
+    for name in sorted({cell.category for cell in CELLS.values() if (DATA_ROOT / cell.category).is_dir()}):
+        with suppress(DatasetError):  # which the data check tells
+            found += [name] if scan(DATA_ROOT, name).dataset == "other" else []
+    return found
+
+
 def to_run() -> list:
     """The cells without a finished record; says how many there are of each kind."""
+    if own := own_parts():  # their records lie elsewhere: every run would be made, and called missing
+        raise WorkflowError(
+            f"{DATA_ROOT / own[0]} holds no images of MVTec AD's {own[0]}: of own data make runs by a loop of "
+            "`stlib run` (book/own_parts.md), or choose others by categories="
+        )
     marked = {cell for cell in CELLS.values() if Path(marker(cell)).exists()}  # before the records are read
     states = {cell: state(cell, RECORD_ROOT) for cell in CELLS.values()}
     unfinished = [cell for cell in CELLS.values() if states[cell] != "finished"]

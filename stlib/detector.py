@@ -102,7 +102,8 @@ class Detector:
         if not isinstance(images, Tensor):
             raise TypeError(
                 f"images are a {type(images).__name__}, and maps are made of a tensor: "
-                "`stlib.inspect(detector, FOLDER)` scores photographs"
+                "`stlib.inspect(detector, FOLDER)` scores photographs, `stlib.data.images.as_input(image, "
+                "detector.image_size)[None]` makes a tensor of a PIL image in RGB"
             )
         side = self.image_size
         if images.dtype != torch.uint8 or images.shape[1:] != (3, side, side):

@@ -152,8 +152,8 @@ def inspect(
         unreadable: Called with the error of every image that cannot be read; the others are scored.
             Without it such an image raises DatasetError.
 
-    Raises FileNotFoundError for a place that is not there, and DatasetError for a folder without images or
-    one that this user may not read.
+    Raises FileNotFoundError for a place that is not there, DatasetError for a folder without images or one
+    that this user may not read, and TypeError for an image in the place of its path.
 
     >>> import stlib
     >>> detector = stlib.Detector.untrained("stpm", "demo")
@@ -164,6 +164,11 @@ def inspect(
     ...
     """
     places = [images] if isinstance(images, str | Path) else images
+    if isinstance(places, Image.Image) or not all(isinstance(place, str | Path) for place in places):
+        raise TypeError(
+            f"images are a {type(images).__name__}, and files or folders are named here: "
+            "`detector.maps(stlib.data.images.as_input(image, detector.image_size)[None])` scores a PIL image"
+        )
     files, notes = listed([Path(place) for place in places])
     for note in notes:
         logger.warning(note)

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from stlib.cli import app
-from stlib.data.images import DatasetError, open_image
+from stlib.data.images import DatasetError, as_input, open_image
 from stlib.decision import threshold_from
 from stlib.detector import _DECISION, Detector
 from stlib.files import require_writable
@@ -76,6 +76,17 @@ def test_images_of_another_size_or_type_are_refused(tmp_path: Path):
 def test_a_folder_in_the_place_of_images_is_refused_with_the_remedy():
     with pytest.raises(TypeError, match=r"images are a str, .*`stlib\.inspect\(detector, FOLDER\)`"):
         made("stpm").maps("photos")
+
+
+@pytest.mark.parametrize("kind", ["image", "array", "list"])
+def test_an_image_in_memory_is_refused_with_the_line_that_scores_it(kind: str):
+    detector, image = made("stpm"), Image.new("RGB", (120, 90), "grey")
+    images = {"image": image, "array": np.asarray(image), "list": [image]}[kind]
+    line = r"`(detector\.maps\()?stlib\.data\.images\.as_input\(image, detector\.image_size\)\[None\]"
+    for score in (detector.maps, lambda given: inspect(detector, given)):
+        with pytest.raises(TypeError, match=line):
+            score(images)
+    assert detector.maps(as_input(image, detector.image_size)[None]).image.shape == (1,)
 
 
 @pytest.mark.parametrize("method", ["stpm", "destseg", "rd4ad"])

@@ -155,13 +155,13 @@ def read_record(path: Path) -> Record:
         raise RecordError(f"{path} is not a readable file ({error.strerror}): take it away") from error
 
 
-def load_records(folder: Path = RECORDS, rows: Collection[str] = ("*",)) -> list[Record]:
+def load_records(folder: Path | str = RECORDS, rows: Collection[str] = ("*",)) -> list[Record]:
     """The records under `folder` in path order; `rows` are patterns of `<method>[-<variant>]`.
 
     Rows that are not asked for are not read. Raises RecordError at the first invalid or misplaced record.
     """
     found = []
-    for path in in_order(folder.rglob("*.json")):
+    for path in in_order(Path(folder).rglob("*.json")):
         if not any(fnmatchcase(path.parent.name, row) for row in rows):
             continue
         record = read_record(path)

@@ -1,10 +1,15 @@
 """The pages' cells run, whatever is recorded, and their sentences say what the frames hold."""
 
 import re
+import subprocess
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import stlib
 from stlib.paths import ROOT
+from stlib.records.store import write_record
 
 PAGES = sorted(
     path.stem for path in (ROOT / "book").glob("*.md") if "{code-cell}" in path.read_text(encoding="utf-8")
@@ -40,6 +45,43 @@ def test_a_page_stands_on_any_records(run_page, make_record, page, given):
     shown = run_page(page, records[given])
     assert not re.findall(r"\b(nan|None)\b|[{}]", text_of(shown))
     assert not any("<script>" in str(part) for part in shown)  # whoever sends a record writes no page
+
+
+def code_of(page, place):
+    """The Python code on a page that readers copy, by its place."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / "book" / f"{page}.md").read_text(), re.DOTALL)[place]
+
+
+def test_the_table_of_own_records_keeps_data_and_methods_apart(make_record, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for data, seed, value in (("a", 0, 0.7), ("a", 1, 0.9), ("b", 0, 0.5)):
+        record = make_record("nut", seed, value, dataset="other")
+        made = record.dataset.model_copy(update={"fingerprint": data * 64})
+        write_record(record.model_copy(update={"dataset": made}), tmp_path / "results/own/records")
+    names = {}
+    exec(code_of("own_parts", 0), names)
+    table = names["table"].reset_index()
+    assert table["data"].tolist() == ["a" * 8, "b" * 8]
+    assert table["count"].tolist() == [2, 1]
+    assert table["mean"].tolist() == pytest.approx([0.8, 0.5])
+
+
+def test_an_array_is_scored_by_the_lines_in_the_book():
+    names = {"array": np.zeros((50, 40, 3), np.uint8), "detector": stlib.Detector.untrained("stpm", "demo")}
+    names |= {"stlib": stlib, "Image": Image}
+    exec(code_of("own_parts", 1), names)
+    assert names["score"] >= 0
+
+
+def test_the_loop_of_many_runs_goes_on_and_tells_a_failure_by_its_exit_status(tmp_path):
+    (loop,) = re.findall(r"```bash\n(failed=.*?)```", (ROOT / "book" / "own_parts.md").read_text(), re.DOTALL)
+    for broken, status in (("housing --seed 1", 1), ("none", 0)):
+        stub = f'stlib() {{ echo "$*" >> calls; [[ "$*" != *"{broken}"* ]]; }}\n'
+        done = subprocess.run(["bash", "-c", stub + loop], cwd=tmp_path, check=False)
+        calls = (tmp_path / "calls").read_text().splitlines()
+        (tmp_path / "calls").unlink()
+        assert (done.returncode, len(calls), len(set(calls))) == (status, 6, 6)
+        assert calls[-1] == "run stpm housing --seed 2 --data parts --skip-finished"
 
 
 def test_committed_teachers_are_told_with_their_optimisers(run_page):

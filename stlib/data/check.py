@@ -163,7 +163,7 @@ def _consequences(layout: Layout, findings: list[Finding], good: int) -> list[st
         consequences.append(f"no pixel metric: {gap}")
     if {"unreadable", "unusable mask", "missing mask"} & kinds:
         consequences.append("runs stop with an error until these files are mended")
-    if {"empty mask", "large mask"} & kinds:
+    if {"empty mask", "large mask", "turned mask"} & kinds:
         consequences.append("pixel metrics count what these masks mark, right or wrong: look at them first")
     if "count" in kinds:
         known = layout.dataset == "MVTec AD"

@@ -212,9 +212,7 @@ def scan(root: Path, category: str) -> Layout:
         told = f" But train/ holds {', '.join(others)}: rename the one with good images." if others else ""
         raise DatasetError(f"{good} holds no image ({', '.join(sorted(SUFFIXES))}).{told}{_told(left_out)}")
     left_out["beside train/good"] = [folder / "train" / name for name in others if name[0] != "."]
-    for path in sorted(_entries(folder)):
-        if path.is_dir() and path.name[0] != "." and path.name not in ("train", "test", "ground_truth"):
-            left_out.setdefault(_THRESHOLD if (path / "good").is_dir() else _BESIDE, []).append(path)
+    misnamed = _beside(folder, left_out)
     test, stray = _test_items(folder, left_out)
     findings = [
         Finding("note" if reason in _BY_RULE else "left out", f"left out ({reason}) {named(paths)}")
@@ -222,12 +220,23 @@ def scan(root: Path, category: str) -> Layout:
         if paths
     ]
     findings += [Finding("stray mask", f"{path} belongs to no test image") for path in stray]
-    there = [path.name for path in sorted(_entries(folder))]
-    for part in sorted(_NEAR.keys() - set(there)):
-        if near := [name for name in there if re.fullmatch(_NEAR[part], name, re.IGNORECASE)]:
+    return Layout(category, folder, train, test, findings + misnamed)
+
+
+def _beside(folder: Path, left_out: dict[str, list[Path]]) -> list[Finding]:
+    """What to rename of the folders beside train, test and ground_truth; adds the others to `left_out`."""
+    names = sorted(path.name for path in _entries(folder) if path.is_dir() and path.name[0] != ".")
+    found = []
+    for part in sorted(_NEAR.keys() - set(names)):
+        if near := [name for name in names if re.fullmatch(_NEAR[part], name, re.IGNORECASE)]:
             told = f"{folder} has no folder {part}, but {', '.join(near)}: rename the right one to {part}"
-            findings.append(Finding("left out", told))
-    return Layout(category, folder, train, test, findings)
+            found.append(Finding("left out", told))
+            names = [name for name in names if name not in near]
+    for name in names:
+        if name not in ("train", *_NEAR):
+            reason = _THRESHOLD if (folder / name / "good").is_dir() else _BESIDE
+            left_out.setdefault(reason, []).append(folder / name)
+    return found
 
 
 def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[TestItem], list[Path]]:
@@ -383,8 +392,8 @@ def turned_masks(layout: Layout) -> Finding | None:
     pairs = [(item.image, item.mask) for item in layout.test if item.mask]
     if not (turned := [image for image, mask in pairs if fits_unturned(image, mask)]):
         return None
-    told = "masked photographs are turned by their camera: their masks must be made on the turned picture"
-    return Finding("turned mask", f"{len(turned)} {told}, {named(turned)}")
+    told = f"{len(turned)} masked photographs are turned by their camera, such as {turned[0]}"
+    return Finding("turned mask", f"{told}: their masks must be made on the turned picture")
 
 
 def content(layout: Layout) -> dict[Path, str]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import stlib
+from stlib.detector import Detector
 from stlib.paths import ROOT
 from stlib.records.store import write_record
 
@@ -67,8 +67,11 @@ def test_the_table_of_own_records_keeps_data_and_methods_apart(make_record, tmp_
 
 
 def test_an_array_is_scored_by_the_lines_in_the_book():
-    names = {"array": np.zeros((50, 40, 3), np.uint8), "detector": stlib.Detector.untrained("stpm", "demo")}
-    names |= {"stlib": stlib, "Image": Image}
+    names = {
+        "array": np.zeros((50, 40, 3), np.uint8),
+        "Image": Image,
+        "detector": Detector.untrained("stpm", "demo"),
+    }
     exec(code_of("own_parts", 1), names)
     assert names["score"] >= 0
 

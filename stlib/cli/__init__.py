@@ -80,9 +80,9 @@ def run(  # noqa: PLR0917 - typer reads them by name
     from stlib.data.mvtec import scan
     from stlib.detector import kept_threshold
     from stlib.methods.checkpoint import end_with_checkpoint
-    from stlib.run.experiment import AlreadyFinished, RunSpec, run as run_experiment
+    from stlib.run.experiment import RunSpec, run as run_experiment
     from stlib.run.fit import progress_bar
-    from stlib.run.fitted import RunFailed
+    from stlib.run.fitted import AlreadyFinished, RunFailed
 
     if threads or profile == "demo":  # more threads add in another order: tests compare the demo's runs
         torch.set_num_threads(threads or 1)

@@ -32,7 +32,7 @@ from stlib.protocol import PRECISIONS, Metric, Precision, Profile
 from stlib.records.schema import Dataset, Record, TeacherInfo, TextureInfo, record_path
 from stlib.records.store import is_recorded, require_free
 from stlib.run.evaluation import observed, rounded
-from stlib.run.fitted import FittedDetector, failure, unfinished
+from stlib.run.fitted import AlreadyFinished, FittedDetector, failure, unfinished
 from stlib.run.provenance import TRAINING_CODE, Clock
 from stlib.run.teacher_cache import Teacher, require_classes, tuned_teacher
 
@@ -40,14 +40,6 @@ SPACE = 1 << 30
 """Bytes that must be free before a run starts: the largest checkpoint and the one that replaces it."""
 RECORD_SPACE = 1 << 24
 """The same where the record will go."""
-
-
-class AlreadyFinished(Exception):  # noqa: N818 - all is well
-    """What a run that skips finished ones ends with: its record is there, at `path`."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} is the finished record of this very run: nothing is trained")
-        self.path = path
 
 
 @dataclass(frozen=True)

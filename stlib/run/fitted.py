@@ -25,6 +25,14 @@ class RunFailed(RuntimeError):  # noqa: N818 - the run failed, the program did n
         self.record = record
 
 
+class AlreadyFinished(Exception):  # noqa: N818 - all is well
+    """What a run that skips finished ones ends with: its record is there, at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is the finished record of this very run: nothing is trained")
+        self.path = path
+
+
 @dataclass(frozen=True)
 class FittedDetector(Detector):
     """A detector fresh from its training. It also holds all that the record of the run needs."""

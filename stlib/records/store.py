@@ -82,7 +82,7 @@ def beside(run: Record, folder: Path) -> list[Path]:
     path = folder / run.path
     name = re.compile(rf"{re.escape(run.category)}-[0-9a-f]{{8}}-s\d+\.json")
     own = f"{run.category}-{run.dataset.fingerprint[:8]}-"
-    found = sorted(path.parent.glob("*.json")) if run.dataset.name == "other" else []
+    found = in_order(path.parent.glob("*.json")) if run.dataset.name == "other" else []
     return [other for other in found if name.fullmatch(other.name) and not other.name.startswith(own)]
 
 

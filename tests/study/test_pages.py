@@ -49,7 +49,9 @@ def test_a_page_stands_on_any_records(run_page, make_record, page, given):
 
 def code_of(page, place):
     """The Python code on a page that readers copy, by its place."""
-    return re.findall(r"```python\n(.*?)```", (ROOT / "book" / f"{page}.md").read_text(), re.DOTALL)[place]
+    return re.findall(
+        r"```python\n(.*?)```", (ROOT / "book" / f"{page}.md").read_text(encoding="utf-8"), re.DOTALL
+    )[place]
 
 
 def test_the_table_of_own_records_keeps_data_and_methods_apart(make_record, tmp_path, monkeypatch):
@@ -77,7 +79,9 @@ def test_an_array_is_scored_by_the_lines_in_the_book():
 
 
 def test_the_loop_of_many_runs_goes_on_and_tells_a_failure_by_its_exit_status(tmp_path):
-    (loop,) = re.findall(r"```bash\n(failed=.*?)```", (ROOT / "book" / "own_parts.md").read_text(), re.DOTALL)
+    (loop,) = re.findall(
+        r"```bash\n(failed=.*?)```", (ROOT / "book" / "own_parts.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     for broken, status in (("housing --seed 1", 1), ("none", 0)):
         stub = f'stlib() {{ echo "$*" >> calls; [[ "$*" != *"{broken}"* ]]; }}\n'
         done = subprocess.run(["bash", "-c", stub + loop], cwd=tmp_path, check=False)

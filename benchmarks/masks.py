@@ -17,8 +17,8 @@ from PIL import Image
 from side_by_side import asked, options, report
 
 from stlib.data.images import open_image
+from stlib.data.layout import scan
 from stlib.data.masks import MASK_RULES, read_mask
-from stlib.data.mvtec import scan
 from stlib.paths import DATA
 
 SIDE, SMALL = 1024, 256

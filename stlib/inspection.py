@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from stlib.data.images import DatasetError, as_input, images_below, named, open_image, read_images
-from stlib.data.mvtec import sounds_good
+from stlib.data.layout import sounds_good
 from stlib.detector import Detector, digests
 from stlib.files import write_atomic
 from stlib.methods import get_method

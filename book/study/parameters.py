@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ValidationError
 from tqdm import TqdmWarning
 
-from stlib.data.mvtec import scan
+from stlib.data.layout import scan
 from stlib.demo.dataset import DEMO_CATEGORIES, make_demo
 from stlib.methods import METHODS
 from stlib.paths import RECORDS, ROOT, named_teacher, places

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stlib.data.mvtec import Layout, fingerprint, scan
+from stlib.data.layout import Layout, fingerprint, scan
 from stlib.methods import get_method
 from stlib.nn.backbone import load_teacher
 from stlib.records.schema import Record, record_path

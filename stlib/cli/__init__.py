@@ -19,7 +19,7 @@ from stlib.files import require_space, require_writable
 from stlib.protocol import CATEGORIES, Precision, Profile
 
 if TYPE_CHECKING:
-    from stlib.data.mvtec import Layout
+    from stlib.data.layout import Layout
     from stlib.decision import Threshold
     from stlib.records.schema import Record
     from stlib.run.fitted import RunFailed
@@ -77,7 +77,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
     """
     import torch  # here, so that `stlib --help` answers at once
 
-    from stlib.data.mvtec import scan
+    from stlib.data.layout import scan
     from stlib.detector import kept_threshold
     from stlib.methods.checkpoint import end_with_checkpoint
     from stlib.run.experiment import RunSpec, run as run_experiment

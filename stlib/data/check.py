@@ -10,17 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stlib.data.images import MASKS, DatasetError, images_below, named, open_image
+from stlib.data.layout import Finding, Layout, categories_in, require_root, scan
 from stlib.data.masks import read_mask
-from stlib.data.mvtec import (
-    Finding,
-    Layout,
-    categories_in,
-    duplicates,
-    odd_mask,
-    require_root,
-    scan,
-    turned_masks,
-)
+from stlib.data.mvtec import duplicates, odd_mask, turned_masks
 from stlib.files import sha256
 from stlib.protocol import CATEGORIES, IMAGE_SIZE
 

@@ -1,156 +1,22 @@
-"""One category in MVTec AD's layout: its files, and its images and masks as tensors.
+"""One category in MVTec AD's layout in memory: its images and masks as tensors."""
 
-Layout (Bergmann et al., CVPR 2019): `<root>/<category>/train/good`, `test/good`, `test/<defect>` and
-`ground_truth/<defect>/<stem>_mask.png`. Own parts may be laid out more freely: any format of
-`stlib.data.images`, masks also beside their images, defects without masks, no test images at all.
-"""
-
-import hashlib
 import logging
-import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stlib.data.images import (
-    HIDDEN,
-    MASKS,
-    SUFFIXES,
-    DatasetError,
-    images_below,
-    is_utf8,
-    mask_owner,
-    named,
-    read_images,
-)
+from stlib.data.images import DatasetError, read_images
+from stlib.data.layout import Finding, Layout, TestItem, content, fingerprint, scan
 from stlib.data.masks import MaskRule, fits_unturned, read_mask, require_rule
-from stlib.demo.dataset import DEMO_CATEGORIES, MARKER
-from stlib.files import in_order, sha256
-from stlib.protocol import CATEGORIES, DEFECTS, IMAGE_SIZE, NAME
-
-_SOUNDS_GOOD = {
-    *("good", "goodparts", "goodimages", "ok", "okay", "normal", "nominal", "pass", "passed", "nodefect"),
-    *("nodefects", "defectfree", "nondefective", "noanomaly", "anomalyfree", "nonanomalous", "flawless"),
-    *("gut", "gutteil", "gutteile", "io", "inordnung", "fehlerfrei", "goed", "bra", "god", "dobry", "dobre"),
-    *("bon", "bonne", "bons", "bonnes", "conforme", "conformes", "buono", "buona", "buoni", "buone"),
-    *("bueno", "buena", "buenos", "buenas", "bien", "bom", "boa", "boas"),
-}
-"""Names of folders that hold good images in other layouts, letters and digits only, in one case; in this one
-only 'good' does. Other languages are left to a person: `stlib data check` names the folders there are."""
-
-_BESIDE = "beside train, test and ground_truth"
-_THRESHOLD = f"{_BESIDE}; its good images are good for `stlib threshold`"
-_BY_RULE = (MASKS, HIDDEN, _BESIDE, _THRESHOLD)
-"""Reasons to leave out what lies in folders of good data, too."""
-
-_NEAR = {"test": r"test.+", "ground_truth": r"ground.?truths?|gt|(defect.?)?masks?|labels?"}
-"""How other layouts call the folders of this one."""
+from stlib.protocol import IMAGE_SIZE
 
 logger = logging.getLogger(__name__)
-
-
-Kind = Literal[
-    "note", "left out", "stray mask", "duplicate", "leak", "count", "unusable category", "unreadable",
-    "unusable mask", "missing mask", "empty mask", "large mask",
-    "turned mask",
-]  # fmt: skip
-"""Of a finding; a leak is a training image that is also tested."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to know about a dataset."""
-
-    kind: Kind
-    text: str
-
-
-@dataclass(frozen=True)
-class TestItem:
-    """One test image on disk; `mask` is None for good images, and for defects without masks."""
-
-    image: Path
-    defect: str
-    mask: Path | None
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The files of one category, in sorted order."""
-
-    category: str
-    folder: Path
-    train: list[Path]
-    test: list[TestItem]
-    findings: list[Finding] = field(default_factory=list)
-    """What was left out."""
-
-    @property
-    def dataset(self) -> Literal["MVTec AD", "demo", "other"]:
-        """Which dataset this is, by content.
-
-        MVTec AD's categories are known by the official number of training images, the official names of
-        files and the kinds of defect; the demo's by the marker that its generator leaves.
-        """
-        if self.category in CATEGORIES and self._looks_official():
-            return "MVTec AD"
-        marked = (self.folder.parent / MARKER).is_file()
-        return "demo" if marked and self.category in DEMO_CATEGORIES else "other"
-
-    def _looks_official(self) -> bool:
-        images = [*self.train, *(item.image for item in self.test)]
-        return (
-            len(self.train) == CATEGORIES[self.category].train_good
-            and {item.defect for item in self.test} <= {"good", *DEFECTS[self.category]}
-            and all(re.fullmatch(r"\d{3}\.png", image.name) for image in images)
-        )
-
-    def name_of(self, item: TestItem) -> str:
-        """The path of a test image inside the category's `test` folder."""
-        return item.image.relative_to(self.folder / "test").as_posix()
-
-    def files(self) -> list[Path]:
-        """Every file that the category's numbers depend on."""
-        masks = [item.mask for item in self.test if item.mask is not None]
-        return [*self.train, *(item.image for item in self.test), *masks]
-
-    def missing_images(self) -> list[str]:
-        """Differences from the official counts, in words; empty for a complete or an unofficial category."""
-        return self.unofficial_counts() if self.dataset == "MVTec AD" else []
-
-    def unofficial_counts(self) -> list[str]:
-        """The same by name alone, for own parts that have a name of MVTec AD's; empty for any other name."""
-        if self.category not in CATEGORIES:
-            return []
-        official = CATEGORIES[self.category]
-        good = sum(item.defect == "good" for item in self.test)
-        found = {
-            "train/good": (len(self.train), official.train_good),
-            "test/good": (good, official.test_good),
-            "test defects": (len(self.test) - good, official.test_defect),
-        }
-        return [f"{part}: {have} of {want} images" for part, (have, want) in found.items() if have != want]
-
-    def missing_masks(self) -> list[TestItem]:
-        """Defective images without a mask where others have one. Where none has one, none is missing."""
-        defective = [item for item in self.test if item.defect != "good"]
-        without = [item for item in defective if item.mask is None]
-        return without if len(without) < len(defective) else []
-
-    def mask_gap(self) -> str:
-        """How many masks are missing where others are there, in words; empty where none is missing."""
-        without = self.missing_masks()
-        defective = sum(item.defect != "good" for item in self.test)
-        such = f"{len(without)} of {defective} defective images have no mask, such as"
-        return f"{such} {self.name_of(without[0])}" if without else ""
 
 
 @dataclass(frozen=True)
@@ -174,146 +40,6 @@ class Category:
     def labels(self) -> Tensor:
         """(M,) bool, True for images from a defect folder."""
         return torch.tensor([item.defect != "good" for item in self.layout.test], dtype=torch.bool)
-
-
-def categories_in(root: Path) -> list[str]:
-    """The names of all folders under `root` that hold a folder `train`, sorted."""
-    return sorted(path.name for path in _entries(root) if (path / "train").is_dir())
-
-
-def require_root(root: Path) -> None:
-    """Raise DatasetError for the folder of a category where that of all categories is expected."""
-    if (root / "train" / "good").is_dir():
-        raise DatasetError(f"{root} is itself a category: name its parent, {root.resolve().parent}")
-
-
-def scan(root: Path, category: str) -> Layout:
-    """List the files of `category` under `root`.
-
-    Raises DatasetError when the folder or the training images are absent, when a folder of good images has
-    another name than 'good', when two images have one name or an image two masks, or when the category's name
-    is none for a record.
-    """
-    folder = root / category
-    if Path(category).name != category or not folder.is_dir():  # a name, not a path out of the root
-        require_root(root)
-        raise DatasetError(f"no category '{category}' under {root}: {_instead(root, category)}")
-    if not is_utf8(category):  # no record could name it
-        raise DatasetError(f"the name of {folder} is not UTF-8: rename it")
-    if not re.fullmatch(NAME, category):
-        raise DatasetError(
-            f"no record can hold the name of {folder}: rename it, without < > & \\, quotes and a leading dot"
-        )
-    good = folder / "train" / "good"
-    train, left_out = images_below(good)
-    _require_one_each(train)
-    others = sorted(path.name for path in _entries(folder / "train") if path.is_dir() and path != good)
-    if not train:
-        told = f" But train/ holds {', '.join(others)}: rename the one with good images." if others else ""
-        raise DatasetError(f"{good} holds no image ({', '.join(sorted(SUFFIXES))}).{told}{_told(left_out)}")
-    left_out["beside train/good"] = [folder / "train" / name for name in others if name[0] != "."]
-    misnamed = _beside(folder, left_out)
-    test, stray = _test_items(folder, left_out)
-    findings = [
-        Finding("note" if reason in _BY_RULE else "left out", f"left out ({reason}) {named(paths)}")
-        for reason, paths in left_out.items()
-        if paths
-    ]
-    findings += [Finding("stray mask", f"{path} belongs to no test image") for path in stray]
-    return Layout(category, folder, train, test, findings + misnamed)
-
-
-def _beside(folder: Path, left_out: dict[str, list[Path]]) -> list[Finding]:
-    """What to rename of the folders beside train, test and ground_truth; adds the others to `left_out`."""
-    names = sorted(path.name for path in _entries(folder) if path.is_dir() and path.name[0] != ".")
-    found = []
-    for part in sorted(_NEAR.keys() - set(names)):
-        if near := [name for name in names if re.fullmatch(_NEAR[part], name, re.IGNORECASE)]:
-            told = f"{folder} has no folder {part}, but {', '.join(near)}: rename the right one to {part}"
-            found.append(Finding("left out", told))
-            names = [name for name in names if name not in near]
-    for name in names:
-        if name not in ("train", *_NEAR):
-            reason = _THRESHOLD if (folder / name / "good").is_dir() else _BESIDE
-            left_out.setdefault(reason, []).append(folder / name)
-    return found
-
-
-def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[TestItem], list[Path]]:
-    """The test images with their masks, and the masks that belong to none; adds to `left_out`."""
-    images, others = images_below(folder / "test")
-    _require_one_each(images)
-    truth, further = images_below(folder / "ground_truth")
-    stems = {image.with_suffix("") for image in images}
-    masks = defaultdict(list)
-    for path in others.pop(MASKS, []):
-        masks[mask_owner(path)].append(path)
-    for path in [*truth, *further.pop(MASKS, [])]:
-        same, owner = (
-            folder / "test" / stem.relative_to(folder / "ground_truth")
-            for stem in (path.with_suffix(""), mask_owner(path))
-        )
-        masks[same if same in stems else owner].append(path)  # an image's own name may end in '_label'
-    for reason, paths in [*others.items(), *further.items()]:
-        left_out[reason] = [*left_out.get(reason, []), *paths]
-    items = []
-    for image in images:
-        parts = image.relative_to(folder / "test").parts
-        if len(parts) == 1:
-            left_out.setdefault("in no folder of test/", []).append(image)
-            continue
-        if (defect := parts[0]) != "good" and sounds_good(defect):
-            raise DatasetError(
-                f"{folder / 'test' / defect} would count as a kind of defect: rename it to 'good' if its "
-                "images are good, or give the defect another name"
-            )
-        own = masks.pop(image.with_suffix(""), [])
-        if len(own) > 1:
-            raise DatasetError(f"{image} has {len(own)} masks, {own[0]} and {own[1]}: keep one")
-        if defect == "good":
-            left_out[MASKS] = [*left_out.get(MASKS, []), *own]
-        items.append(TestItem(image, defect, own[0] if own and defect != "good" else None))
-    return items, in_order(path for paths in masks.values() for path in paths)
-
-
-def _require_one_each(images: list[Path]) -> None:
-    """Raise DatasetError for two images of one name: a photograph and its mask would both be photographs."""
-    known: dict[Path, Path] = {}
-    for image in images:
-        if (other := known.setdefault(image.with_suffix(""), image)) is not image:
-            raise DatasetError(
-                f"{other} and {image} are two images of one name: if one is the mask of the other, move it "
-                f"to ground_truth or name it {image.stem}_mask{image.suffix}, else keep one"
-            )
-
-
-def _instead(root: Path, category: str) -> str:
-    """What to name or to make where `category` is not under `root`."""
-    if not (there := categories_in(root)):
-        return (
-            f"expected {root / category}/train/good; "
-            "`stlib data download` fetches MVTec AD, `stlib data demo` makes the demo"
-        )
-    plain = {name.casefold(): name for name in there}
-    near = get_close_matches(category.casefold(), plain, n=1)
-    return f"did you mean '{plain[near[0]]}'?" if near else f"there are {', '.join(there)}"
-
-
-def sounds_good(name: str) -> bool:
-    """Whether a folder of that name holds good images in some layout.
-
-    >>> sounds_good("i.O."), sounds_good("Good parts"), sounds_good("not good")
-    (True, True, False)
-    """
-    return re.sub(r"[\W_]", "", name.casefold()) in _SOUNDS_GOOD
-
-
-def _entries(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []  # glob would pass over a folder it may not read
-
-
-def _told(left_out: Mapping[str, list[Path]]) -> str:
-    return "".join(f" Left out ({reason}) {named(paths)}." for reason, paths in left_out.items())
 
 
 def load_category(
@@ -394,19 +120,6 @@ def turned_masks(layout: Layout) -> Finding | None:
         return None
     told = f"{len(turned)} masked photographs are turned by their camera, such as {turned[0]}"
     return Finding("turned mask", f"{told}: their masks must be made on the turned picture")
-
-
-def content(layout: Layout) -> dict[Path, str]:
-    """The SHA-256 of every file, in path order."""
-    return {path: sha256(path) for path in in_order(layout.files())}
-
-
-def fingerprint(layout: Layout, hashes: Mapping[Path, str] | None = None) -> str:
-    """SHA-256 over (path within the category, SHA-256 of the file) of every file, in path order."""
-    digest = hashlib.sha256()
-    for path, hashed in (hashes or content(layout)).items():
-        digest.update(f"{path.relative_to(layout.folder).as_posix()} {hashed}\n".encode())
-    return digest.hexdigest()
 
 
 def duplicates(layout: Layout, hashes: Mapping[Path, str]) -> list[Finding]:

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from stlib.data.mvtec import Layout, TestItem
+from stlib.data.layout import Layout, TestItem
 
 
 def split_train(

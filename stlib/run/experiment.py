@@ -25,7 +25,7 @@ from stlib.methods.training import (
     reuse_memory,
     seeded,
 )
-from stlib.nn.backbone import load_teacher, pyramid_hash
+from stlib.nn.backbone import load_teacher
 from stlib.nn.maps import Maps
 from stlib.paths import RUNS
 from stlib.protocol import PRECISIONS, Metric, Precision, Profile
@@ -53,7 +53,7 @@ class RunSpec:
     variant: str = ""
     """A named deviation from the method's recipe; empty for the recipe itself."""
     data: Path = Path("data/mvtec_ad")
-    """Root of the dataset, in the layout of `stlib.data.mvtec`."""
+    """Root of the dataset, in the layout of `stlib.data.layout`."""
     teacher: str = "demo"
     """'torchvision', 'demo', 'random' or a weight file."""
     textures: str | Path = "demo"
@@ -144,9 +144,7 @@ def train(
     `skip_finished`, AlreadyFinished where `records` hold this run.
     """
     spec.check()
-    require_space(runs, SPACE, "run")
-    if records:
-        require_space(records, RECORD_SPACE, "keep the record")
+    _require_room(runs, records)
     if spec.device == "cpu":
         reuse_memory()
     method = get_method(spec.method)
@@ -194,7 +192,7 @@ def train(
                 clock = Clock(device, checkpoint, compiled=spec.compiled)
                 history = detector.fit(category.train, seed=spec.seed)
             clock.trained()
-            _require_untouched(teacher, method.title)
+            teacher.require_untouched(method.title)
             # copies: one that the network in use shares would change when another is put to use
             detector.snapshots = copy.deepcopy(detector.snapshots)
             base["threshold"] = _threshold(spec, config, detector, category)
@@ -212,15 +210,6 @@ def train(
         clock=clock,
         base=base,
     )
-
-
-def _require_untouched(teacher: Teacher, title: str) -> None:
-    """Raise RuntimeError for a teacher that is no longer the one that the record names."""
-    if pyramid_hash(teacher.network) != teacher.info.pyramid_sha256:
-        raise RuntimeError(
-            f"{title}'s fit changed the teacher, and the record would name another: only the student may be "
-            "in train mode, and only its weights in the optimiser"
-        )
 
 
 def prepare_teacher(
@@ -250,6 +239,13 @@ def prepare_teacher(
         runs=runs,
         announce=announce,
     )
+
+
+def _require_room(runs: Path, records: Path | None) -> None:
+    """Raise OSError where checkpoints or the record would find a full disk."""
+    require_space(runs, SPACE, "run")
+    if records:
+        require_space(records, RECORD_SPACE, "keep the record")
 
 
 def _require_place(base: Mapping[str, object], clock: Clock, records: Path | None, *, skip: bool) -> None:

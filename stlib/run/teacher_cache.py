@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save as serialise
 
 from stlib.data.images import DatasetError, read_images
-from stlib.data.mvtec import Layout, fingerprint, scan
+from stlib.data.layout import Layout, fingerprint, scan
 from stlib.data.splits import seen_anomalies, split_train
 from stlib.files import file_lock, write_atomic
 from stlib.methods.checkpoint import Checkpoint
@@ -74,6 +74,14 @@ class Teacher:
     """What its weights are."""
     record: TeacherRecord | None = None
     """Of its fine-tuning, where there was one."""
+
+    def require_untouched(self, title: str) -> None:
+        """Raise RuntimeError where the fit of the method called `title` has changed the weights."""
+        if pyramid_hash(self.network) != self.info.pyramid_sha256:
+            raise RuntimeError(
+                f"{title}'s fit changed the teacher, and the record would name another: only the student may "
+                "be in train mode, and only its weights in the optimiser"
+            )
 
 
 def tuned_teacher(

@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stlib.data.mvtec import Layout, load_category
+from stlib.data.layout import Layout
+from stlib.data.mvtec import load_category
 from stlib.methods import METHODS, stpm
 from stlib.nn.backbone import load_teacher
 from stlib.records.store import read_record, write_record

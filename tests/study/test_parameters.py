@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from stlib import paths
-from stlib.data.mvtec import Layout, fingerprint
+from stlib.data.layout import Layout, fingerprint
 from stlib.nn.backbone import load_teacher
 from stlib.records.store import RecordError, write_record
 from study import parameters

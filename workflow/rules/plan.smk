@@ -76,7 +76,7 @@ def lacks(cell) -> str:
 def own_parts() -> list[str]:
     """Categories to be run whose images are neither MVTec AD's nor the demo's."""
     from stlib.data.images import DatasetError
-    from stlib.data.mvtec import scan
+    from stlib.data.layout import scan
 
     found = []
     for name in sorted({cell.category for cell in CELLS.values() if (DATA_ROOT / cell.category).is_dir()}):

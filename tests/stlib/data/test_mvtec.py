@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from stlib.data import mvtec
 from stlib.data.images import DatasetError
-from stlib.data.mvtec import fingerprint, load_category, scan, with_mask_rule
+from stlib.data.layout import fingerprint, scan
+from stlib.data.mvtec import load_category, with_mask_rule
 from stlib.demo.dataset import MARKER
 from stlib.protocol import CATEGORIES, DEFECTS
 from stlib.records.schema import Name

@@ -7,7 +7,7 @@ import torch
 from sklearn.model_selection import train_test_split
 
 from stlib.data import mvtec
-from stlib.data.mvtec import Layout
+from stlib.data.layout import Layout
 from stlib.data.splits import seen_anomalies, split_train, unseen_indices
 from stlib.protocol import CATEGORIES
 

@@ -124,7 +124,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
             kept = before if place and before and result.detector.is_saved_at(place) else None
             path = result.save(target, None if kept else place)
     except AlreadyFinished as found:
-        typer.echo(f"{found.path}\n  finished before: nothing is trained")
+        _tell_of_earlier(found.path, (save or found.path.with_suffix(".safetensors")) if keep else None)
         return
     except RunFailed as failure:
         raise _recorded(failure, target) from failure
@@ -146,6 +146,13 @@ def _require_places(records: Path, runs: Path, save: Path | None, *, keep: bool)
         require_writable(file, mark)
     if keep:
         require_space(save.parent if save else records, SPACE, "keep the detector")
+
+
+def _tell_of_earlier(record: Path, detector: Path | None) -> None:
+    """Say that a run is not made again, and of a `detector` that it has left no more."""
+    typer.echo(f"{record}\n  finished before: nothing is trained")
+    if detector and not detector.is_file():
+        typer.echo(f"no detector at {detector}: the run without --skip-finished makes it", err=True)
 
 
 def _tell_of_others(record: "Record", target: Path) -> None:

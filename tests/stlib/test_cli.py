@@ -380,6 +380,11 @@ def test_a_finished_run_is_not_made_again_where_that_is_asked_for(
     result = runner.invoke(app, asked)
     assert (result.exit_code, str(record_of(tmp_path)) in result.stdout) == (0, True)
     assert "finished before: nothing is trained" in result.stdout
+    assert "no detector" not in result.stderr
+    record_of(tmp_path).with_suffix(".safetensors").unlink()
+    told = "the run without --skip-finished makes it"
+    assert told in runner.invoke(app, asked).stderr
+    assert told not in runner.invoke(app, [*asked, "--no-save"]).stderr
     result = runner.invoke(app, [*asked, "--teacher", "demo"])
     assert (result.exit_code, "finished record of other teacher" in result.stderr) == (2, True)
 

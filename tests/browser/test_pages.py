@@ -67,9 +67,17 @@ def test_axe_finds_nothing_serious(visit, scheme):
     assert [item for item in found if item[:2] not in NOT_OURS] == []
 
 
-@pytest.mark.parametrize("size", SMALL, ids=["phone", "tablet"])
-def test_the_page_fits_a_small_screen(visit, size):
+CUT = """captions => captions.filter(caption => {
+    const box = caption.closest('.table-scroll').getBoundingClientRect();
+    return caption.getBoundingClientRect().right > box.right + 1;
+}).map(caption => caption.textContent)"""
+
+
+@pytest.mark.parametrize("size", [*SMALL, DESKTOP], ids=["phone", "tablet", "desktop"])
+def test_the_page_fits_the_screen_and_the_captions_their_boxes(visit, size):
     visit.page.set_viewport_size(size)
     wide = visit.page.evaluate("document.documentElement.scrollWidth")
+    cut = visit.page.locator(".table-scroll caption").evaluate_all(CUT)
     visit.page.set_viewport_size(DESKTOP)
     assert wide <= size["width"]
+    assert cut == []

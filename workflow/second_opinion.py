@@ -225,31 +225,32 @@ def gain(name: str, gains: dict) -> list[str]:
 
 def of_gains(names: list[str], gains: dict, runs: list[dict]) -> str:
     """The numbers of a sentence on gains that share their status."""
-    parts, longer = [], []
+    parts, last, longer = [], "", {}
     for name in names:
         found, metric = gains[name], name.partition(", ")[2]
-        last = at_last_epoch(found, NAMES[metric]) if found["paper"] == "et_stpm" else ""
-        parts.append(f"{metric} {signed(found['value'])} (printed {claimed(found)}{last})")
+        parts.append(f"{metric} {signed(found['value'])} (printed {claimed(found)})")
         if found["paper"] == "et_stpm":
-            longer.append(both_longer(NAMES[metric], runs))
-    text = ", ".join(parts)
-    if longer := [one for one in longer if one]:
-        counts = " or ".join(map(str, sorted(set(map(len, longer)))))
-        told = " and ".join(signed(mean(mean(seeds) for seeds in one)) for one in longer)
-        text += f"; if both train for 200 epochs ({counts} of 15 categories, {seeds_of(longer[0])}), {told}"
+            last += at_last_epoch(found, metric)
+            longer[metric] = both_longer(NAMES[metric], runs)
+    text = ", ".join(parts) + "." * bool(parts) + last
+    if longer := {metric: one for metric, one in longer.items() if one}:
+        counts = " or ".join(map(str, sorted(set(map(len, longer.values())))))
+        told = ", ".join(f"{metric} {signed(mean(map(mean, one)))}" for metric, one in longer.items())
+        seeds = seeds_of(next(iter(longer.values())))
+        text += f" If both train for 200 epochs ({counts} categories, {seeds}): {told}."
     return text
 
 
-def at_last_epoch(found: dict, key: str) -> str:
+def at_last_epoch(found: dict, metric: str) -> str:
     """The gain at the last epoch and where it is farthest from zero, if it has another sign there."""
     gains = {
-        category: mean(last(b)[key] - last(a)[key] for a, b in group.values())
+        category: mean(last(b)[NAMES[metric]] - last(a)[NAMES[metric]] for a, b in group.values())
         for category, group in found["pairs"].items()
     }
     value, far = mean(gains.values()), max(gains, key=lambda category: abs(gains[category]))
     if value * found["value"] >= 0:
         return ""
-    return f"; {signed(value)} if tested at the last epoch, on {far} {signed(gains[far])}"
+    return f" Tested at the last epoch, {metric} turns to {signed(value)}, on {far} {signed(gains[far])}."
 
 
 def last(run: dict) -> dict:
@@ -268,24 +269,29 @@ def both_longer(key: str, runs: list[dict]) -> list[list[float]]:
 def of_levels(title: str, keys: list[str], runs: list[dict]) -> str:
     """The numbers of a sentence on scores that share a status which is not 'supported'."""
     method = next(name for name, shown in TITLES.items() if shown == title)
-    parts, longer = [], []
+    parts, places, longer = [], [], []
     counts: list = []
+    several = sum(bool(scored(method, key, runs)) for key in keys) > 1
     for key in keys:
         away = distances(scored(method, key, runs))
         if not away:
             continue
         far = max(away, key=lambda category: abs(away[category]))
         outside = len(away) > 1 and abs(round(away[far], 9)) > TOLERANCES[key]
-        parts.append(signed(mean(away.values())) + (f" (on {far} {signed(away[far])})" if outside else ""))
+        parts.append(signed(mean(away.values())))
+        if outside:
+            name = next(shown for shown, known in NAMES.items() if known == key)
+            places.append(f"{f'{name} ' if several else ''}on {far} {signed(away[far])}")
         long = scored(method, key, runs, "epochs=200")
         if long.keys() == away.keys():
             longer.append(signed(mean(distances(long).values())))
             counts = counts or [seeds for _, seeds in long.values()]
-    text = f"{' and '.join(parts)} from the printed {'one' if len(parts) == 1 else 'ones'}" if parts else ""
+    if not parts:
+        return ""
+    text = f"{' and '.join(parts)} from the printed {'one' if len(parts) == 1 else 'ones'}"
+    text += f" ({', '.join(places)})." if places else "."
     if longer:
-        text += (
-            f"; after 200 epochs, as its authors' command says (on {seeds_of(counts)}), {', '.join(longer)}"
-        )
+        text += f" After 200 epochs, as its authors' command says ({seeds_of(counts)}): {', '.join(longer)}."
     return text
 
 

@@ -22,51 +22,54 @@ ANSWERS = """
 {{- " over 15 categories" if both or a.printed is none }}{{ ", " ~ a.printed|signed ~ " on these" if both }}
 {% endmacro %}
 {% macro gain(told, status) %}
-its gain over {{ told[0].rival|named }}{{ " (here PFADSeg with no modules)" if told[0].baseline }} {# -#}
+Its gain over {{ told[0].rival|named }}{{ " (here PFADSeg with no modules)" if told[0].baseline }} {# -#}
 {{ one[status] }}:
-{%- for a in told %} {{ a.metric|named }} {{ a.here|signed }} (printed {{ claimed(a)|trim }}
-{%- if a.last is not none and a.last * a.here < 0 -%}
-; {{ a.last|signed }} if tested at the last epoch, on {{ a.last_extreme[0] }} {{ a.last_extreme[1]|signed }}
-{%- endif %}){{ "," if not loop.last }}{% endfor %}
+{%- for a in told %} {{ a.metric|named }} {{ a.here|signed }} (printed {{ claimed(a)|trim }})
+{{- "," if not loop.last }}{% endfor %}.
+{%- for a in told if a.last is not none and a.last * a.here < 0 %} Tested at the last epoch, {# -#}
+{{ a.metric|named }} turns to {{ a.last|signed }}, on {{ a.last_extreme[0] }} {{ a.last_extreme[1]|signed }}.
+{%- endfor %}
 {%- for a in told if a.long_gain is not none %}
 {% set counts = told|rejectattr("long_gain", "none")|map(attribute="long_seeds")|map("length")|unique|sort %}
-{{- "; if both train for 200 epochs (%s of 15 categories, %s),"|safe|format(
-    counts|join(" or "), seeds_of(a.long_seeds)) if loop.first else " and" }} {{ a.long_gain|signed }}
+{{- " If both train for 200 epochs (%s categories, %s):"|safe|format(
+    counts|join(" or "), seeds_of(a.long_seeds)) if loop.first else "," }} {{ a.metric|named }} {# -#}
+{{ a.long_gain|signed }}{{ "." if loop.last }}
 {%- endfor %}
 {% endmacro %}
 {% macro level(told, status) %}
-{% set off = told|rejectattr("difference", "none")|list %}
-its {{ told|map(attribute="metric")|map("named")|join(" and ") }} {# -#}
+{% set off = told|rejectattr("difference", "none")|list if status != "supported" else [] %}
+Its {{ told|map(attribute="metric")|map("named")|join(" and ") }} {# -#}
 {{ (one if told|length == 1 else several)[status] }}
-{%- for a in off if status != "supported" %}{{ ":" if loop.first else " and" }} {{ a.difference|signed }}
-{%- if a.farthest and a.categories > 1 %} (on {{ a.farthest[0] }} {{ a.farthest[1]|signed }}){% endif %}
+{%- for a in off %}{{ ":" if loop.first else " and" }} {{ a.difference|signed }}
 {%- if loop.last %} from the printed {{ "one" if off|length == 1 else "ones" }}{% endif %}
 {%- endfor %}
-{%- for a in off if status != "supported" and a.longer is not none %}
-{{- "; after 200 epochs, as its authors' command says (on %s),"|safe|format(seeds_of(a.longer_seeds))
-    if loop.first else "," }} {{ a.longer|signed }}
+{%- for a in off if a.farthest and a.categories > 1 %}
+{{- " (" if loop.first else ", " }}{{ a.metric|named ~ " " if off|length > 1 }}on {{ a.farthest[0] }} {# -#}
+{{ a.farthest[1]|signed }}{{ ")" if loop.last }}
+{%- endfor %}.
+{%- for a in off if a.longer is not none %}
+{{- " After 200 epochs, as its authors' command says (%s):"|safe|format(seeds_of(a.longer_seeds))
+    if loop.first else "," }} {{ a.longer|signed }}{{ "." if loop.last }}
 {%- endfor %}
 {% endmacro %}
 {% for method in methods %}
 {% set own = answers|of_method(method)|selectattr("status")|list %}
-{% set said = [] if own else ["not run at its paper's schedule"|safe] %}
-{% for kind in ("gain", "level") %}
+- **{{ method|named }}** {# -#}
+{%- if own %}
+{% set seeds = own|map(attribute="seeds")|unique|sort|list %}
+({{ own|map(attribute="categories")|unique|sort|join(" or ") }} of 15 categories, {# -#}
+{{ seeds|join(" or ") }} seed{{ "s" if seeds != [1] }}
+{%- if own|selectattr("labels")|list %}, {# -#}
+{{ "in part " if own|rejectattr("labels")|list }}not the paper's setting
+{%- endif %}).
+{%- for kind in ("gain", "level") %}
 {% for status in one %}
 {% set told = own|selectattr("kind", "eq", kind)|selectattr("status", "eq", status)|list %}
-{% set sentence = gain if kind == "gain" else level %}
-{% set _ = said.append(sentence(told, status)|trim|replace("\n", " ")) if told %}
+{% if told %} {{ (gain if kind == "gain" else level)(told, status)|trim|replace("\n", " ") }}{% endif %}
 {% endfor %}
 {% endfor %}
-{% if own %}
-{% set seeds = own|map(attribute="seeds")|unique|sort|list %}
-{% set note = "" if not own|selectattr("labels")|list else ", in part not the paper's setting"|safe
-    if own|rejectattr("labels")|list else ", not the paper's setting"|safe %}
-{% set _ = said.append(own|map(attribute="categories")|unique|sort|join(" or ") ~ " of 15 categories, "
-    ~ seeds|join(" or ") ~ (" seeds" if seeds != [1] else " seed") ~ note) %}
-{% endif %}
-- **{{ method|named }}**: {% for text in said %}
-{{- text if loop.first else text[0]|upper ~ text[1:] }}.{{ " " if not loop.last }}
-{%- endfor %}
+{% else %}has not run at its paper's schedule.
+{%- endif %}
 
 {% endfor %}
 """

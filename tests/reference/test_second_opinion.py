@@ -50,11 +50,11 @@ def test_a_changed_number_is_noticed(tmp_path, run):
     "told",
     [
         r"image AUROC (.\d\.\d+) \(printed",
-        r"; (.\d\.\d+) if tested at the last epoch",
-        r"the last epoch, on \w+ (.\d\.\d+)\)",
-        r"train for 200 epochs \([^)]*\), (.\d\.\d+)",
-        r"its authors' command says \([^)]*\), (.\d\.\d+)",
-        r".\d\.\d+ \(on \w+ (.\d\.\d+)\)",
+        r"Tested at the last epoch, [^.]* to (.\d\.\d+)",
+        r"Tested at the last epoch, [^.]* to [^,]*, on \w+ (.\d\.\d+)",
+        r"train for 200 epochs \([^)]*\): image AUROC (.\d\.\d+)",
+        r"its authors' command says \([^)]*\): (.\d\.\d+)",
+        r"from the printed one \(on \w+ (.\d\.\d+)\)",
     ],
 )
 def test_a_changed_number_of_a_sentence_is_noticed(tmp_path, run, told):

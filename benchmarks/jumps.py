@@ -5,8 +5,9 @@ python benchmarks/jumps.py --data MVTEC_AD --teacher WEIGHTS [--save]
 STPM by its paper's recipe, in bf16 on the CPU. A jump is an epoch whose validation error is more than TIMES
 the lowest so far, as in the book. At every jump, and at every EVERY-th epoch to compare with, the student is
 measured twice: with the running statistics of its training, and with statistics that one pass over the
-training images takes anew; the weights are the same. The training goes on as if nobody had looked. A run is
-written to build/jumps.jsonl when it has ended, and is not made again with the same code and teacher.
+training images takes anew (Precise BN: Wu and Johnson, arXiv:2105.07576); the weights are the same. The
+training goes on as if nobody had looked. A run is written to build/jumps.jsonl when it has ended, and is not
+made again with the same code and teacher.
 """
 
 import argparse
@@ -14,7 +15,8 @@ import copy
 
 import torch
 from side_by_side import asked, each_run, given, options_with_data, report
-from torch import Tensor, nn
+from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from stlib.data.mvtec import Category
 from stlib.methods import stpm
@@ -29,21 +31,6 @@ RUNS = [{"category": name, "seed": 0} for name in ("grid", "capsule", "pill")]
 NAME = "jumps"
 
 
-def take_statistics(method: stpm.STPM, images: Tensor) -> None:
-    """Give every BatchNorm of the student the mean statistics of these images, batch by batch."""
-    norms = [module for module in method.student.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # PyTorch's sign for the plain mean over all batches
-    method.student.train()
-    with torch.no_grad(), method.execution.autocast():
-        for batch in torch.split(images, method.config.batch_size):
-            method.student(prepare(batch))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-
-
 def train(category: Category, teacher: nn.Module, seed: int) -> list[dict[str, float]]:
     """Of every epoch its loss and validation error; of those that are looked at, what both students reach."""
     method = stpm.STPM(stpm.Config(), teacher, Execution(torch.device("cpu"), "bf16"))
@@ -53,10 +40,8 @@ def train(category: Category, teacher: nn.Module, seed: int) -> list[dict[str, f
     training = method.begin(seed)
     epochs: list[dict[str, float]] = []
 
-    def reached() -> tuple[float, float]:
-        """Validation error and pixel AUROC."""
-        error = method._mean_fused(images, targets, hold)
-        return error, PixelRanking(method.maps(category.test).pixel, regions).auroc()
+    def auroc() -> float:
+        return PixelRanking(method.maps(category.test).pixel, regions).auroc()
 
     for epoch in range(method.config.epochs):
         loss = training.run_epoch(images, targets, stpm._shuffled(learn, seed, epoch))
@@ -65,9 +50,11 @@ def train(category: Category, teacher: nn.Module, seed: int) -> list[dict[str, f
         lowest = min((one["validation"] for one in epochs), default=error)
         if error > TIMES * lowest or (epoch + 1) % EVERY == 0:
             kept = copy.deepcopy(method.student.state_dict())
-            _, found["pixel_auroc"] = reached()
-            take_statistics(method, images[learn])
-            found["validation_anew"], found["pixel_auroc_anew"] = reached()
+            found["pixel_auroc"] = auroc()
+            with method.execution.autocast():
+                update_bn(map(prepare, torch.split(images[learn], method.config.batch_size)), method.student)
+            found["validation_anew"] = method._mean_fused(images, targets, hold)
+            found["pixel_auroc_anew"] = auroc()
             method.student.load_state_dict(kept)
         epochs.append(found)
         print(epoch + 1, *(f"{name} {value:.3g}" for name, value in found.items()), flush=True)

@@ -137,6 +137,27 @@ def moved_together(found: Benchmark | None) -> pd.DataFrame:
     return grouped.agg(pairs="size", correlation="mean", low="min", high="max").reset_index()
 
 
+def jumps(found: Benchmark | None) -> pd.DataFrame:
+    """Every epoch of the runs of benchmarks/jumps.py, and what fresh statistics of BatchNorm change.
+
+    A row per `category`, `seed` and `epoch`: `loss`, `validation`, whether that is a `jump`; of the epochs
+    that were looked at `pixel_auroc`, with `validation_anew` and `pixel_auroc_anew` of the same weights, and
+    whether the jump is then `gone` by the rule that finds one.
+    """
+    if found is None:
+        return pd.DataFrame()
+    results: Any = found.results
+    frame = pd.DataFrame(
+        {"category": run["category"], "seed": run["seed"], "epoch": number} | epoch
+        for run in results["runs"]
+        for number, epoch in enumerate(run["epochs"], 1)
+    )
+    limit = results["times"] * frame.groupby(["category", "seed"])["validation"].cummin()
+    frame["jump"] = frame["validation"] > limit
+    frame["gone"] = frame["jump"] & (frame["validation_anew"] <= limit)
+    return frame
+
+
 def invariance(found: Benchmark | None) -> list[dict[str, Any]]:
     """What the sixth power of the scores, which keeps their order, changes in each metric."""
     return [

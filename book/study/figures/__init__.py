@@ -25,6 +25,7 @@ from study.figures.images import (
 )
 from study.figures.runs import (
     image_curves as image_curves,
+    jumps as jumps,
     learning_curves as learning_curves,
     roc_pr as roc_pr,
     score_histogram as score_histogram,

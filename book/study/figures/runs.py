@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from stlib.protocol import LAYERS, METRICS, Metric
 from stlib.records.schema import History
 from stlib.records.teacher import TeacherRecord
-from study.figures.style import BLUE, NARROW, RED, Values, canvas
+from study.figures.style import BLUE, NARROW, ORANGE, RED, Values, canvas
 
 PANELS = 2
 """Charts side by side."""
@@ -61,6 +62,25 @@ def _curves(axis: Axes, histories: Sequence[History], name: str) -> None:
     upright = axis.get_xaxis_transform()
     dashed = LineCollection(tested, colors=colours, linestyles="--", linewidths=1.5, transform=upright)
     axis.add_collection(dashed, autolim=False)
+
+
+def jumps(frame: pd.DataFrame) -> Figure:
+    """The validation error of `study.analysis.benchmarks.jumps` over the epochs, a panel per category.
+
+    Where statistics were taken anew a dot shows what the same weights then reach. Raises ValueError without
+    a run.
+    """
+    if not len(frame):
+        raise ValueError("no run to draw: make one with benchmarks/jumps.py")
+    panels = frame.groupby("category", sort=False)
+    figure, axes = canvas(panels.ngroups, 1, 0.9 + 1.8 * panels.ngroups, width=NARROW)
+    for axis, (category, part) in zip(axes[:, 0], panels, strict=True):
+        axis.plot(part["epoch"], part["validation"], color=BLUE, label="running statistics")
+        axis.plot(part["epoch"], part["validation_anew"], "o", color=ORANGE, label="taken anew, same weights")
+        axis.set(title=f"{category}: validation error", yscale="log")
+    axes[-1, 0].set_xlabel("epoch")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    return figure
 
 
 def learning_curves(runs: Mapping[str, Mapping[str, History]], metrics: Sequence[Metric]) -> Figure:

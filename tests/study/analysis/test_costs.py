@@ -87,6 +87,32 @@ def test_runs_that_differ_in_one_thing_move_together_or_not(tmp_path: Path):
     assert benchmarks.moved_together(None).empty
 
 
+def test_a_jump_is_gone_where_fresh_statistics_bring_the_error_back_under_its_limit(tmp_path: Path):
+    def looked(validation: float, anew: float) -> dict[str, float]:
+        return {
+            "loss": 1,
+            "validation": validation,
+            "validation_anew": anew,
+            "pixel_auroc": 0.5,
+            "pixel_auroc_anew": 0.9,
+        }
+
+    quiet = [{"loss": 1, "validation": one} for one in (8.0, 1.0)]
+    runs = [
+        {
+            "category": "grid",
+            "seed": 0,
+            "epochs": [*quiet, looked(3.1, 2.9), looked(3.1, 3.1), looked(2.9, 9)],
+        },
+        {"category": "pill", "seed": 0, "epochs": quiet},  # its limit is its own
+    ]
+    found = benchmarks.jumps(written(tmp_path, "jumps", {"times": 3, "runs": runs}))
+    assert found["epoch"].tolist() == [1, 2, 3, 4, 5, 1, 2]
+    assert found["jump"].tolist() == [False, False, True, True, False, False, False]
+    assert found["gone"].tolist() == [False, False, True, False, False, False, False]
+    assert benchmarks.jumps(None).empty
+
+
 def test_candidates_keep_their_order_and_the_machine_its_packages(tmp_path: Path):
     found = written(tmp_path, "stpm", {"training": {"ours": timing(2, 1), "peer": timing(7, 3.5)}})
     assert [(r["name"], r["ratio"]) for r in benchmarks.rows(found, "training")] == [

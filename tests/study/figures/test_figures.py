@@ -162,6 +162,23 @@ def test_every_figure_of_a_page_says_what_it_plots_to_those_who_cannot_see_it():
     assert seen > 12
 
 
+def test_jumps_are_drawn_by_category_with_a_dot_where_statistics_were_taken_anew():
+    frame = pd.DataFrame(
+        {
+            "category": ["grid", "grid", "pill"],
+            "epoch": [1, 2, 1],
+            "validation": [1, 9, 2],
+            "validation_anew": [np.nan, 1, 2],
+        }
+    )
+    grid, pill = drawn(figures.jumps(frame)).axes
+    line, dots = grid.lines
+    assert (list(line.get_ydata()), list(dots.get_ydata())[1:]) == ([1, 9], [1])
+    assert "pill" in pill.get_title()
+    with pytest.raises(ValueError, match=r"make one with benchmarks/jumps\.py"):
+        figures.jumps(frame[:0])
+
+
 def test_a_learning_curve_has_a_point_per_watched_step_and_a_line_per_run():
     curve = {250: {"pixel_ap": 0.5}, -500: {"pixel_ap": 0.1}, 0: {"pixel_ap": 0.2}, 500: {}}
     trained = History(steps=1, images_seen=1, selected={}, curves={}, learning_curve=curve)

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import update_bn
 from stlib.data.mvtec import Category
 from stlib.methods import stpm
 from stlib.methods.training import Execution
-from stlib.metrics import PixelRanking, label_regions
+from stlib.metrics import PixelRanking, image_metrics, label_regions
 from stlib.nn.backbone import features, prepare
 from stlib.nn.losses import l2_normalize
 
@@ -40,8 +40,12 @@ def train(category: Category, teacher: nn.Module, seed: int) -> list[dict[str, f
     training = method.begin(seed)
     epochs: list[dict[str, float]] = []
 
-    def auroc() -> float:
-        return PixelRanking(method.maps(category.test).pixel, regions).auroc()
+    def reached(when: str) -> dict[str, float]:
+        maps = method.maps(category.test)
+        ranking = PixelRanking(maps.pixel, regions)
+        scores = {"pixel_auroc": ranking.auroc(), "pixel_ap": ranking.average_precision()}
+        scores |= {"image_auroc": image_metrics(maps.image, category.labels)["image_auroc"]}
+        return {name + when: value for name, value in scores.items()}
 
     for epoch in range(method.config.epochs):
         loss = training.run_epoch(images, targets, stpm._shuffled(learn, seed, epoch))
@@ -50,11 +54,11 @@ def train(category: Category, teacher: nn.Module, seed: int) -> list[dict[str, f
         lowest = min((one["validation"] for one in epochs), default=error)
         if error > TIMES * lowest or (epoch + 1) % EVERY == 0:
             kept = copy.deepcopy(method.student.state_dict())
-            found["pixel_auroc"] = auroc()
+            found |= reached("")
             with method.execution.autocast():
                 update_bn(map(prepare, torch.split(images[learn], method.config.batch_size)), method.student)
             found["validation_anew"] = method._mean_fused(images, targets, hold)
-            found["pixel_auroc_anew"] = auroc()
+            found |= reached("_anew")
             method.student.load_state_dict(kept)
         epochs.append(found)
         print(epoch + 1, *(f"{name} {value:.3g}" for name, value in found.items()), flush=True)

@@ -19,7 +19,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from authors import Rows, both, gap, options_with_clones, their_code
-from side_by_side import asked, report
+from side_by_side import asked, report, show
 from torch import Tensor, nn
 
 from stlib.data.mvtec import Category, load_category
@@ -235,11 +235,9 @@ def main(arguments: argparse.Namespace) -> None:
         | padim(category, teacher)
         | patchcore(category, teacher)
     )
-    for what, row in found.items():
-        print(f"{what:60}", *(f"{key} {value:.8g}" for key, value in row.items()))
+    show(found)
     spent = costs(category, teacher)
-    for name, row in spent.items():
-        print(f"{name:60}", *(f"{key} {value:.4g}" for key, value in row.items()))
+    show(spent)
     results = {
         "commits": COMMITS,
         "category": category.name,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NotRequired, TypedDict, get_args
 
 import torch
-from side_by_side import asked, compare, report, timed_options
+from side_by_side import asked, compare, report, show, timed_options
 from stpm import ours as stpm_step
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -86,8 +86,7 @@ def main(arguments: argparse.Namespace) -> None:
         about["seconds"] = {
             stage: times[f"{title}: {stage}"]["seconds"] / arguments.batch for stage in about["step_flops"]
         }
-        size, work = about["parameters"] / 1e6, about["image_flops"] / 1e9
-        print(f"{title:30} {size:6.1f} M parameters  {work:6.1f} GFLOP per image")
+    show({t: {"parameters": m["parameters"], "image_flops": m["image_flops"]} for t, m in methods.items()})
     settings = {"batch": arguments.batch, "precision": arguments.precision}
     report("cost", arguments, settings | {"methods": methods})
 

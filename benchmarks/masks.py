@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from side_by_side import asked, options, report
+from side_by_side import asked, options, report, show
 
 from stlib.data.images import open_image
 from stlib.data.layout import scan
@@ -60,9 +60,7 @@ def main(arguments: argparse.Namespace) -> None:
             counts[category] = sum((count(mask, Path(folder)) for mask in masks), Counter())
     counts["all"] = sum(counts.values(), Counter())
     found = {name: shares(some) for name, some in counts.items()}
-    for name, rules in found.items():
-        for rule, values in rules.items():
-            print(f"{name:12} {rule:8}", *(f"{key} {value:.3f}" for key, value in values.items()))
+    show({f"{name}, {rule}": values for name, rules in found.items() for rule, values in rules.items()})
     report("masks", arguments, {"side": SIDE, "categories": found})
 
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import torch
-from side_by_side import asked, compare, report, timed_options
+from side_by_side import asked, compare, report, show, timed_options
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
@@ -101,12 +101,10 @@ def candidates() -> dict[str, Callable[[Tensor, Tensor], Values]]:
 def invariance(scores: Tensor, masks: Tensor) -> dict[str, dict[str, Values]]:
     """Every candidate's values on the scores, and on their sixth power (same order of pixels)."""
     positive = (scores - scores.min()) / (scores.max() - scores.min())
-    table = {}
-    for name, work in candidates().items():
-        table[name] = {"s": work(positive, masks), "s^6": work(positive.double() ** 6, masks)}
-        moved = {key: table[name]["s^6"][key] - value for key, value in table[name]["s"].items()}
-        print(f"{name:44}", "  ".join(f"{key} {value:+.5f}" for key, value in moved.items()))
-    return table
+    return {
+        name: {"s": work(positive, masks), "s^6": work(positive.double() ** 6, masks)}
+        for name, work in candidates().items()
+    }
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -117,6 +115,7 @@ def main(arguments: argparse.Namespace) -> None:
     rows = compare(works, turns=arguments.turns, device=device)
     print("\nscores to the sixth power instead: change of each metric")
     table = invariance(scores[:20], masks[:20])
+    show({name: {k: row["s^6"][k] - value for k, value in row["s"].items()} for name, row in table.items()})
     report("metrics", arguments, {"maps": arguments.maps, "time": rows, "invariance": table})
 
 

@@ -20,7 +20,7 @@ import against_stpm
 import numpy as np
 import torch
 from authors import COMMITS, Batch, Rows, gap, options_with_clones, their_code
-from side_by_side import asked, compare, report
+from side_by_side import asked, compare, report, show
 from torch import Tensor, nn
 
 from stlib.data import synthesis
@@ -133,8 +133,7 @@ def main(arguments: argparse.Namespace) -> None:
     found = against_stpm.rows(arguments.clones, batch)
     found |= against_destseg.rows(arguments.clones, batch, arguments.draws)
     found |= modules(arguments.clones) | noise(arguments.clones)
-    for what, row in found.items():
-        print(f"{what:60}", *(f"{key} {value:.8g}" for key, value in row.items()))
+    show(found)
     results: dict[str, object] = {
         "commits": COMMITS,
         "category": category.name,
@@ -142,11 +141,7 @@ def main(arguments: argparse.Namespace) -> None:
         "checks": found,
     }
     if arguments.time:
-        times = results["time"] = timing(arguments.clones, batch, arguments.turns)
-        for stage, rows in times.items():
-            print(
-                stage, *(f"{name} {row['seconds']} s ({row['ratio']} of ours)" for name, row in rows.items())
-            )
+        results["time"] = timing(arguments.clones, batch, arguments.turns)
     report("parity", arguments, results)
 
 

@@ -3,8 +3,8 @@
 python benchmarks/readings.py --data MVTEC_AD --textures DTD --teacher WEIGHTS [--save]
 
 Only stage 1, and only its beginning: STEPS steps of BATCH images of SIDE pixels, at the rates of the recipe,
-in bfloat16. All readings of one seed see the same images and the same anomalies in the same order. A run is
-written to build/readings.jsonl when it has ended, and is not made again with the same code and teacher. RCM
+in bfloat16. All readings of one seed see the same images and the same anomalies in the same order. A run that
+has ended is kept below build, and not made again with the same code and teacher. RCM
 has no part in stage 1; what it does at its initial LayerScale is measured beside it, and so is how far PCAR
 is from the mean of its branches.
 """

@@ -7,17 +7,16 @@ import argparse
 import math
 from pathlib import Path
 
-from side_by_side import asked, options, report
+from side_by_side import asked, options, report, show
 
 from stlib.data.mvtec import load_category
 from stlib.detector import Detector
 from stlib.methods import get_method
 from stlib.paths import DATA
-from stlib.protocol import Metric
 from stlib.run.evaluation import evaluate
 
 
-def metrics(detector: Detector, data: Path, device: str) -> dict[Metric, dict[str, float]]:
+def metrics(detector: Detector, data: Path, device: str) -> dict[str, dict[str, float]]:
     """Every defined metric with the maps in fp32 ('exact') and what bf16 changes ('change')."""
     category = load_category(data, detector.info.category, image_size=detector.image_size)
     exact = evaluate(detector.maps(category.test, device=device), category).metrics
@@ -36,7 +35,8 @@ def main(arguments: argparse.Namespace) -> None:
         info = detector.info
         name = f"{get_method(info.method).title}, {info.category}, seed {info.seed}, {info.profile} schedule"
         found[name] = metrics(detector, arguments.data, arguments.device)
-        print(name, *(f"{m} {v['exact']:.4f} {v['change']:+.5f}" for m, v in found[name].items()), sep="\n  ")
+        print(name)
+        show(found[name])
     report("rounding", arguments, found)
 
 

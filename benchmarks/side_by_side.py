@@ -13,18 +13,19 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from hashlib import sha256
+from importlib.metadata import distributions
 from inspect import getfile
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from stlib.data.mvtec import Category, load_category
 from stlib.data.textures import load_textures
-from stlib.files import sha256
 from stlib.methods.training import reuse_memory
 from stlib.nn.backbone import load_teacher
 from stlib.paths import BENCHMARKS, DATA, ROOT
@@ -33,16 +34,8 @@ from stlib.run.provenance import checkout, processor
 Work = Callable[[], object]
 Run = Mapping[str, object]
 PACKAGES = (
-    "torch",
-    "numpy",
-    "scikit-learn",
-    "anomalib",
-    "torchmetrics",
-    "adeval",
-    "onnxruntime",
-    "timm",
-    "imgaug",
-)
+    "torch", "numpy", "scikit-learn", "anomalib", "torchmetrics", "adeval", "onnxruntime", "timm", "imgaug",
+)  # fmt: skip
 
 
 def options(description: str) -> argparse.ArgumentParser:
@@ -92,27 +85,27 @@ def given(
 def each_run(
     name: str, settings: Run, keys: Iterable[Run], make: Callable[..., Run]
 ) -> Iterator[Sequence[Run]]:
-    """After every key all ended runs: `make(**key)` makes it, unless build/NAME.jsonl holds it already.
+    """After every key all ended runs: `make(**key)` makes it, unless it is kept.
 
-    A run is added there when it has ended, so that a script that was stopped does not make it again; runs of
-    other settings, another commit or another text of the script do not count. Code that no commit holds makes
-    every run again and keeps none: nobody could tell later which code it was.
+    Kept are runs of the same settings, commit and text of the script, in build/NAME-HASH.jsonl: a script that
+    was stopped does not make them again. Code that no commit holds keeps none: nobody could tell later which
+    code it was.
     """
-    (commit, dirty), file = checkout(), ROOT / "build" / f"{name}.jsonl"
-    about = {**settings, "code": commit, "script": sha256(Path(getfile(make)))}
-    known = dirty is False
-    file.parent.mkdir(exist_ok=True)
-    lines = file.read_text(encoding="utf-8").splitlines() if known and file.is_file() else []
-    alike = [run for run in map(json.loads, lines) if about.items() <= run.items()]
-    runs = [{field: value for field, value in run.items() if field not in about} for run in alike]
+    commit, dirty = checkout()
+    about = json.dumps([settings, commit, Path(getfile(make)).read_text(encoding="utf-8")])
+    kept = ROOT / "build" / f"{name}-{sha256(about.encode()).hexdigest()[:16]}.jsonl"
+    runs: list[Run] = []
+    if dirty is False and kept.is_file():
+        runs = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
     for key in keys:
         if not any(key.items() <= run.items() for run in runs):
             begin = time.process_time()
-            runs.append({**key, **make(**key)})
-            runs[-1]["cpu_seconds"] = round(time.process_time() - begin, 1)
-            if known:
-                with file.open("a", encoding="utf-8") as kept:
-                    kept.write(json.dumps(about | runs[-1]) + "\n")
+            made = {**key, **make(**key)}
+            runs.append(made | {"cpu_seconds": round(time.process_time() - begin, 1)})
+            if dirty is False:
+                kept.parent.mkdir(exist_ok=True)
+                with kept.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(runs[-1]) + "\n")
             print(runs[-1], flush=True)
         yield runs
 
@@ -130,7 +123,7 @@ def clock(work: Work, device: torch.device) -> tuple[float, float]:
 def compare(
     candidates: Mapping[str, Work], *, turns: int, device: torch.device, items: int = 1
 ) -> dict[str, dict[str, float]]:
-    """Time all candidates in turn and print a table; the first one is ours. `items` are handled per call."""
+    """Time all candidates in turn and show the times; the first one is ours. `items` are handled per call."""
     for work in candidates.values():
         work()  # allocates, compiles, fills caches
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
@@ -154,14 +147,20 @@ def compare(
             "ratio_highest": ratios.max(),
         }
         rows[name] = {key: float(f"{value:.4g}") for key, value in rows[name].items()}
-    _print(rows, items)
+    show(rows)
     return rows
+
+
+def show(rows: Mapping[str, Mapping[str, float]]) -> None:
+    """Print a line per name and a column per number."""
+    print(pd.DataFrame(list(rows.values()), index=list(rows)).to_string(na_rep=""))
 
 
 def report(name: str, arguments: argparse.Namespace, results: Mapping[str, object]) -> None:
     """Print the machine; with --save write what was measured, for the book."""
     device = torch.device(arguments.device)
     commit, dirty = checkout()
+    versions = {found.name: found.version for found in distributions()}
     made = {
         "benchmark": name,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -169,12 +168,12 @@ def report(name: str, arguments: argparse.Namespace, results: Mapping[str, objec
         "dirty": dirty,
         "machine": {
             "processor": processor(device),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "python": platform.python_version(),
+            "load": round(os.getloadavg()[0], 2),
         }
-        | ({"load": round(os.getloadavg()[0], 2)} if hasattr(os, "getloadavg") else {})
-        | {package: found for package in PACKAGES if (found := _version(package))},
+        | {package: versions[package] for package in PACKAGES if package in versions},
         "turns": arguments.turns,
         "results": results,
     }
@@ -186,26 +185,6 @@ def report(name: str, arguments: argparse.Namespace, results: Mapping[str, objec
         print(path)
 
 
-def _print(rows: Mapping[str, Mapping[str, float]], items: int) -> None:
-    head = f"{'':44} {'seconds':>9} {'(range)':>19} {'CPU s':>8} {'per s':>9}   times ours (range)"
-    print(head)
-    for name, row in rows.items():
-        spread = f"({row['lowest']:.3g} to {row['highest']:.3g})"
-        around = f"({row['ratio_lowest']:.2f} to {row['ratio_highest']:.2f})"
-        rate = f"{row['items_per_second']:9.1f}" if items > 1 else f"{'':9}"
-        print(
-            f"{name:44} {row['seconds']:9.3g} {spread:>19} {row['cpu_seconds']:8.3g} {rate}"
-            f"   {row['ratio']:6.2f} {around}"
-        )
-
-
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -4,8 +4,8 @@ python benchmarks/last_steps.py --data MVTEC_AD --textures DTD --teacher WEIGHTS
 
 PFADSeg and its row 1 with a quarter of their width, STEPS of BATCH images of SIDE pixels at the rates of the
 recipe, on the CPU. From half of the segmentation net's training on, the pixel AP of every second test image
-is taken every EVERY steps. A run is written to build/last_steps.jsonl when it has ended, and is not made
-again with the same code and teacher.
+is taken every EVERY steps. A run that has ended is kept below build, and not made again with the same code
+and teacher.
 """
 
 import argparse

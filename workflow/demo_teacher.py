@@ -13,21 +13,23 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
-from demo_textures import make_pool
+from PIL import Image
 from safetensors.torch import save as serialise
-from sklearn.metrics import roc_auc_score
+from skimage import data
 from torch import Tensor, nn
 
-from stlib.data.mvtec import load_category
+import stlib
 from stlib.demo import DEMO_TEACHER
-from stlib.demo.dataset import DEMO_CATEGORIES, make_demo
-from stlib.demo.textures import SIDE
+from stlib.demo.dataset import DEMO_CATEGORIES
+from stlib.demo.textures import SIDE, Picture, Rng, kinds, texture
 from stlib.files import sha256, write_atomic
-from stlib.methods.stpm import PROFILES, STPM
-from stlib.methods.training import Execution
-from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, load_teacher, prepare
-from stlib.paths import BUILD
+from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, prepare
 
+PHOTOGRAPHS = (
+    "astronaut", "camera", "chelsea", "coffee", "coins", "hubble_deep_field", "immunohistochemistry",
+    "retina", "rocket",
+)  # fmt: skip
+"""Public-domain or CC0 images inside scikit-image, none of them the demo's; each quarter is one class."""
 SEED = 0
 PER_CLASS = 32
 """Pictures of each of the 105 classes."""
@@ -37,6 +39,26 @@ NAMING = 0.3
 ORIENTATIONS, SCALES = 6, (1, 2, 4)
 DESCRIPTORS = 2 * ORIENTATIONS * len(SCALES) + 9
 """Channels of `describe`: means and maxima of the energies; mean, largest and smallest RGB."""
+
+
+def make_pool() -> Tensor:
+    """(classes, PER_CLASS, 3, SIDE, SIDE) uint8 pictures: drawn textures first, then photographs."""
+    rng = np.random.default_rng(SEED)
+    classes = [[texture(*kind, rng) for _ in range(PER_CLASS)] for kind in kinds()]
+    for name in PHOTOGRAPHS:
+        photograph = Image.fromarray(getattr(data, name)()).convert("RGB")
+        classes += [[quarter_crop(photograph, q, rng) for _ in range(PER_CLASS)] for q in range(4)]
+    return torch.from_numpy(np.array(classes)).permute(0, 1, 4, 2, 3)
+
+
+def quarter_crop(photograph: Image.Image, quarter: int, rng: Rng) -> Picture:
+    """(SIDE, SIDE, 3): a random crop of one quarter of a photograph."""
+    width, height = photograph.width / 2, photograph.height / 2
+    side = min(rng.uniform(80, 220), width, height)
+    left = quarter % 2 * width + rng.uniform(0, width - side)
+    top = quarter // 2 * height + rng.uniform(0, height - side)
+    box = (left, top, left + side, top + side)
+    return np.asarray(photograph.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box))
 
 
 def augmented(pool: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -94,7 +116,7 @@ def describe(images: Tensor, bank: Tensor, size: int) -> Tensor:
 def train() -> ResNet18Pyramid:
     """AdamW on the sum of both tasks over the levels, bfloat16 convolutions, one-cycle learning rate."""
     torch.manual_seed(SEED)
-    pool, generator, bank = make_pool(PER_CLASS, SEED), torch.Generator().manual_seed(SEED), gabor_bank()
+    pool, generator, bank = make_pool(), torch.Generator().manual_seed(SEED), gabor_bank()
     network = ResNet18Pyramid().to(memory_format=torch.channels_last)
     heads = nn.ModuleList(nn.Conv2d(channels, DESCRIPTORS + len(pool), 1) for channels in CHANNELS)
     standardise = nn.ModuleList(nn.BatchNorm2d(DESCRIPTORS, affine=False) for _ in CHANNELS)
@@ -130,33 +152,29 @@ def save(network: ResNet18Pyramid) -> None:
 
 def score(category: str, source: str, seed: int) -> tuple[float, float]:
     """Image and pixel AUROC of STPM's demo run with the teacher `source`."""
-    images = load_category(make_demo(BUILD / "demo"), category, image_size=PROFILES["demo"].image_size)
-    method = STPM(PROFILES["demo"], load_teacher(source)[0], Execution(torch.device("cpu")))
-    method.fit(images.train, seed=seed)
-    maps = method.maps(images.test)
-    pixel_auroc = roc_auc_score(images.masks.flatten(), maps.pixel.flatten())
-    return roc_auc_score(images.labels, maps.image), pixel_auroc
+    demo = stlib.make_demo()
+    detector = stlib.fit("stpm", demo / category, profile="demo", teacher=source, seed=seed)
+    images = stlib.load_category(demo, category, image_size=detector.image_size)
+    metrics = stlib.evaluate(detector.maps(images.test), images).metrics
+    return metrics["image_auroc"], metrics["pixel_auroc"]
 
 
-def evaluate(seeds: int) -> None:
-    """Print a Markdown table: mean and standard deviation over seeds, demo and random teacher."""
+def measure() -> None:
+    """Print a Markdown table: mean and standard deviation over three seeds, demo and random teacher."""
     typer.echo("| category | teacher | image AUROC | pixel AUROC |\n|---|---|---|---|")
     for category in DEMO_CATEGORIES:
         for source in ("demo", "random"):
-            scores = np.array([score(category, source, seed) for seed in range(seeds)])
+            scores = np.array([score(category, source, seed) for seed in range(3)])
             spread = scores.std(axis=0, ddof=1)
             image, pixel = (f"{m:.3f} +- {s:.3f}" for m, s in zip(scores.mean(axis=0), spread, strict=True))
             typer.echo(f"| {category} | {source} | {image} | {pixel} |")
 
 
-def main(
-    only_evaluate: bool = typer.Option(False, "--evaluate", help="Measure instead of training."),
-    seeds: int = typer.Option(3, min=2, help="Runs per category and teacher when measuring."),
-) -> None:
+def main(evaluate: bool = typer.Option(False, "--evaluate", help="Measure instead of training.")) -> None:
     """Train and write the demo teacher, or measure it."""
     torch.set_num_threads(1)  # sums, and so the file, do not depend on the number of cores
-    if only_evaluate:
-        evaluate(seeds)
+    if evaluate:
+        measure()
     else:
         save(train())
 

@@ -1,4 +1,4 @@
-"""What `make` refuses, what it may remove, and which `make` it is."""
+"""What `make` refuses, and which `make` it is."""
 
 import re
 import subprocess
@@ -17,12 +17,6 @@ def test_an_environment_that_make_would_take_for_two_folders_is_refused(venv: st
     assert done.returncode == 2
     assert f"VENV='{venv}': name one folder without a space" in done.stderr
     assert not done.stdout
-
-
-def test_a_folder_that_was_there_before_is_never_removed_with_the_environment():
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    removed = re.findall(r"\brm\b[^;\n]*\$\((?:VENV|BIN|ENV)\)[^;\n]*", makefile)
-    assert removed == ['rm -f "$(BIN)/python"']
 
 
 def test_the_makefile_has_no_word_that_the_make_of_macos_lacks():
@@ -44,14 +38,18 @@ def test_the_makefile_has_no_word_that_the_make_of_macos_lacks():
         ((3, 15, 0), "Linux", "x86_64", "Python 3.11.4 to 3.14 is needed"),
     ],
 )
-def test_a_python_that_the_lock_has_no_packages_for_is_refused(
+def test_a_python_that_the_lock_has_no_packages_for_is_refused_and_a_folder_that_was_there_is_kept(
     version: tuple[int, ...], system: str, machine: str, told: str, tmp_path: Path
 ):
     stand_in = tmp_path / "python"
     here = f"sys.version_info, os.uname = {version}, lambda: ('{system}', '', '', '', '{machine}')"
     stand_in.write_text(f"#!{sys.executable}\nimport os, sys\n{here}\nexec(sys.argv[2])\n")
     stand_in.chmod(0o755)
+    kept = tmp_path / "venv" / "bin" / "mine"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
     command = ["make", "env", f"PYTHON={stand_in}", f"VENV={tmp_path / 'venv'}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert told in done.stderr.partition("make: ")[0]
+    assert kept.exists()

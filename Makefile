@@ -31,11 +31,8 @@ ARGS    ?= # further options of Snakemake, e.g. --dry-run
 # Notebooks of the demo that run side by side; each trains on one core and takes 2 GB of memory.
 JOBS := 2
 
-# What the demo runs: notebooks/run.ipynb on METHOD-CATEGORY, and the other notebooks.
-RUNS    := stpm-brick
-STUDIES := teacher_epochs ablation compare
-# The long way is teacher_epochs, then compare; the others run beside it.
-DEMO := $(foreach n,teacher_epochs ablation $(RUNS) compare,build/notebooks/$(n).ipynb)
+# What the demo runs. The long way is teacher_epochs, then compare; the others run beside it.
+DEMO := $(foreach n,teacher_epochs ablation stpm-brick compare,build/notebooks/$(n).ipynb)
 
 CODE  := $(shell find stlib book/study -name '*.py' -o -name '*.safetensors')
 PAGES := _config.yml $(shell find book results -type f -not -path 'book/study/*' -not -path 'results/runs/*' -not -path 'results/own/*')
@@ -157,16 +154,14 @@ build/tmp/fresh: $(DEMO_READS) | $(ENV)
 
 # The record, written by the notebook's last cell, is the proof of success: papermill's exit code alone is not.
 # A run that failed or was killed leaves its unfinished notebook in build/tmp, never in build/notebooks.
-build/notebooks/%.ipynb: METHOD = $(word 1,$(subst -, ,$*))
-build/notebooks/%.ipynb: CATEGORY = $(word 2,$(subst -, ,$*))
-build/notebooks/%.ipynb: RECORD = build/records/demo/$(METHOD)/$(CATEGORY)-s0.json
-$(RUNS:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: notebooks/run.ipynb build/tmp/fresh
-	@echo "== notebook $(METHOD) on $(CATEGORY)"
-	@rm -f $(RECORD) build/tmp/$*.ipynb
-	$(BIN)/papermill notebooks/run.ipynb build/tmp/$*.ipynb --request-save-on-cell-execute \
-		-p method $(METHOD) -p category $(CATEGORY) -p seed 0 -p profile demo
-	@test -s $(RECORD) || { echo "error: no record $(RECORD); see build/tmp/$*.ipynb" >&2; exit 1; }
-	@mv build/tmp/$*.ipynb $@
+RECORD := build/records/demo/stpm/brick-s0.json
+build/notebooks/stpm-brick.ipynb: notebooks/run.ipynb build/tmp/fresh
+	@echo "== notebook stpm on brick"
+	@rm -f $(RECORD) build/tmp/$(@F)
+	$(BIN)/papermill $< build/tmp/$(@F) --request-save-on-cell-execute \
+		-p method stpm -p category brick -p seed 0 -p profile demo
+	@test -s $(RECORD) || { echo "error: no record $(RECORD); see build/tmp/$(@F)" >&2; exit 1; }
+	@mv build/tmp/$(@F) $@
 
 # Kernels that start at the same moment now and then take the same port.
 WAIT.ablation := sleep 5
@@ -176,7 +171,7 @@ AGAIN.compare := build/records/demo/stpm/washer-* build/records/demo/*seg/washer
 build/notebooks/compare.ipynb: build/notebooks/teacher_epochs.ipynb
 
 # As they stand; every run in them leaves its own record.
-$(STUDIES:%=build/notebooks/%.ipynb): build/notebooks/%.ipynb: notebooks/%.ipynb build/tmp/fresh
+$(filter-out %/stpm-brick.ipynb,$(DEMO)): build/notebooks/%.ipynb: notebooks/%.ipynb build/tmp/fresh
 	@echo "== notebook $*"
 	@rm -rf build/tmp/$*.ipynb $(AGAIN.$*)
 	@$(WAIT.$*)

@@ -113,14 +113,18 @@ def make(order: dict) -> None:
 
 @contextmanager
 def alone(work: Path, until: float) -> Iterator[int]:
-    """Hold the folder's lock. Runs hold it too: what outlives a killed call ends first. Raises OSError."""
+    """Hold the folder's lock. Runs hold it too: what outlives a killed call ends first.
+
+    Where another call holds it still, this one ends with status 2 and leaves that one's archive alone.
+    """
     with (work / "lock").open("ab") as file:
         while True:
             with suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             if time.monotonic() > until:
-                raise BlockingIOError(f"another call is at work in {work}")
+                say(work, f"error: another call is at work in {work}")
+                sys.exit(2)
             time.sleep(0.5)
         yield file.fileno()
 
@@ -210,29 +214,19 @@ def main() -> None:
     work = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     deadline = begun + options.deadline
-    try:
-        with alone(work, deadline) as lock:
-            failed = attempt(options, work, deadline, lock)
-    except OSError as error:
-        say(work, f"error: {error}")
-        sys.exit(2)
+    with alone(work, deadline) as lock:
+        try:
+            failed = drain(options, work, deadline, lock)
+            say(work, f"{failed} runs failed; see {work / 'results.tar.gz'}")
+        except (OSError, ValueError) as error:
+            say(work, f"error: {error}")
+            sys.exit(2)
+        except Exception as error:
+            say(work, f"error: {error!r}")  # into the log, and so into the archive
+            raise
+        finally:
+            leave_archive(work)
     sys.exit(1 if failed else 0)
-
-
-def attempt(options: argparse.Namespace, work: Path, deadline: float, lock: int) -> int:
-    """`drain`; an error is told, and the archive left in any case."""
-    try:
-        failed = drain(options, work, deadline, lock)
-        say(work, f"{failed} runs failed; see {work / 'results.tar.gz'}")
-    except (OSError, ValueError) as error:
-        say(work, f"error: {error}")
-        sys.exit(2)
-    except Exception as error:
-        say(work, f"error: {error!r}")
-        raise
-    finally:
-        leave_archive(work)
-    return failed
 
 
 if __name__ == "__main__":

@@ -2,48 +2,38 @@
 
 from collections.abc import Iterator
 from functools import cache
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import yaml
+from bs4 import BeautifulSoup
 
 from stlib.paths import ROOT
 
 
-class Links(HTMLParser):
-    """The ids of a page, and what it links to or loads."""
-
-    def __init__(self, page: Path):
-        super().__init__()
-        self.ids: set[str] = set()
-        self.targets: list[str] = []
-        self.nowhere: list[str] = []
-        self.feed(page.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        named = dict(attrs)
-        self.ids |= {value for name, value in attrs if name == "id" or (tag, name) == ("a", "name")}
-        self.targets += [value for name, value in attrs if name in ("href", "src") and value]
-        if tag == "a" and not named.get("href") and not named.keys() & {"id", "name"}:
-            self.nowhere.append(str(named))
+@cache
+def parsed(page: Path) -> BeautifulSoup:
+    return BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
 
 
 @cache
-def links(page: Path) -> Links:
-    return Links(page)
+def places(page: Path) -> set[str]:
+    """What a link can lead to in a page."""
+    named = [tag["name"] for tag in parsed(page).select("a[name]")]
+    return {*named, *(tag["id"] for tag in parsed(page).select("[id]"))}
 
 
 def broken(site: Path, page: Path) -> Iterator[str]:
     """Targets of a page that are neither a file of the site nor a place in it."""
-    for target in links(page).targets:
+    tags = parsed(page).select("[href], [src]")
+    for target in filter(None, (tag.get(name) for tag in tags for name in ("href", "src"))):
         address = urlsplit(target)
         if address.scheme or address.netloc:
             continue
         file = (page.parent / unquote(address.path)).resolve() if address.path else page
         if not file.is_file() or not file.is_relative_to(site.resolve()):
             yield f"{target}: no such file"
-        elif address.fragment and file.suffix == ".html" and unquote(address.fragment) not in links(file).ids:
+        elif address.fragment and file.suffix == ".html" and unquote(address.fragment) not in places(file):
             yield f"{target}: no such place"
 
 
@@ -61,4 +51,6 @@ def test_links_lead_somewhere(site, pages):
 
 
 def test_no_link_is_empty(site, pages):
-    assert {name: links(site / name).nowhere for name in pages if links(site / name).nowhere} == {}
+    empty = "a:not([href], [id], [name]), a[href='']:not([id], [name])"
+    found = {name: parsed(site / name).select(empty) for name in pages}
+    assert {name: tags for name, tags in found.items() if tags} == {}

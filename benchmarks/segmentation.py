@@ -10,7 +10,8 @@ the processor's own limits: a large matrix product, and a convolution forward an
 import argparse
 import ctypes
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from unittest.mock import patch
 
 import torch
@@ -58,13 +59,11 @@ def pooled(features: Tensor, rows: int, columns: int) -> Tensor:
 @contextmanager
 def as_it_was() -> Iterator[None]:
     """The earlier forms, and glibc's own way with memory."""
-    with ExitStack() as stack:
-        for owner, name, form in (
-            (blocks.PCAR, "forward", stacked),
-            (blocks.AFF, "forward", written_out),
-            (blocks, "average", pooled),
-        ):
-            stack.enter_context(patch.object(owner, name, form))
+    with (
+        patch.object(blocks.PCAR, "forward", stacked),
+        patch.object(blocks.AFF, "forward", written_out),
+        patch.object(blocks, "average", pooled),
+    ):
         for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD: where glibc starts
             ctypes.CDLL(None).mallopt(option, 128 * 1024)
         release_memory()
@@ -96,25 +95,11 @@ def steps(made: destseg.Training, *, before: bool = False) -> dict[str, Step]:
     picks = made._picks()
     for gradients in (made.denoising, made.segmenting):
         gradients.warm = 1 << 30  # a recorded step would not know its earlier form
-
-    def student() -> None:
-        made._denoise(picks)
-
-    def segmentation() -> None:
-        made._segment(picks)
-
-    def was(step: Step) -> Step:
-        def run() -> None:
-            with as_it_was():
-                step()
-
-        return run
-
-    found = {"student": student, "segmentation": segmentation}
-    return {stage: was(step) if before else step for stage, step in found.items()}
+    found = {"student": partial(made._denoise, picks), "segmentation": partial(made._segment, picks)}
+    return {stage: as_it_was()(step) if before else step for stage, step in found.items()}
 
 
-def limit(device: torch.device, dtype: torch.dtype, side: int) -> float:
+def product_limit(device: torch.device, dtype: torch.dtype, side: int = 2048) -> float:
     """Floating-point operations per second of a square matrix product: what a GPU, or one core, can do."""
     a, b = torch.randn(2, side, side, device=device).to(dtype)
     rows = compare({f"matrix product {side}, {dtype}": lambda: a @ b}, turns=5, device=device)
@@ -140,12 +125,6 @@ def convolution_limit(device: torch.device, dtype: torch.dtype, batch: int) -> f
     return 3 * 2 * 9 * 256**2 * 64**2 * batch / busy(next(iter(rows.values())), device)
 
 
-def share(row: Mapping[str, float], work: float, limits: Mapping[str, float], device: torch.device) -> str:
-    """How fast, and which part of the limits."""
-    rate = work / busy(row, device)
-    return ", ".join([f"{rate / 1e9:.0f} GFLOP/s", *(f"{rate / v:.0%} of a {k}" for k, v in limits.items())])
-
-
 def main(arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     reuse_memory()
@@ -155,7 +134,7 @@ def main(arguments: argparse.Namespace) -> None:
     compiled = Execution(device, arguments.precision, compiled=True)
     dtype = DTYPES[arguments.precision]
     limits = {
-        "matrix product": limit(device, dtype, 2048),
+        "matrix product": product_limit(device, dtype),
         "convolution": convolution_limit(device, dtype, arguments.batch),
     }
     measured: dict[str, object] = {}
@@ -170,8 +149,6 @@ def main(arguments: argparse.Namespace) -> None:
             timed = compare(
                 {name: form[stage] for name, form in forms.items()}, turns=arguments.turns, device=device
             )
-            for name, line in timed.items():
-                print(f"{name}: {share(line, work, limits, device)}")
             measured[f"{row}, {stage}"] = {"operations": work, "times": timed}
     settings = {"batch": arguments.batch, "precision": arguments.precision, "limits": limits}
     report("segmentation", arguments, settings | {"steps": measured})

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,12 +52,21 @@ class Study:
         which = ["grid=demo", f"methods={methods}", f"categories={','.join(self.categories)}"]
         return [*command, *options, "--config", *which, *self.places(), "--", "runs"]
 
-    def workflow(
-        self, *options: str, methods: str = "stpm", jobs: int = 1
-    ) -> subprocess.CompletedProcess[str]:
-        """The workflow from start to end."""
+    def makes(self, *options: str, methods: str = "stpm", jobs: int = 1) -> str:
+        """What a workflow prints that finishes."""
         command = self.command(*options, methods=methods, jobs=jobs)
-        return subprocess.run(command, cwd=self.runs.parent, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=self.runs.parent, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def fails(self, reason: str, *, method: str = "stpm", images: Sequence[str] = ("brick-s0",)) -> None:
+        """The workflow ends with an error, and the notebook of every image says why."""
+        command = self.command(methods=method)
+        done = subprocess.run(command, cwd=self.runs.parent, capture_output=True, check=False)
+        assert done.returncode == 1, "nobody noticed"
+        for image in images:
+            told = self.place(".failed.ipynb", method, image).read_text(encoding="utf-8")
+            assert reason in told, "the failed notebook does not say why"
 
     def metrics(self) -> dict[str, str]:
         """By category: everything that was measured."""
@@ -77,8 +86,8 @@ class Study:
             try:
                 deadline = time.monotonic() + 600
                 while not lock.exists():
-                    expect(process.poll() is None, "it ended before it trained")
-                    expect(time.monotonic() < deadline, "it did not begin to train")
+                    assert process.poll() is None, "it ended before it trained"
+                    assert time.monotonic() < deadline, "it did not begin to train"
                     time.sleep(0.05)
                 yield process
             except BaseException:
@@ -88,22 +97,11 @@ class Study:
             pass
 
 
-class NotSurvived(Exception):  # noqa: N818
-    """What was expected and is not so."""
-
-
-def expect(held: bool, otherwise: str) -> None:
-    """Raise NotSurvived with the reason unless it held."""
-    if not held:
-        raise NotSurvived(otherwise)
-
-
 def finish(study: Study, reference: dict[str, str], jobs: int = 1) -> None:
     """The next call of the workflow makes what is missing, and the numbers are those of the reference."""
-    done = study.workflow(jobs=jobs)
-    expect(done.returncode == 0, done.stdout + done.stderr)
+    study.makes(jobs=jobs)
     expected = {category: reference[category] for category in study.categories}
-    expect(study.metrics() == expected, "the numbers differ from those of an undisturbed workflow")
+    assert study.metrics() == expected, "the numbers differ from those of an undisturbed workflow"
 
 
 def two_jobs(study: Study, reference: dict[str, str]) -> None:
@@ -119,8 +117,8 @@ def sigkill_papermill(study: Study, reference: dict[str, str]) -> None:
     script = ROOT / "workflow" / "run_cell.py"
     with study.started([sys.executable, str(script), *cell, *how]) as process:
         process.kill()
-    expect(not study.metrics(), "a killed run left a record")
-    expect(not study.place(".ipynb").exists(), "a killed run left a notebook")
+    assert not study.metrics(), "a killed run left a record"
+    assert not study.place(".ipynb").exists(), "a killed run left a notebook"
     finish(study, reference)
 
 
@@ -142,13 +140,9 @@ def diverging_runs(study: Study, reference: dict[str, str]) -> None:
     state["layer3.0.conv1.weight"][0] = math.nan
     study.teacher = str(study.data / "nan.safetensors")
     save_file(state, study.teacher)
-    expect(study.workflow().returncode == 1, "nobody noticed")
-    expect(
-        [r.status for r in load_records(study.records)] == ["failed", "failed"], "a failure is not recorded"
-    )
-    for image in ("brick-s0", "washer-s0"):
-        told = study.place(".failed.ipynb", image=image).read_text(encoding="utf-8")
-        expect("RunFailed" in told, "the failed notebook does not say why")
+    study.fails("RunFailed", images=("brick-s0", "washer-s0"))
+    statuses = [record.status for record in load_records(study.records)]
+    assert statuses == ["failed", "failed"], "a failure is not recorded"
     study.teacher = "demo"
     finish(study, reference)
 
@@ -159,13 +153,11 @@ def corrupt_image(study: Study, reference: dict[str, str]) -> None:
     image = study.data / "brick" / "train" / "good" / "000.png"
     whole = image.read_bytes()
     image.write_bytes(whole[: len(whole) // 2])
-    expect(study.workflow().returncode == 1, "nobody noticed the image")
-    expect([*study.metrics()] == ["washer"], "the other category is not finished")
-    told = study.place(".failed.ipynb").read_text(encoding="utf-8")
-    expect("000.png is not a readable image" in told, "the failed notebook does not name the image")
+    study.fails("000.png is not a readable image")
+    assert [*study.metrics()] == ["washer"], "the other category is not finished"
     image.write_bytes(whole)
     finish(study, reference)
-    expect(not study.place(".failed.ipynb").exists(), "the failed notebook stayed")
+    assert not study.place(".failed.ipynb").exists(), "the failed notebook stayed"
 
 
 def truncated_checkpoint(study: Study, reference: dict[str, str]) -> None:
@@ -174,26 +166,23 @@ def truncated_checkpoint(study: Study, reference: dict[str, str]) -> None:
     checkpoint.save({"epoch": 3})
     checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:200])
     finish(study, reference)
-    expect(study.place(".corrupt").exists(), "the damaged checkpoint was not set aside")
+    assert study.place(".corrupt").exists(), "the damaged checkpoint was not set aside"
 
 
 def wrong_teacher_hash(study: Study, _: dict[str, str]) -> None:
     """A fine-tuned teacher that was changed after its record was written: refused, then made again."""
     study.categories = ["washer"]  # the demo's grid has ET-STPM on this one
-    done = study.workflow(methods="et_stpm")
-    expect(done.returncode == 0, done.stdout + done.stderr)
+    study.makes(methods="et_stpm")
     before = study.metrics()
     teachers = sorted((study.runs / "teachers" / "demo").glob("*/*/epoch-*.safetensors"))
     content = bytearray(teachers[-1].read_bytes())
     content[-1] ^= 1
     teachers[-1].write_bytes(content)
     (study.records / "demo" / "et_stpm" / "washer-s0.json").unlink()
-    expect(study.workflow(methods="et_stpm").returncode == 1, "nobody noticed the teacher")
-    told = study.place(".failed.ipynb", "et_stpm", "washer-s0").read_text(encoding="utf-8")
-    expect("holds other weights" in told, "the failed notebook does not name the teacher")
+    study.fails("holds other weights", method="et_stpm", images=["washer-s0"])
     shutil.rmtree(teachers[-1].parent)
-    expect(study.workflow(methods="et_stpm").returncode == 0, "it was not made again")
-    expect(study.metrics() == before, "the numbers differ")
+    study.makes(methods="et_stpm")
+    assert study.metrics() == before, "the numbers differ"
 
 
 def clock_jump(study: Study, reference: dict[str, str]) -> None:
@@ -201,8 +190,7 @@ def clock_jump(study: Study, reference: dict[str, str]) -> None:
     finish(study, reference)
     for number, path in enumerate(sorted(study.runs.parent.rglob("*"))):
         os.utime(path, (946684800, 946684800) if number % 2 else (4102444800, 4102444800))
-    done = study.workflow("--dry-run")
-    expect("1 finished; 0 to run" in done.stdout + done.stderr, "times of files decided what is done")
+    assert "1 finished; 0 to run" in study.makes("--dry-run"), "times of files decided what is done"
     shutil.rmtree(study.records / "demo" / "stpm")
     finish(study, reference)
 
@@ -211,25 +199,17 @@ def full_disk(study: Study, reference: dict[str, str]) -> None:
     """No room for a record: refused before the training, nothing stays, and with room it is done."""
     with mounted(study.records, "size=64k"):
         (study.records / ".filler").write_bytes(bytes(56 << 10))
-        expect(study.workflow().returncode == 1, "nobody noticed the full disk")
-        expect(not study.metrics(), "a record that does not fit is there")
-        expect([path.name for path in study.records.rglob("*") if path.is_file()] == [".filler"], "remains")
-    expect(
-        "not enough space" in study.place(".failed.ipynb").read_text(encoding="utf-8"),
-        "the failed notebook does not say why",
-    )
+        study.fails("not enough space")
+        left = [path.name for path in study.records.rglob("*") if path.is_file()]
+        assert left == [".filler"], "a part of a record stayed"
     finish(study, reference)
 
 
 def read_only_results(study: Study, reference: dict[str, str]) -> None:
     """A folder of records that cannot be written: refused before the training."""
     with mounted(study.records, "ro"):
-        expect(study.workflow().returncode == 1, "nobody noticed the read-only folder")
-    expect(
-        "cannot write to" in study.place(".failed.ipynb").read_text(encoding="utf-8"),
-        "the failed notebook does not say why",
-    )
-    expect(not study.place(".lock").exists(), "it was trained all the same")
+        study.fails("cannot write to")
+    assert not study.place(".lock").exists(), "it was trained all the same"
     finish(study, reference)
 
 
@@ -283,10 +263,8 @@ def main(names: list[str]) -> None:
         data = small_dataset(Path(name) / "data")
         study = Study(Path(name) / "reference", data)
         study.categories = CATEGORIES
-        done = study.workflow()
-        expect(done.returncode == 0, done.stdout + done.stderr)
+        study.makes()
         reference = study.metrics()
-        expect(list(reference) == CATEGORIES, "the reference lacks a record")
         for fault in names or FAULTS:
             if fault in ROOT_ONLY and os.geteuid() != 0:
                 print(f"{fault}: left out, it needs root")

@@ -139,7 +139,7 @@ def train() -> ResNet18Pyramid:
         optimiser.step()
         schedule.step()
         if step % 50 == 0 or step == STEPS - 1:
-            typer.echo(f"step {step:4d}  loss per level {' '.join(f'{loss.item():.3f}' for loss in losses)}")
+            print(f"step {step:4d}  loss per level {' '.join(f'{loss.item():.3f}' for loss in losses)}")
     return network
 
 
@@ -147,7 +147,7 @@ def save(network: ResNet18Pyramid) -> None:
     """Write the state dict in float16; the counters of seen batches have no effect in eval mode."""
     state = {name: x.detach().half().contiguous() for name, x in network.state_dict().items() if x.dim()}
     write_atomic(DEMO_TEACHER, serialise(state))
-    typer.echo(f"{DEMO_TEACHER}  {DEMO_TEACHER.stat().st_size} bytes  sha256 {sha256(DEMO_TEACHER)}")
+    print(f"{DEMO_TEACHER}  {DEMO_TEACHER.stat().st_size} bytes  sha256 {sha256(DEMO_TEACHER)}")
 
 
 def score(category: str, source: str, seed: int) -> tuple[float, float]:
@@ -161,13 +161,13 @@ def score(category: str, source: str, seed: int) -> tuple[float, float]:
 
 def measure() -> None:
     """Print a Markdown table: mean and standard deviation over three seeds, demo and random teacher."""
-    typer.echo("| category | teacher | image AUROC | pixel AUROC |\n|---|---|---|---|")
+    print("| category | teacher | image AUROC | pixel AUROC |\n|---|---|---|---|")
     for category in DEMO_CATEGORIES:
         for source in ("demo", "random"):
             scores = np.array([score(category, source, seed) for seed in range(3)])
             spread = scores.std(axis=0, ddof=1)
             image, pixel = (f"{m:.3f} +- {s:.3f}" for m, s in zip(scores.mean(axis=0), spread, strict=True))
-            typer.echo(f"| {category} | {source} | {image} | {pixel} |")
+            print(f"| {category} | {source} | {image} | {pixel} |")
 
 
 def main(evaluate: bool = typer.Option(False, "--evaluate", help="Measure instead of training.")) -> None:

@@ -46,8 +46,8 @@ def execute(parameters: dict[str, object]) -> tuple[bytes, Exception | None]:
     """The executed notebook, and why it stopped, if it did."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "run.ipynb"
-        problem: Exception | None = None
         for _ in range(ATTEMPTS):
+            problem: Exception | None = None
             try:
                 papermill.execute_notebook(
                     ROOT / "notebooks" / "run.ipynb",
@@ -57,14 +57,10 @@ def execute(parameters: dict[str, object]) -> tuple[bytes, Exception | None]:
                     progress_bar=False,
                     start_timeout=300,
                 )
-            except papermill.PapermillException as error:
+            except (papermill.PapermillException, RuntimeError, ZMQError) as error:
                 problem = error
-            except (RuntimeError, ZMQError) as error:  # no kernel, or a dead one
-                problem = error
-                continue
-            else:
-                problem = None
-            break
+            if not isinstance(problem, RuntimeError | ZMQError):  # which say: no kernel, or a dead one
+                break
         return output.read_bytes() if output.is_file() else b"", problem
 
 

@@ -1,17 +1,14 @@
 """The single page behind `make pdf`: every page's text, and links that stay inside or lead to the web."""
 
-import runpy
 from collections import Counter
 
 import pytest
 from bs4 import BeautifulSoup
-
-from stlib.paths import ROOT
+from print_book import whole_book
 
 
 @pytest.fixture(scope="module")
 def book(site) -> BeautifulSoup:
-    whole_book = runpy.run_path(str(ROOT / "workflow" / "print_book.py"))["whole_book"]
     return BeautifulSoup(whole_book(site), "html.parser")
 
 

@@ -2,9 +2,9 @@
 
 import ast
 import re
-from importlib import import_module
 
 import pytest
+import second_opinion
 
 from stlib.paths import ROOT
 
@@ -12,15 +12,9 @@ SCRIPT = ROOT / "workflow" / "second_opinion.py"
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(capsys):
     """`run(*files)` gives the script's status, what it prints and what it complains of."""
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    script = import_module("second_opinion")
-
-    def main(*files):
-        return script.main(*files), *capsys.readouterr()
-
-    return main
+    return lambda *files: (second_opinion.main(*files), *capsys.readouterr())
 
 
 def other(text):

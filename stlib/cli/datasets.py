@@ -22,8 +22,7 @@ def download(
     sha256: Annotated[str | None, typer.Option(help="Its checksum, if it is another archive.")] = None,
 ) -> None:
     """Download and unpack an official archive; continues where a broken download stopped."""
-    from stlib.data.download import download as fetch
-    from stlib.data.unpack import ArchiveError
+    from stlib.data.download import ArchiveError, download as fetch
 
     try:
         typer.echo(fetch(name, target, url=url, sha256=sha256))

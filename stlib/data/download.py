@@ -1,23 +1,25 @@
-"""The official archives of MVTec AD and DTD: download with resume, checksum, safe extraction.
+"""The official archives of MVTec AD and DTD: download with resume, checksum, unpacking.
 
 Both take the same path: pooch restarts a broken transfer at byte 0, and torchvision's `DTD` class retries
 over plain http and unpacks in place, where a half-unpacked folder passes for a whole one.
 """
 
-import json
 import logging
 import re
+import shutil
+import tarfile
 import time
 from dataclasses import dataclass
+from lzma import LZMAError
 from pathlib import Path
 from typing import Literal
+from zlib import error as ZlibError
 
 import requests
 import urllib3
 from tqdm import tqdm
 
-from stlib import files
-from stlib.data.unpack import ArchiveError, is_unpacked, unpack
+from stlib.files import file_lock, require_space, sha256 as sha256_of
 
 Dataset = Literal["mvtec_ad", "dtd"]
 
@@ -60,8 +62,13 @@ PAUSE = 1.0  # seconds before the second attempt; doubles each time
 TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds without a byte
 CHUNK = 1 << 20
 TRANSIENT = (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError)
+MARKER = ".archive.sha256"  # inside the dataset: the hash of the archive it was unpacked from
 
 logger = logging.getLogger(__name__)
+
+
+class ArchiveError(RuntimeError):
+    """An archive could not be downloaded or unpacked; the message says what to do."""
 
 
 def download(name: Dataset, target: Path, *, url: str | None = None, sha256: str | None = None) -> Path:
@@ -71,35 +78,45 @@ def download(name: Dataset, target: Path, *, url: str | None = None, sha256: str
     broken transfer leaves `<archive>.part`, which the next call continues. A folder that an earlier call
     unpacked from this very archive is returned at once.
 
-    Raises ValueError (unknown name, malformed `sha256`) before any work, ArchiveError (server, checksum,
-    unsafe or unreadable archive, folder of unknown origin), BlockingIOError while another process downloads
-    the same, and OSError (no space, read-only folder).
+    Raises ValueError (malformed `sha256`) before any work, ArchiveError (server, checksum, unreadable
+    archive, folder of unknown origin), BlockingIOError while another process downloads the same, and OSError
+    (no space, read-only folder).
     """
-    if name not in ARCHIVES:
-        raise ValueError(f"unknown dataset {name!r}: choose one of {', '.join(ARCHIVES)}")
     source = ARCHIVES[name]
     expected = (source.sha256 if sha256 is None else sha256).lower()
     if not re.fullmatch(r"[0-9a-f]{64}", expected):
         raise ValueError(f"sha256 must be 64 hexadecimal digits, got {sha256!r}")
     folder, archive = target / name, target / source.file
-    if is_unpacked(folder, expected):
+    if _is_unpacked(folder, expected):
         return folder
-    target.mkdir(parents=True, exist_ok=True)
-    with files.file_lock(archive.with_name(archive.name + ".lock")):  # two would append to one `.part`
+    with file_lock(archive.with_name(archive.name + ".lock")):  # two would append to one `.part`
         if archive.exists():
             _verify(archive, archive, expected)
         else:
             _fetch(url or source.url, archive, expected, source.page)
-        unpack(archive, folder, inner=source.folder, sha256=expected)
+        _unpack(archive, folder, source.folder, expected)
     return folder
+
+
+def _is_unpacked(folder: Path, sha256: str) -> bool:
+    """Whether `folder` is the content of the archive with this hash. Raises ArchiveError for another."""
+    if not folder.exists():
+        return False
+    marker = folder / MARKER
+    if marker.is_file() and marker.read_bytes().strip() == sha256.encode():
+        return True
+    raise ArchiveError(
+        f"{folder} exists but does not state that it was unpacked from the archive with SHA-256 {sha256}. "
+        "Move it away and run this again, or use it as your own copy without this command."
+    )
 
 
 def _fetch(url: str, archive: Path, expected: str, page: str) -> None:
     """Download to `<archive>.part` in at most ATTEMPTS transfers, verify, rename to `archive`."""
-    part, note = (archive.with_name(archive.name + suffix) for suffix in (".part", ".part.json"))
+    part = archive.with_name(archive.name + ".part")
     for attempt in range(ATTEMPTS):
         try:
-            _transfer(url, part, note)
+            _transfer(url, part)
             break
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             if not isinstance(error, TRANSIENT) or attempt + 1 == ATTEMPTS:
@@ -112,43 +129,27 @@ def _fetch(url: str, archive: Path, expected: str, page: str) -> None:
             time.sleep(PAUSE * 2**attempt)
     _verify(part, archive, expected)
     part.replace(archive)
-    note.unlink(missing_ok=True)
 
 
-def _transfer(url: str, part: Path, note: Path) -> None:
-    """One request that begins or continues `part`; `note` has the size and validator of the whole."""
-    known = json.loads(note.read_bytes()) if part.exists() and note.exists() else {}
-    start = part.stat().st_size if known else 0
-    if start and start == known["size"]:
-        return
-    headers = {"Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-        if known["validator"]:
-            headers["If-Range"] = known["validator"]
+def _transfer(url: str, part: Path) -> None:
+    """One request that begins or continues `part`. Whether it is the right file, its checksum tells."""
+    start = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-        status, served = response.status_code, response.headers.get("Content-Range", "")
-        fits = start and served.startswith(f"bytes {start}-") and served.endswith(f"/{known['size']}")
-        if status == 416 or (status == 206 and not fits):
-            part.unlink(missing_ok=True)
-            raise requests.ConnectionError("the file on the server has changed; starting from byte 0")
+        status = response.status_code
+        if status == 416:  # nothing is left to send
+            return
         if status == 429 or status >= 500:
             raise requests.ConnectionError(f"the server answers {status} {response.reason}")
         response.raise_for_status()
-        _write(response, part, note, start if status == 206 else 0)
-
-
-def _write(response: requests.Response, part: Path, note: Path, start: int) -> None:
-    """Append the response's body to the first `start` bytes of `part`, with a progress bar on a terminal."""
-    length = response.headers.get("Content-Length")
-    total = start + int(length) if length else None
-    files.require_space(part.parent, (total or 0) - start, "download")
-    with part.open("ab" if start else "wb") as file:
-        if not start:  # `part` is empty by now: the new note never describes an older beginning
-            etag = response.headers.get("ETag", "W/")  # If-Range takes no weak tags
-            validator = response.headers.get("Last-Modified") if etag.startswith("W/") else etag
-            files.write_atomic(note, json.dumps({"size": total, "validator": validator}).encode())
-        with tqdm(total=total, initial=start, desc=part.stem, unit="B", unit_scale=True, disable=None) as bar:
+        if status != 206:  # a server that cannot continue begins again
+            start = 0
+        length = response.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        if total:  # images are small already: unpacked they take as much again
+            require_space(part.parent, 2 * total - start, "download and unpack")
+        bar = tqdm(total=total, initial=start, desc=part.stem, unit="B", unit_scale=True, disable=None)
+        with part.open("ab" if start else "wb") as file, bar:
             # Undecoded: a server that labels .tar.gz as gzip-encoded must not have it unpacked in transit.
             for chunk in response.raw.stream(CHUNK, decode_content=False):
                 file.write(chunk)
@@ -157,7 +158,7 @@ def _write(response: requests.Response, part: Path, note: Path, start: int) -> N
 
 def _verify(path: Path, archive: Path, expected: str) -> None:
     """Compare the SHA-256; a wrong file becomes `<archive>.corrupt`, so that the next call starts afresh."""
-    actual = files.sha256(path)
+    actual = sha256_of(path)
     if actual == expected:
         return
     aside = archive.with_name(archive.name + ".corrupt")
@@ -166,3 +167,25 @@ def _verify(path: Path, archive: Path, expected: str) -> None:
         f"wrong content in {archive.name}: SHA-256 is {actual}, expected {expected}. Moved to {aside}; "
         "run this again for a fresh download, or pass the right sha256 if the official archive has changed."
     )
+
+
+def _unpack(archive: Path, folder: Path, inner: str, sha256: str) -> None:
+    """Unpack a verified archive; its folder `inner` ("." for all of it) becomes `folder`.
+
+    It is unpacked into a sibling that is then renamed: `folder` is whole or absent.
+    """
+    staging = folder.with_name(f".{folder.name}.unpacking")
+    shutil.rmtree(staging, ignore_errors=True)  # left by a killed call
+    require_space(folder.parent, archive.stat().st_size, "unpack")
+    try:
+        with tarfile.open(archive) as tar:
+            members = tqdm(tar, desc=f"unpack {archive.name}", unit=" files", disable=None)
+            tar.extractall(staging, members, filter="data")
+        if not (staging / inner).is_dir():
+            raise ArchiveError(f"{archive} has no folder {inner!r}: it is not the archive of {folder.name}")
+        (staging / inner / MARKER).write_bytes(sha256.encode())
+        (staging / inner).rename(folder)
+    except (tarfile.TarError, EOFError, LZMAError, ZlibError) as error:
+        raise ArchiveError(f"{archive} is not a readable tar archive: {error}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

@@ -72,5 +72,5 @@ def demo(
 
     try:
         typer.echo(make_demo(target, seed=seed))
-    except (OSError, ImportError) as error:
+    except OSError as error:
         raise refusal(error) from error

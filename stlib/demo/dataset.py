@@ -5,7 +5,6 @@ are drawn on them by geometry and shading, on purpose unlike the training synthe
 with blended textures). The set shows that the code works; it says nothing about MVTec AD.
 """
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from stlib.files import in_order
+from stlib.files import file_lock
 from stlib.paths import BUILD
 
 DEMO_CATEGORIES = ("brick", "grass", "gravel", "washer")
@@ -30,7 +29,7 @@ TRAIN_GOOD, TEST_GOOD, TEST_PER_DEFECT = 48, 12, 4
 TRAIN_COLUMNS, TEST_COLUMNS = (0, 264), (280, 512)
 """Columns of the 512x512 photographs; the gap keeps resampling from reading the other part."""
 MARKER = "demo.json"
-"""Written last into the root: generator version, seed and content hash."""
+"""Written last into the root: generator version and seed."""
 GENERATOR = 3
 """Raised whenever the pixels of a seed change."""
 
@@ -52,15 +51,13 @@ def make_demo(root: Path | str = BUILD / "demo", *, seed: int = 0) -> Path:
     Layout: `<category>/{train/good,test/good,test/<defect>,ground_truth/<defect>}`, masks `<stem>_mask.png`.
     A demo set of another seed or generator version at `root` is replaced. Readers never see half a set.
 
-    Raises FileExistsError when `root` holds something else, OSError where nothing can be written, and
-    ImportError without scikit-image.
+    Raises FileExistsError when `root` holds something else, and OSError where nothing can be written.
     """
     root = Path(root)
     if _is_current(root, seed):
         return root
     if root.exists() and not (root / MARKER).is_file() and (not root.is_dir() or any(root.iterdir())):
         raise FileExistsError(f"{root} exists and is not a demo dataset (no {MARKER}): choose another folder")
-    photographs = {name: _photograph(name) for name in DEMO_TEXTURES}
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         beside = tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.")
@@ -69,32 +66,19 @@ def make_demo(root: Path | str = BUILD / "demo", *, seed: int = 0) -> Path:
             f"cannot make {root} ({error.strerror}): name one that you may write to; STLIB_BUILD moves build/"
         )
         raise OSError(told) from error
-    with beside as scratch:
-        made = Path(scratch) / root.name
-        for number, category in enumerate(DEMO_CATEGORIES):
-            _write_category(made / category, photographs.get(category), (seed, number))
-        marker = {"generator": GENERATOR, "seed": seed, "content_sha256": content_hash(made)}
-        (made / MARKER).write_bytes(f"{json.dumps(marker, indent=2)}\n".encode())
+    with beside as scratch, file_lock(root.with_name(f".{root.name}.lock"), wait=True):
         if _is_current(root, seed):  # another process was faster, and somebody may read it by now
             return root
+        made = Path(scratch) / root.name
+        for number, category in enumerate(DEMO_CATEGORIES):
+            photograph = _photograph(category) if category in DEMO_TEXTURES else None
+            _write_category(made / category, photograph, (seed, number))
+        marker = {"generator": GENERATOR, "seed": seed}
+        (made / MARKER).write_bytes(f"{json.dumps(marker, indent=2)}\n".encode())
         if root.exists():
             root.rename(Path(scratch) / "replaced")
-        try:
-            made.rename(root)
-        except OSError:
-            if not _is_current(root, seed):  # otherwise another process was faster with the same set
-                raise
+        made.rename(root)
     return root
-
-
-def content_hash(root: Path) -> str:
-    """SHA-256 over the relative names and decoded pixels of all PNG files under `root`."""
-    digest = hashlib.sha256()
-    for file in in_order(root.rglob("*.png")):
-        with Image.open(file) as image:
-            digest.update(f"{file.relative_to(root).as_posix()} {image.mode} {image.size}".encode())
-            digest.update(image.tobytes())
-    return digest.hexdigest()
 
 
 def _is_current(root: Path, seed: int) -> bool:
@@ -106,12 +90,8 @@ def _is_current(root: Path, seed: int) -> bool:
 
 
 def _photograph(name: str) -> Image.Image:
-    try:
-        from skimage import data  # here: readers of a finished demo set do without it
-    except ImportError as error:
-        raise ImportError(
-            "the demo dataset needs the photographs that scikit-image ships: pip install scikit-image"
-        ) from error
+    from skimage import data  # here: it is slow to import, and readers of a finished set do without it
+
     return Image.fromarray(getattr(data, name)()).convert("L")
 
 

@@ -1,5 +1,4 @@
-import json
-import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -7,7 +6,7 @@ from PIL import Image
 
 from stlib.data.mvtec import load_category
 from stlib.demo import dataset
-from stlib.demo.dataset import DEMO_CATEGORIES, DEMO_TEXTURES, DRAWERS, MARKER, content_hash, make_demo
+from stlib.demo.dataset import DEMO_CATEGORIES, DEMO_TEXTURES, DRAWERS, make_demo
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +81,16 @@ def test_no_two_images_are_equal(root):
     assert len(set(images)) == len(images)
 
 
-def test_same_seed_same_pixels_other_seed_other_pixels(tmp_path, small):
-    first, again = (make_demo(tmp_path / name, seed=3) for name in ("first", "again"))
-    other = make_demo(tmp_path / "other", seed=4)
-    assert content_hash(first) == content_hash(again) != content_hash(other)
-    assert json.loads((first / MARKER).read_text())["content_sha256"] == content_hash(first)
+def pixels(root):
+    return [(path.relative_to(root), read(path).tobytes()) for path in sorted(root.rglob("*.png"))]
+
+
+def test_same_seed_same_pixels_other_seed_other_pixels_and_nothing_left_behind(tmp_path, small):
+    root = make_demo(tmp_path / "demo", seed=3)
+    first = pixels(root)
+    assert pixels(make_demo(tmp_path / "again", seed=3)) == first
+    assert pixels(make_demo(root, seed=4)) != first
+    assert {path.name for path in tmp_path.iterdir()} == {"demo", "again", ".demo.lock", ".again.lock"}
 
 
 def test_a_current_set_is_not_touched(tmp_path, small):
@@ -94,14 +98,6 @@ def test_a_current_set_is_not_touched(tmp_path, small):
     (root / "trace").touch()
     assert make_demo(root) == root
     assert (root / "trace").exists()
-
-
-def test_another_seed_replaces_the_set_and_leaves_nothing_behind(tmp_path, small):
-    root = make_demo(tmp_path / "demo")
-    before = content_hash(root)
-    make_demo(root, seed=1)
-    assert content_hash(root) != before
-    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 
 
 def test_a_foreign_folder_is_refused(tmp_path):
@@ -118,16 +114,16 @@ def test_a_checkout_that_is_read_only_is_told_the_variable_that_names_another_pl
 
 
 def test_a_set_that_another_process_finished_first_stays(tmp_path, small, monkeypatch):
-    root = tmp_path / "demo"
+    root, lock, inode = tmp_path / "demo", dataset.file_lock, []
 
-    def late(made):  # called when all images are there
-        monkeypatch.setattr(dataset, "content_hash", content_hash)
-        other.append(make_demo(root).stat().st_ino)
-        return content_hash(made)
+    @contextmanager
+    def late(*_args, **_options):  # as if it had waited for that process
+        monkeypatch.setattr(dataset, "file_lock", lock)
+        inode.append(make_demo(root).stat().st_ino)
+        yield
 
-    other = []
-    monkeypatch.setattr(dataset, "content_hash", late)
-    assert make_demo(root).stat().st_ino == other[0]
+    monkeypatch.setattr(dataset, "file_lock", late)
+    assert make_demo(root).stat().st_ino == inode[0]
 
 
 def test_an_interrupted_run_leaves_no_set(tmp_path, small, monkeypatch):
@@ -137,10 +133,4 @@ def test_an_interrupted_run_leaves_no_set(tmp_path, small, monkeypatch):
     monkeypatch.setattr(dataset, "_save", broken)
     with pytest.raises(OSError, match="no space"):
         make_demo(tmp_path / "demo")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_without_scikit_image_the_error_names_the_remedy(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(ImportError, match="pip install scikit-image"):
-        make_demo(tmp_path / "demo")
+    assert [path.name for path in tmp_path.iterdir()] == [".demo.lock"]

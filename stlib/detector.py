@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from stlib.decision import Threshold
-from stlib.files import require_short_header, require_writable, write_atomic
+from stlib.files import require_writable, write_atomic
 from stlib.methods import get_method
 from stlib.nn.maps import Maps, in_batches
 from stlib.protocol import Precision, Profile, require_precision
@@ -203,7 +203,6 @@ class Detector:
                 f"no detector at {path}: `stlib run ... --save {quote(str(path))}` makes one"
             )
         try:
-            require_short_header(path)
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict

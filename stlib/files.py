@@ -14,10 +14,6 @@ from filelock import FileLock, SoftFileLock, Timeout
 
 logger = logging.getLogger(__name__)
 
-MAX_HEADER = 1 << 22
-"""Bytes of a safetensors header; the largest network here needs some 50,000, a detector 17 more per training
-image."""
-
 
 def write_atomic(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
@@ -88,17 +84,6 @@ def require_writable(path: Path, mark: bytes = b"") -> None:
 def _holds(path: Path, mark: bytes) -> bool:
     content = path.read_bytes()
     return not content or mark in content
-
-
-def require_short_header(path: Path) -> None:
-    """Raise ValueError for a safetensors file that claims more names than any network here has.
-
-    A million empty tensors take a few dozen megabytes, and minutes and gigabytes to be refused otherwise.
-    """
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    if length > MAX_HEADER:
-        raise ValueError(f"its header claims {length} bytes, at most {MAX_HEADER} are read")
 
 
 def require_space(folder: Path, needed: int, purpose: str) -> None:

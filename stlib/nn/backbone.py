@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 
 from stlib.demo import DEMO_TEACHER
-from stlib.files import require_short_header, sha256
+from stlib.files import sha256
 from stlib.protocol import MEAN, STD
 from stlib.records.schema import TeacherInfo
 
@@ -130,7 +130,6 @@ def _read_state(file: Path) -> dict[str, Tensor]:
     try:
         # weights_only: a weight file must not be able to run code.
         if file.suffix == ".safetensors":
-            require_short_header(file)
             state = load_file(file)
         else:
             state = torch.load(file, weights_only=True, map_location="cpu")

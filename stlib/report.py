@@ -1,13 +1,13 @@
 """The report of an inspection: one HTML file of all images, the worst first."""
 
 import base64
-import heapq
-import html
 import io
 import math
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
 
+from jinja2 import Environment
 from PIL import Image
 
 from stlib.inspection import Inspected
@@ -21,6 +21,22 @@ REPORT_MARK = b"<th>Image and map</th>"
 
 
 @dataclass
+class Row:
+    """One image of a report."""
+
+    score: float
+    decision: str
+    path: str
+    picture: str
+    """A small JPEG in base64; empty for an image that is not among the worst PICTURES."""
+
+    @property
+    def place(self) -> float:
+        """By which rows are sorted, the worst first: so is a score that is no number."""
+        return -math.inf if math.isnan(self.score) else -self.score
+
+
+@dataclass
 class Report:
     """One HTML file: the decision, score and picture of every image, the worst first."""
 
@@ -29,10 +45,8 @@ class Report:
     """Which threshold the decisions rest on."""
     images: int
     """How many it is to hold; with fewer it says that it was broken off."""
-    rows: list[tuple[float, str, str]] = field(default_factory=list)
-    """Score, decision and name of each image, in the order of `add`."""
-    pictures: list[tuple[float, int, bytes]] = field(default_factory=list)
-    """A heap of the worst PICTURES of them: rank of the score, place in `rows` as a negative number, JPEG."""
+    rows: list[Row] = field(default_factory=list)
+    """The images so far, the worst first."""
     failed: list[str] = field(default_factory=list)
     """Why images could not be read."""
     left_out: list[str] = field(default_factory=list)
@@ -40,41 +54,22 @@ class Report:
 
     def add(self, found: Inspected) -> None:
         """Take note of one image, and of its picture if it is among the worst so far."""
-        self.rows.append((found.score, found.decision, str(found.path)))
-        rank, place = _rank(found.score), len(self.rows) - 1
-        if len(self.pictures) < PICTURES:
-            heapq.heappush(self.pictures, (rank, -place, _picture(found)))
-        elif rank > self.pictures[0][0]:
-            heapq.heapreplace(self.pictures, (rank, -place, _picture(found)))
+        row = Row(found.score, found.decision, str(found.path), picture="")
+        index = bisect_right(self.rows, row.place, key=lambda other: other.place)
+        self.rows.insert(index, row)
+        if index < PICTURES:
+            row.picture = base64.b64encode(_picture(found)).decode()
+        if len(self.rows) > PICTURES:
+            self.rows[PICTURES].picture = ""
 
     def html(self) -> bytes:
         """The page."""
-        pictures = {-place: jpeg for _, place, jpeg in self.pictures}
-        order = sorted(range(len(self.rows)), key=lambda place: -_rank(self.rows[place][0]))
-        lines = []
-        for place in order:
-            score, decision, path = self.rows[place]
-            jpeg = base64.b64encode(pictures.get(place, b"")).decode()
-            shown = f'<img alt="" src="data:image/jpeg;base64,{jpeg}">' if jpeg else ""
-            cells = (f"{score:.6g}", decision, html.escape(path), shown)
-            lines.append(f'<tr class="{decision}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>')
-        counts = Counter(row[1] for row in self.rows)
-        summary = "".join(f", {counts[name]} {name}" for name in ("anomalous", "good") if counts[name])
-        if (reached := len(self.rows) + len(self.failed)) < self.images:
-            summary += f"; broken off after {reached} of {self.images}"
-        return _PAGE.format(
-            title=html.escape(self.title),
-            about=html.escape(self.about),
-            summary=f"{len(self.rows)} images{summary}; {len(self.failed)} could not be read.",
-            rows="\n".join(lines),
-            further=_listed("Not read", self.failed) + _listed("Left out", self.left_out),
+        page = Environment(autoescape=True).from_string(_PAGE)
+        return page.render(
+            report=self,
+            decided=Counter(row.decision for row in self.rows),
+            reached=len(self.rows) + len(self.failed),
         ).encode(errors="backslashreplace")  # the name of a file may be no UTF-8
-
-
-def _listed(heading: str, texts: list[str]) -> str:
-    """The texts under a heading; '' where there are none."""
-    items = "".join(f"<li>{html.escape(text)}</li>" for text in texts)
-    return f"<h2>{heading}</h2><ul>{items}</ul>" if items else ""
 
 
 def _picture(found: Inspected) -> bytes:
@@ -88,21 +83,26 @@ def _picture(found: Inspected) -> bytes:
     return buffer.getvalue()
 
 
-def _rank(score: float) -> float:
-    """The score; infinity for one that is no number, which is the worst."""
-    return math.inf if math.isnan(score) else score
-
-
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title>
+<title>{{ report.title }}</title>
 <style>
-body {{ font-family: sans-serif; margin: 1.5em; }} td, th {{ padding: .3em .8em; text-align: left; }}
-.anomalous td:nth-child(2) {{ color: #b00020; font-weight: bold; }}
+body { font-family: sans-serif; margin: 1.5em; } td, th { padding: .3em .8em; text-align: left; }
+.anomalous td:nth-child(2) { color: #b00020; font-weight: bold; }
 </style>
-<h1>{title}</h1><p>{summary} {about}</p>
+<h1>{{ report.title }}</h1><p>{{ report.rows|length }} images
+{%- for name in ("anomalous", "good") if decided[name] %}, {{ decided[name] }} {{ name }}{% endfor %}
+{%- if reached < report.images %}; broken off after {{ reached }} of {{ report.images }}{% endif %}
+{{- "; " }}{{ report.failed|length }} could not be read. {{ report.about }}</p>
 <table><tr><th>Score</th><th>Decision</th><th>Image</th><th>Image and map</th></tr>
-{rows}
-</table>{further}
+{% for row in report.rows -%}
+<tr class="{{ row.decision }}"><td>{{ "%.6g"|format(row.score) }}</td><td>{{ row.decision }}</td>
+{{- "" }}<td>{{ row.path }}</td><td>
+{%- if row.picture %}<img alt="" src="data:image/jpeg;base64,{{ row.picture }}">{% endif %}</td></tr>
+{% endfor -%}
+</table>
+{%- for heading, texts in (("Not read", report.failed), ("Left out", report.left_out)) if texts -%}
+<h2>{{ heading }}</h2><ul>{% for text in texts %}<li>{{ text }}</li>{% endfor %}</ul>
+{%- endfor %}
 </html>
 """

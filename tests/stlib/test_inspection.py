@@ -428,7 +428,6 @@ def test_a_report_keeps_the_pictures_of_the_worst_images_only(monkeypatch):
     for score in (3.0, 5.0, 1.0, float("nan"), 4.0, 5.0):
         page.add(Inspected(Path(f"{score}.png"), Image.new("L", (1, 1)), torch.zeros(1, 1), score, None))
     assert Path("1.0.png") not in drawn  # nor is it drawn
-    assert len(page.pictures) == 2
     shown = [
         base64.b64encode(name).decode() in page.html().decode()
         for name in (b"nan.png", b"5.0.png", b"4.0.png")

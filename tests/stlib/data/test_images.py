@@ -7,16 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from stlib.data.images import (
-    DatasetError,
-    images_below,
-    open_image,
-    pixel_size,
-    read_images,
-)
+from stlib.data.images import DatasetError, images_below, open_image, pixel_size, read_images
 from stlib.data.masks import read_mask
 
 SHADES = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
@@ -36,19 +29,6 @@ def test_every_format_is_found_by_its_ending_in_any_case_and_read(tmp_path: Path
     assert left_out == {}
     whole = read_images(found, 8).float()
     assert (whole - whole[0]).abs().max() < 30  # JPEG and WebP lose a little
-
-
-def test_paths_may_be_given_as_text(tmp_path: Path):
-    Image.fromarray(SHADES).save(tmp_path / "a.png")
-    mask = tmp_path / "m.png"
-    Image.new("L", (40, 40)).save(mask)
-    name = str(tmp_path / "a.png")
-    assert torch.equal(read_images([name], 8), read_images([tmp_path / "a.png"], 8))
-    assert pixel_size(name) == (8, 6)
-    assert images_below(str(tmp_path)) == images_below(tmp_path)
-    assert np.array_equal(read_mask(str(mask), 40, of=str(mask)), read_mask(mask, 40))
-    with pytest.raises(DatasetError, match=r"m\.png has 40 x 40 pixels and its image 8 x 6"):
-        read_mask(str(mask), 40, of=name)
 
 
 def test_what_is_left_out_is_named_and_links_are_followed_once(tmp_path: Path):
@@ -106,26 +86,31 @@ def test_a_folder_that_may_not_be_read_is_named_and_does_not_vanish(tmp_path: Pa
     assert images_below(tmp_path / "absent") == ([], {})
 
 
-@pytest.mark.parametrize("turn", [3, 6, 8])
-def test_a_photograph_is_read_as_the_camera_was_held(tmp_path: Path, turn: int):
-    stored = Image.fromarray(SHADES)
-    back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_270, 8: Image.Transpose.ROTATE_90}
+def turned(turn: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = turn
-    stored.save(tmp_path / "a.png", exif=exif)
-    stored.transpose(back[turn]).save(tmp_path / "b.png")
+    return exif
+
+
+@pytest.mark.parametrize(
+    ("turn", "back"),
+    [
+        (3, Image.Transpose.ROTATE_180),
+        (6, Image.Transpose.ROTATE_270),
+        (8, Image.Transpose.ROTATE_90),
+    ],
+)
+def test_a_photograph_is_read_as_the_camera_was_held(tmp_path: Path, turn: int, back: Image.Transpose):
+    stored = Image.fromarray(SHADES)
+    stored.save(tmp_path / "a.png", exif=turned(turn))
+    stored.transpose(back).save(tmp_path / "b.png")
     assert np.array_equal(read_image(tmp_path / "a.png", 16), read_image(tmp_path / "b.png", 16))
-    assert (
-        pixel_size(tmp_path / "a.png") == pixel_size(tmp_path / "b.png") == ((8, 6) if turn == 3 else (6, 8))
-    )
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_the_size_in_the_header_is_that_of_the_image_as_it_is_opened(tmp_path: Path, name: str, turn: int):
-    exif = Image.Exif()
-    exif[0x0112] = turn
-    Image.fromarray(SHADES).save(tmp_path / name, exif=exif)
+    Image.fromarray(SHADES).save(tmp_path / name, exif=turned(turn))
     shown = (8, 6) if turn < 5 else (6, 8)
     assert pixel_size(tmp_path / name) == open_image(tmp_path / name).size == shown
 
@@ -136,38 +121,39 @@ def test_the_size_in_the_header_is_that_of_the_image_as_it_is_opened(tmp_path: P
 def test_a_tiff_is_turned_as_a_png_and_not_scrambled(
     tmp_path: Path, turn: int, compression: str | None, mode: str
 ):
-    exif = Image.Exif()
-    exif[0x0112] = turn
     stored = Image.fromarray(SHADES).convert(mode)
-    stored.save(tmp_path / "a.png", exif=exif)
-    stored.save(tmp_path / "a.tif", exif=exif, compression=compression)
+    stored.save(tmp_path / "a.png", exif=turned(turn))
+    stored.save(tmp_path / "a.tif", exif=turned(turn), compression=compression)
     assert open_image(tmp_path / "a.tif").tobytes() == open_image(tmp_path / "a.png").tobytes()
 
 
-def refused(path: Path, kind: str) -> None:
-    """Write the image of a kind that has no single reading."""
-    image = Image.new("RGB", (8, 8), (9, 99, 199))
-    if kind == "transparent":
-        image.putalpha(9)
-    elif kind == "a transparent colour":
-        image.convert("P").save(path, transparency=image.convert("P").getpixel((0, 0)))
-        return
-    elif kind == "frames":
-        image.save(path, save_all=True, append_images=[Image.new("RGB", (8, 8))])
-        return
-    elif kind == "CMYK":
-        image.convert("CMYK").save(path, "TIFF")
-        return
-    elif kind == "EPS":
-        image.save(path, "EPS")
-        return
-    elif kind == "RGB of 16 bits":
-        hostile(path, 8, 8, depth=16, colour=2)  # PIL reads such files and writes none
-        return
-    elif kind == "pipe":
-        os.mkfifo(path)
-        return
-    image.save(path)
+def hostile(path: Path, width: int, height: int, depth: int = 8, colour: int = 0) -> Path:
+    """A PNG of a few bytes that claims this size."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b""))
+    return path
+
+
+PLAIN, OTHER = Image.new("RGB", (8, 8), (9, 99, 199)), Image.new("RGB", (8, 8))
+PALETTE = PLAIN.convert("P")
+REFUSED = {
+    "transparent": lambda path: Image.new("RGBA", (8, 8), (9, 99, 199, 9)).save(path),
+    "a transparent colour": lambda path: PALETTE.save(path, transparency=PALETTE.getpixel((0, 0))),
+    "frames": lambda path: PLAIN.save(path, save_all=True, append_images=[OTHER]),
+    "CMYK": lambda path: PLAIN.convert("CMYK").save(path, "TIFF"),
+    "EPS": lambda path: PLAIN.save(path, "EPS"),
+    "16 bits": lambda path: Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(path),
+    "RGB of 16 bits": lambda path: hostile(path, 8, 8, depth=16, colour=2),  # PIL reads such and writes none
+    "pipe": os.mkfifo,
+}
+"""What writes an image of a kind that has no single reading."""
 
 
 @pytest.mark.parametrize("read", [read_image, read_mask])
@@ -179,6 +165,7 @@ def refused(path: Path, kind: str) -> None:
         ("frames", r"\(several frames\): save the one that counts"),
         ("CMYK", r"\(mode CMYK\): convert it to grey or RGB"),
         ("EPS", r"\(cannot identify .*\): mend it, or fetch or extract it again"),
+        ("16 bits", r"\(mode I;16, 16 or 32 bits\): convert it to 8 bits per channel"),
         ("RGB of 16 bits", r"\(mode RGB, 16 or 32 bits\): convert it to 8 bits per channel"),
         ("pipe", r"\(no plain file\): name a file"),
     ],
@@ -186,7 +173,7 @@ def refused(path: Path, kind: str) -> None:
 def test_what_has_no_single_reading_is_refused_by_name_with_its_own_remedy(
     tmp_path: Path, read, kind: str, told: str
 ):
-    refused(tmp_path / "a.png", kind)
+    REFUSED[kind](tmp_path / "a.png")
     with pytest.raises(DatasetError, match=rf"a\.png is not a readable image {told}$"):
         read(tmp_path / "a.png", 8)
 
@@ -227,25 +214,10 @@ def test_opaque_modes_of_eight_bits_are_read(tmp_path: Path, mode: str, value: o
     assert (read_image(tmp_path / "a.png", 4) == (255 if mode == "1" else 77)).all()
 
 
-def hostile(path: Path, width: int, height: int, depth: int = 8, colour: int = 0) -> Path:
-    """A PNG of a few bytes that claims this size."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    body = chunk(b"IDAT", zlib.compress(bytes(1000)))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b""))
-    return path
-
-
 @pytest.mark.parametrize(
     ("width", "height", "reason"),
     [
         (0, 5, "cannot identify"),
-        (0, 0, "cannot identify"),
         (8193, 8193, "8193 x 8193 pixels, at most 67108864 are read"),
         (100_000, 100_000, "decompression bomb"),
     ],
@@ -257,12 +229,3 @@ def test_an_image_without_pixels_or_with_too_many_is_refused_by_name(
     remedy = "mend it" if reason == "cannot identify" else "make it smaller, or cut it$"
     with pytest.raises(DatasetError, match=rf"a\.png is not a readable image \(.*{reason}.*\): {remedy}"):
         read_image(path, 8)
-
-
-@pytest.mark.parametrize("read", [read_image, read_mask])
-def test_an_image_of_sixteen_bits_is_refused_and_not_clipped_to_white(tmp_path: Path, read):
-    Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(tmp_path / "a.png")
-    with pytest.raises(
-        DatasetError, match=r"a\.png is not .*mode I;16, 16 or 32 bits\): convert it to 8 bits per channel$"
-    ):
-        read(tmp_path / "a.png", 4)

@@ -33,19 +33,12 @@ def test_mask_rules_on_a_hand_made_mask(tmp_path: Path):
     assert not read["half"][1:3].any()
 
 
-def test_an_unknown_mask_rule_names_those_there_are(tmp_path: Path):
-    with pytest.raises(ValueError, match="unknown mask rule 'ful': choose one of half, 80/255, any, full"):
-        read_mask(save_mask(tmp_path / "m.png", np.ones((8, 8))), 4, "ful")
-
-
-def test_a_pixel_of_a_mask_counts_from_grey_value_128(tmp_path: Path):
-    Image.fromarray(np.array([[127, 128], [0, 255]], np.uint8)).save(tmp_path / "m.png")
-    assert read_mask(tmp_path / "m.png", 2).tolist() == [[False, True], [False, True]]
-
-
-def test_under_the_rule_80_of_255_a_pixel_counts_from_grey_value_80(tmp_path: Path):
-    Image.fromarray(np.array([[79, 80], [0, 255]], np.uint8)).save(tmp_path / "m.png")
-    assert read_mask(tmp_path / "m.png", 2, "80/255").tolist() == [[False, True], [False, True]]
+@pytest.mark.parametrize(("rule", "lowest"), [("half", 128), ("80/255", 80)])
+def test_a_pixel_of_a_mask_counts_from_the_grey_value_of_its_rule(
+    tmp_path: Path, rule: MaskRule, lowest: int
+):
+    Image.fromarray(np.array([[lowest - 1, lowest], [0, 255]], np.uint8)).save(tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png", 2, rule).tolist() == [[False, True], [False, True]]
 
 
 def test_rules_are_nested_and_half_equals_torchvisions_antialiased_resize(tmp_path: Path):
@@ -101,35 +94,20 @@ def test_a_mask_may_mark_by_any_second_value(tmp_path: Path, kind: str):
     assert np.array_equal(read_mask(encoded(tmp_path / "m.png", kind), 40), expected)
 
 
-def unclear(kind: str) -> Image.Image:
-    values = np.zeros((40, 40), np.uint8)
-    values[AREA] = 1
-    values[30:] = 2
-    if kind == "classes":
-        return Image.fromarray(values)
-    if kind == "grey classes":
-        return Image.fromarray(values * 100)
-    if kind == "dark class":
-        return Image.fromarray(np.array([0, 20, 255], np.uint8)[values])
-    if kind == "uniform":
-        return Image.new("L", (40, 40), 77)
-    image = Image.fromarray(values, "P")
-    image.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0])
-    return image
-
-
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("classes", "told"),
     [
-        ("classes", "values 0, 1, 2"),
-        ("grey classes", "area of the value 100 among the values 0, 100, 200"),
-        ("dark class", "area of the value 20 among the values 0, 20, 255"),
-        ("uniform", "values 77"),
-        ("colours", "several colours"),
+        ([0, 1, 2], "values 0, 1, 2"),
+        ([0, 100, 200], "area of the value 100 among the values 0, 100, 200"),
+        ([0, 20, 255], "area of the value 20 among the values 0, 20, 255"),
+        ([77, 77, 77], "values 77"),
+        ([[0, 0, 0], [200, 0, 0], [0, 200, 0]], "several colours"),
     ],
 )
-def test_a_mask_that_does_not_say_what_is_defective_is_refused(tmp_path: Path, kind: str, told: str):
-    unclear(kind).save(tmp_path / "m.png")
+def test_a_mask_that_does_not_say_what_is_defective_is_refused(tmp_path: Path, classes: list, told: str):
+    values = np.zeros((40, 40), np.uint8)
+    values[AREA], values[30:] = 1, 2
+    Image.fromarray(np.array(classes, np.uint8)[values]).save(tmp_path / "m.png")
     with pytest.raises(DatasetError, match=rf"m\.png has .*{told}.*by two values"):
         read_mask(tmp_path / "m.png", 40)
 

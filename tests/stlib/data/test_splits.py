@@ -30,18 +30,11 @@ def test_a_sees_no_test_image_b_half_of_the_anomalous_ones_rounded_up_and_c_all(
     cracked: int, dented: int, half: int
 ):
     where = layout(9, cracked, dented)
-    assert seen_anomalies(where, "A") == []
-    assert len(seen_anomalies(where, "B")) == half
-    assert seen_anomalies(where, "C") == [item for item in where.test if item.defect != "good"]
-
-
-@pytest.mark.parametrize(("cracked", "dented", "half"), ANOMALIES)
-@pytest.mark.parametrize("data", ["A", "B", "C"])
-def test_no_variant_sees_a_good_test_image(data: str, cracked: int, dented: int, half: int):
-    seen = seen_anomalies(layout(9, cracked, dented), data)
-    assert "good" not in {item.defect for item in seen}
-    assert len({item.image for item in seen}) == len(seen)
-    assert len(seen) == {"A": 0, "B": half, "C": cracked + dented}[data]
+    anomalous = [item for item in where.test if item.defect != "good"]
+    seen = seen_anomalies(where, "B")
+    assert seen == [item for item in anomalous if item in seen]  # none good, none twice, in order
+    assert len(seen) == half
+    assert (seen_anomalies(where, "A"), seen_anomalies(where, "C")) == ([], anomalous)
 
 
 @pytest.mark.parametrize(("cracked", "dented", "half"), ANOMALIES)
@@ -60,13 +53,6 @@ def test_the_half_is_random_but_always_the_same():
     names = [item.image.stem for item in seen_anomalies(layout(2, 12), "B")]
     assert names == ["000", "004", "005", "007", "008", "009"]
     assert {item.defect for item in seen_anomalies(layout(2, 20, 20), "B")} == {"cracked", "dented"}
-
-
-def test_held_out_training_images_are_fixed_by_the_seed():
-    learn, hold = split_train(20, fraction=0.1, seed=0)
-    assert sorted(learn + hold) == list(range(20))
-    assert split_train(20, fraction=0.1, seed=0) == (learn, hold)
-    assert split_train(20, fraction=0.1, seed=1) != (learn, hold)
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.25, 0.5])

@@ -3,8 +3,7 @@
 It reads by the rules of `load_category`, which stops at the first of the faults that a run cannot live with.
 """
 
-import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,22 +44,28 @@ def check_category(root: Path, category: str) -> CategoryReport:
     except DatasetError as error:
         fault = Finding("unusable category", str(error))
         return CategoryReport(category, 0, 0, 0, [fault], [], ["nothing can be run on it"])
-    findings = [Finding("count", gap) for gap in layout.unofficial_counts()]
     notes = [finding for finding in layout.findings if finding.kind == "note"]
-    findings += [*(finding for finding in layout.findings if finding not in notes), *_file_faults(layout)]
-    findings += _masks_of_good(layout)
+    broken, flat = _looked_at(layout)
+    findings = [
+        *(Finding("count", gap) for gap in layout.unofficial_counts()),
+        *(finding for finding in layout.findings if finding not in notes),
+        *(Finding("unreadable", told) for told in broken.values()),
+        *flat,
+        *_faults_of_masks(layout, broken),
+        *_masks_of_good(layout),
+    ]
     if layout.dataset == "MVTec AD":  # of own parts a person may have masked some defects only
         findings += [Finding("missing mask", f"{item.image} has no mask") for item in layout.missing_masks()]
-    findings += duplicates(layout, {path: sha256(path) for path in layout.files() if _readable(path)})
-    good = sum(item.defect == "good" for item in layout.test)
+    findings += duplicates(layout, {path: sha256(path) for path in layout.images if path not in broken})
+    defect = len(layout.defective)
     return CategoryReport(
         category,
-        len(layout.train),
-        good,
-        len(layout.test) - good,
-        findings,
-        notes,
-        _consequences(layout, findings, good),
+        train=len(layout.train),
+        good=len(layout.test) - defect,
+        defect=defect,
+        findings=findings,
+        notes=notes,
+        consequences=_consequences(layout, findings),
     )
 
 
@@ -94,23 +99,23 @@ def no_category(root: Path) -> list[str]:
     return sorted(folders - set(categories_in(root)))
 
 
-def _readable(path: Path) -> bool:
-    return path.is_file() and os.access(path, os.R_OK)
-
-
-def _file_faults(layout: Layout) -> Iterator[Finding]:
-    """Every image and mask that a run would refuse, and masks that it would warn of."""
-    broken, flat = set(), []
-    paths = [*layout.train, *(item.image for item in layout.test)]
-    for path in paths:
+def _looked_at(layout: Layout) -> tuple[dict[Path, str], list[Finding]]:
+    """The images that a run would refuse, with the reason, and the finding of those that look like masks."""
+    broken, flat = {}, []
+    for path in layout.images:
         try:
             if {colour for _, colour in open_image(path).getcolors(2) or [(0, "many")]} <= _OF_MASKS:
                 flat.append(path)
         except DatasetError as error:
-            broken.add(path)
-            yield Finding("unreadable", str(error))
-    if 0 < len(flat) < len(paths):  # where all are black and white, such are the photographs
-        yield Finding("stray mask", f"black and white only, as masks are, and read as images {named(flat)}")
+            broken[path] = str(error)
+    if not 0 < len(flat) < len(layout.images):  # where all are black and white, such are the photographs
+        return broken, []
+    told = f"black and white only, as masks are, and read as images {named(flat)}"
+    return broken, [Finding("stray mask", told)]
+
+
+def _faults_of_masks(layout: Layout, broken: Collection[Path]) -> Iterator[Finding]:
+    """Every mask that a run would refuse, but for those of `broken` images, or would warn of."""
     counted = not layout.missing_masks()
     for item in layout.test:
         if item.mask is None or item.image in broken:
@@ -138,11 +143,11 @@ def _masks_of_good(layout: Layout) -> Iterator[Finding]:
                     )
 
 
-def _consequences(layout: Layout, findings: list[Finding], good: int) -> list[str]:
+def _consequences(layout: Layout, findings: list[Finding]) -> list[str]:
     kinds = {finding.kind for finding in findings}
     consequences = []
-    defective = [item for item in layout.test if item.defect != "good"]
-    if not good:
+    defective = layout.defective
+    if len(defective) == len(layout.test):
         kinds_here = ", ".join(sorted({item.defect for item in defective}))
         remedy = f", only {kinds_here}: rename the one of good images, if there is one, to 'good'"
         told = f"test/ has no images in 'good'{remedy if defective else ''}"

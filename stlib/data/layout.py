@@ -10,7 +10,6 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -48,8 +47,7 @@ _NEAR = {"test": r"test.+", "ground_truth": r"ground.?truths?|gt|(defect.?)?mask
 
 Kind = Literal[
     "note", "left out", "stray mask", "duplicate", "leak", "count", "unusable category", "unreadable",
-    "unusable mask", "missing mask", "empty mask", "large mask",
-    "turned mask",
+    "unusable mask", "missing mask", "empty mask", "large mask", "turned mask",
 ]  # fmt: skip
 """Of a finding; a leak is a training image that is also tested."""
 
@@ -83,6 +81,16 @@ class Layout:
     """What was left out."""
 
     @property
+    def images(self) -> list[Path]:
+        """Every image, those to learn from first."""
+        return [*self.train, *(item.image for item in self.test)]
+
+    @property
+    def defective(self) -> list[TestItem]:
+        """The test images that are not good."""
+        return [item for item in self.test if item.defect != "good"]
+
+    @property
     def dataset(self) -> Literal["MVTec AD", "demo", "other"]:
         """Which dataset this is, by content.
 
@@ -95,11 +103,10 @@ class Layout:
         return "demo" if marked and self.category in DEMO_CATEGORIES else "other"
 
     def _looks_official(self) -> bool:
-        images = [*self.train, *(item.image for item in self.test)]
         return (
             len(self.train) == CATEGORIES[self.category].train_good
             and {item.defect for item in self.test} <= {"good", *DEFECTS[self.category]}
-            and all(re.fullmatch(r"\d{3}\.png", image.name) for image in images)
+            and all(re.fullmatch(r"\d{3}\.png", image.name) for image in self.images)
         )
 
     def name_of(self, item: TestItem) -> str:
@@ -108,8 +115,7 @@ class Layout:
 
     def files(self) -> list[Path]:
         """Every file that the category's numbers depend on."""
-        masks = [item.mask for item in self.test if item.mask is not None]
-        return [*self.train, *(item.image for item in self.test), *masks]
+        return [*self.images, *(item.mask for item in self.test if item.mask is not None)]
 
     def missing_images(self) -> list[str]:
         """Differences from the official counts, in words; empty for a complete or an unofficial category."""
@@ -119,27 +125,25 @@ class Layout:
         """The same by name alone, for own parts that have a name of MVTec AD's; empty for any other name."""
         if self.category not in CATEGORIES:
             return []
-        official = CATEGORIES[self.category]
-        good = sum(item.defect == "good" for item in self.test)
+        official, defective = CATEGORIES[self.category], len(self.defective)
         found = {
             "train/good": (len(self.train), official.train_good),
-            "test/good": (good, official.test_good),
-            "test defects": (len(self.test) - good, official.test_defect),
+            "test/good": (len(self.test) - defective, official.test_good),
+            "test defects": (defective, official.test_defect),
         }
         return [f"{part}: {have} of {want} images" for part, (have, want) in found.items() if have != want]
 
     def missing_masks(self) -> list[TestItem]:
         """Defective images without a mask where others have one. Where none has one, none is missing."""
-        defective = [item for item in self.test if item.defect != "good"]
-        without = [item for item in defective if item.mask is None]
-        return without if len(without) < len(defective) else []
+        without = [item for item in self.defective if item.mask is None]
+        return without if len(without) < len(self.defective) else []
 
     def mask_gap(self) -> str:
         """How many masks are missing where others are there, in words; empty where none is missing."""
-        without = self.missing_masks()
-        defective = sum(item.defect != "good" for item in self.test)
-        such = f"{len(without)} of {defective} defective images have no mask, such as"
-        return f"{such} {self.name_of(without[0])}" if without else ""
+        if not (without := self.missing_masks()):
+            return ""
+        such = self.name_of(without[0])
+        return f"{len(without)} of {len(self.defective)} defective images have no mask, such as {such}"
 
 
 def categories_in(root: Path) -> list[str]:
@@ -171,7 +175,8 @@ def scan(root: Path, category: str) -> Layout:
             f"no record can hold the name of {folder}: rename it, without < > & \\, quotes and a leading dot"
         )
     good = folder / "train" / "good"
-    train, left_out = images_below(good)
+    train, beside = images_below(good)
+    left_out = defaultdict(list, beside)
     _require_one_each(train)
     others = sorted(path.name for path in _entries(folder / "train") if path.is_dir() and path != good)
     if not train:
@@ -189,7 +194,7 @@ def scan(root: Path, category: str) -> Layout:
     return Layout(category, folder, train, test, findings + misnamed)
 
 
-def _beside(folder: Path, left_out: dict[str, list[Path]]) -> list[Finding]:
+def _beside(folder: Path, left_out: defaultdict[str, list[Path]]) -> list[Finding]:
     """What to rename of the folders beside train, test and ground_truth; adds the others to `left_out`."""
     names = sorted(path.name for path in _entries(folder) if path.is_dir() and path.name[0] != ".")
     found = []
@@ -201,11 +206,11 @@ def _beside(folder: Path, left_out: dict[str, list[Path]]) -> list[Finding]:
     for name in names:
         if name not in ("train", *_NEAR):
             reason = _THRESHOLD if (folder / name / "good").is_dir() else _BESIDE
-            left_out.setdefault(reason, []).append(folder / name)
+            left_out[reason].append(folder / name)
     return found
 
 
-def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[TestItem], list[Path]]:
+def _test_items(folder: Path, left_out: defaultdict[str, list[Path]]) -> tuple[list[TestItem], list[Path]]:
     """The test images with their masks, and the masks that belong to none; adds to `left_out`."""
     images, others = images_below(folder / "test")
     _require_one_each(images)
@@ -221,12 +226,12 @@ def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[Tes
         )
         masks[same if same in stems else owner].append(path)  # an image's own name may end in '_label'
     for reason, paths in [*others.items(), *further.items()]:
-        left_out[reason] = [*left_out.get(reason, []), *paths]
+        left_out[reason] += paths
     items = []
     for image in images:
         parts = image.relative_to(folder / "test").parts
         if len(parts) == 1:
-            left_out.setdefault("in no folder of test/", []).append(image)
+            left_out["in no folder of test/"].append(image)
             continue
         if (defect := parts[0]) != "good" and sounds_good(defect):
             raise DatasetError(
@@ -237,8 +242,9 @@ def _test_items(folder: Path, left_out: dict[str, list[Path]]) -> tuple[list[Tes
         if len(own) > 1:
             raise DatasetError(f"{image} has {len(own)} masks, {own[0]} and {own[1]}: keep one")
         if defect == "good":
-            left_out[MASKS] = [*left_out.get(MASKS, []), *own]
-        items.append(TestItem(image, defect, own[0] if own and defect != "good" else None))
+            left_out[MASKS] += own
+            own = []
+        items.append(TestItem(image, defect, own[0] if own else None))
     return items, in_order(path for paths in masks.values() for path in paths)
 
 
@@ -255,14 +261,12 @@ def _require_one_each(images: list[Path]) -> None:
 
 def _instead(root: Path, category: str) -> str:
     """What to name or to make where `category` is not under `root`."""
-    if not (there := categories_in(root)):
-        return (
-            f"expected {root / category}/train/good; "
-            "`stlib data download` fetches MVTec AD, `stlib data demo` makes the demo"
-        )
-    plain = {name.casefold(): name for name in there}
-    near = get_close_matches(category.casefold(), plain, n=1)
-    return f"did you mean '{plain[near[0]]}'?" if near else f"there are {', '.join(there)}"
+    if there := categories_in(root):
+        return f"there are {', '.join(there)}"
+    return (
+        f"expected {root / category}/train/good; "
+        "`stlib data download` fetches MVTec AD, `stlib data demo` makes the demo"
+    )
 
 
 def sounds_good(name: str) -> bool:

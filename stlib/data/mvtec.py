@@ -125,13 +125,12 @@ def turned_masks(layout: Layout) -> Finding | None:
 def duplicates(layout: Layout, hashes: Mapping[Path, str]) -> list[Finding]:
     """Images with equal content: a leak where one is in train and one in test."""
     same: dict[str, list[Path]] = defaultdict(list)
-    for path in [*layout.train, *(item.image for item in layout.test)]:
+    for path in layout.images:
         if path in hashes:
-            same[hashes[path]].append(path)
+            same[hashes[path]].append(path.relative_to(layout.folder))
     found = []
-    for paths in same.values():
-        if len(paths) > 1:
-            names = [path.relative_to(layout.folder) for path in paths]
+    for names in same.values():
+        if len(names) > 1:
             told = f"equal files {', '.join(name.as_posix() for name in names)}"
             found.append(Finding("leak" if len({name.parts[0] for name in names}) > 1 else "duplicate", told))
     return found

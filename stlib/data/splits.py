@@ -28,7 +28,7 @@ def split_train(
 
 def seen_anomalies(layout: Layout, data: Literal["A", "B", "C"]) -> list[TestItem]:
     """The anomalous test images that fine-tuning sees: none (A), a fixed random half (B), all (C)."""
-    anomalous = [item for item in layout.test if item.defect != "good"]
+    anomalous = layout.defective
     if data == "A":
         return []
     if data == "C":

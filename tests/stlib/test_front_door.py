@@ -112,7 +112,7 @@ def test_a_folder_is_fitted_as_the_category_that_was_read_from_it(plate: Categor
 
 
 def test_a_folder_that_is_not_there_is_refused_with_the_names_there_are(plate: Category):
-    with pytest.raises(ValueError, match=r"no category 'plates' under .*: did you mean 'plate'"):
+    with pytest.raises(ValueError, match=r"no category 'plates' under .*: there are .*plate"):
         fit(f"{plate.layout.folder.parent}/plates")
 
 

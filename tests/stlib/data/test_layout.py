@@ -15,12 +15,6 @@ from stlib.records.schema import Name
 from stlib.records.store import load_records
 
 
-@pytest.fixture
-def root(tmp_path: Path, make_category) -> Path:
-    """A dataset with one category, 'plate': 3 + (2 good, 2 turned, 1 a_first) images."""
-    return make_category(tmp_path, train=3, good=2, defects={"turned": 2, "a_first": 1})
-
-
 def test_an_absent_category_names_the_folder_and_the_remedy(tmp_path: Path):
     with pytest.raises(
         DatasetError, match=r"no category 'plate' under .*plate/train/good.*stlib data download"
@@ -28,21 +22,10 @@ def test_an_absent_category_names_the_folder_and_the_remedy(tmp_path: Path):
         scan(tmp_path, "plate")
 
 
-@pytest.mark.parametrize(
-    ("asked", "told"),
-    [
-        ("PLATE", "did you mean 'plate'"),
-        ("plates", "did you mean 'plate'"),
-        ("flansch links", "did you mean 'Flansch Links'"),
-        ("screw", "there are Flansch Links, plate"),
-    ],
-)
-def test_a_misspelt_category_is_answered_with_the_names_there_are(
-    root: Path, make_category, asked: str, told: str
-):
+def test_a_misspelt_category_is_answered_with_the_names_there_are(root: Path, make_category):
     make_category(root, "Flansch Links", train=1)
-    with pytest.raises(DatasetError, match=rf"no category '{asked}' under .*: {told}"):
-        scan(root, asked)
+    with pytest.raises(DatasetError, match=r"no category 'PLATE' under .*: there are Flansch Links, plate$"):
+        scan(root, "PLATE")
 
 
 @pytest.mark.parametrize(

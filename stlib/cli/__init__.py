@@ -14,7 +14,7 @@ import typer
 from stlib import paths
 from stlib.cli.datasets import datasets
 from stlib.cli.detectors import detectors
-from stlib.cli.status import refusal
+from stlib.cli.status import refusals
 from stlib.files import require_space, require_writable
 from stlib.protocol import CATEGORIES, Precision, Profile
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from stlib.run.fitted import RunFailed
 
 DEFAULT = " Without it: the profile's own."
+
+ProfileOption = Annotated[Profile, typer.Option(help="Schedule: paper, short or demo.")]
+DataOption = Annotated[Path | None, typer.Option(help=f"Dataset root.{DEFAULT}")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="Arithmetic of training; tf32 needs a GPU.")]
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Student-teacher anomaly detectors, reproduced."
@@ -41,19 +46,20 @@ def main() -> None:
 
 
 @app.command()
+@refusals()
 def run(  # noqa: PLR0917 - typer reads them by name
     method: Annotated[str, typer.Argument(help="Which detector, e.g. stpm.")],
     category: Annotated[str, typer.Argument(help="A folder under --data, e.g. bottle.")],
     seed: Annotated[int, typer.Option(help="Of weights, batches and a fine-tuned teacher.")] = 0,
-    profile: Annotated[Profile, typer.Option(help="Schedule: paper, short or demo.")] = "paper",
+    profile: ProfileOption = "paper",
     variant: Annotated[str, typer.Option(help="A named deviation, e.g. an ablation row.")] = "",
-    data: Annotated[Path | None, typer.Option(help=f"Dataset root.{DEFAULT}")] = None,
+    data: DataOption = None,
     teacher: Annotated[
         str | None, typer.Option(help=f"'torchvision', 'demo', 'random' or a weight file.{DEFAULT}")
     ] = None,
     textures: Annotated[str | None, typer.Option(help=f"DTD's folder.{DEFAULT}")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    precision: Annotated[Precision, typer.Option(help="Arithmetic of training; tf32 needs a GPU.")] = "fp32",
+    device: DeviceOption = "cpu",
+    precision: PrecisionOption = "fp32",
     compiled: Annotated[
         bool, typer.Option("--compile", help="DeSTSeg, PFADSeg: torch.compile; minutes first, then faster.")
     ] = False,
@@ -100,36 +106,34 @@ def run(  # noqa: PLR0917 - typer reads them by name
         precision=precision,
         compiled=compiled,
     )
-    target = records or here.records
+    spec.check()
+    layout = scan(spec.data, category)
+    own = layout.dataset == "other"
+    here = paths.places(profile, own=own)
+    target, checkpoints = records or here.records, runs or here.runs
+    keep = bool(save) or (own and not no_save)
+
+    def place_of(record: Path) -> Path | None:
+        """Where the detector of this record is kept; None for one that is not."""
+        return (save or record.with_suffix(".safetensors")) if keep else None
+
+    _require_places(target, checkpoints, save, keep=keep)
+    _tell_of_data(layout, target)
     try:
-        spec.check()
-        own = (layout := scan(spec.data, category)).dataset == "other"
-        here = paths.places(profile, own=own)
-        target = records or here.records
-        keep = bool(save) or (own and not no_save)
-        _require_places(target, runs or here.runs, save, keep=keep)
-        _tell_of_data(layout, target)
-        ending = end_with_checkpoint(signal.SIGTERM, signal.SIGINT)
-        with ending, progress_bar(spec, show=True) as progress:
+        with end_with_checkpoint(signal.SIGTERM, signal.SIGINT), progress_bar(spec, show=True) as progress:
             result = run_experiment(
-                spec,
-                progress=progress,
-                runs=runs or here.runs,
-                records=target,
-                skip_finished=skip_finished,
+                spec, progress=progress, runs=checkpoints, records=target, skip_finished=skip_finished
             )
-            beside_it = (target / result.record.path).with_suffix(".safetensors")
-            place = (save or beside_it) if keep else None
+            place = place_of(target / result.record.path)
             before = kept_threshold(place) if place else None
             kept = before if place and before and result.detector.is_saved_at(place) else None
             path = result.save(target, None if kept else place)
     except AlreadyFinished as found:
-        _tell_of_earlier(found.path, (save or found.path.with_suffix(".safetensors")) if keep else None)
+        _tell_of_earlier(found.path, place_of(found.path))
         return
     except RunFailed as failure:
-        raise _recorded(failure, target) from failure
-    except (ValueError, OSError, RuntimeError) as error:
-        raise refusal(error) from error
+        _keep_record(failure, target)
+        raise typer.Exit(1) from failure
     typer.echo("\n  ".join([str(path), *_told(result.record, place, kept)]))
     if before and not kept:
         typer.echo(f"{place} was there before: it is replaced, and with it its {before}", err=True)
@@ -141,9 +145,10 @@ def _require_places(records: Path, runs: Path, save: Path | None, *, keep: bool)
     from stlib.detector import MARK
     from stlib.run.experiment import SPACE
 
-    probes = {records / "record.json": b"", runs / "run.ckpt": b""}
-    for file, mark in (probes | ({save: MARK} if save else {})).items():
-        require_writable(file, mark)
+    require_writable(records / "record.json")
+    require_writable(runs / "run.ckpt")
+    if save:
+        require_writable(save, MARK)
     if keep:
         require_space(save.parent if save else records, SPACE, "keep the detector")
 
@@ -165,19 +170,15 @@ def _tell_of_others(record: "Record", target: Path) -> None:
         typer.echo(f"{told}, {named(others)}: a table must not mix them with this one", err=True)
 
 
-def _recorded(failure: "RunFailed", target: Path) -> typer.Exit:
-    """Keep the record of a run that failed, and say where; the exit status is 1."""
+def _keep_record(failure: "RunFailed", target: Path) -> None:
+    """Say that a run failed, keep its record, and say where."""
     from stlib.records.store import read_record, write_record
 
-    try:
-        path = write_record(failure.record, target)
-    except (ValueError, OSError) as error:
-        typer.echo(failure, err=True)
-        return refusal(error)
+    typer.echo(failure, err=True)
+    path = write_record(failure.record, target)
     kept = read_record(path).status == "finished"
     told = f"the finished record of an earlier run stays: {path}" if kept else f"recorded in {path}"
-    typer.echo(f"{failure}; {told}", err=True)
-    return typer.Exit(1)
+    typer.echo(told, err=True)
 
 
 def _tell_of_data(layout: "Layout", target: Path) -> None:
@@ -218,16 +219,17 @@ def _told(record: "Record", detector: Path | None, kept: "Threshold | None" = No
 
 
 @app.command()
+@refusals()
 def teacher(  # noqa: PLR0917
     variant: Annotated[str, typer.Argument(help="Of et_stpm, e.g. e=10: makes fewer epochs too.")] = "",
     seed: Annotated[int, typer.Option(help="Of the runs that take it.")] = 0,
-    profile: Annotated[Profile, typer.Option(help="Schedule: paper, short or demo.")] = "paper",
-    data: Annotated[Path | None, typer.Option(help=f"Dataset root.{DEFAULT}")] = None,
+    profile: ProfileOption = "paper",
+    data: DataOption = None,
     source: Annotated[
         str | None, typer.Option("--teacher", help=f"What to fine-tune, as in `run`.{DEFAULT}")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    precision: Annotated[Precision, typer.Option(help="Arithmetic of training; tf32 needs a GPU.")] = "fp32",
+    device: DeviceOption = "cpu",
+    precision: PrecisionOption = "fp32",
     runs: Annotated[Path | None, typer.Option(help=f"Folder of teachers.{DEFAULT}")] = None,
 ) -> None:
     """Fine-tune ET-STPM's teacher before the runs that share it. A killed fine-tuning continues."""
@@ -250,11 +252,8 @@ def teacher(  # noqa: PLR0917
         device=device,
         precision=precision,
     )
-    try:
-        require_writable((runs or here.runs) / "teacher.ckpt")
-        spec.check()
-        execution = Execution(torch.device(device), precision)
-        tuned = prepare_teacher(spec, Teacher(*load_teacher(spec.teacher)), execution, runs or here.runs)
-    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-        raise refusal(error) from error
+    require_writable((runs or here.runs) / "teacher.ckpt")
+    spec.check()
+    execution = Execution(torch.device(device), precision)
+    tuned = prepare_teacher(spec, Teacher(*load_teacher(spec.teacher)), execution, runs or here.runs)
     typer.echo(tuned.info.tuned.name if tuned.info.tuned else tuned.info.source)

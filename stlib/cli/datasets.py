@@ -9,12 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from stlib import paths
-from stlib.cli.status import FINDINGS, refusal
+from stlib.cli.status import FINDINGS, refusals
 
 datasets = typer.Typer(no_args_is_help=True, help="Datasets: download, check, demo.")
 
 
 @datasets.command()
+@refusals()
 def download(
     name: Annotated[Literal["mvtec_ad", "dtd"], typer.Argument(help="Which dataset.")],
     target: Annotated[Path, typer.Option(help="Folder to put it in.")] = paths.DATA,
@@ -22,28 +23,22 @@ def download(
     sha256: Annotated[str | None, typer.Option(help="Its checksum, if it is another archive.")] = None,
 ) -> None:
     """Download and unpack an official archive; continues where a broken download stopped."""
-    from stlib.data.download import ArchiveError, download as fetch
+    from stlib.data.download import download as fetch
 
-    try:
-        typer.echo(fetch(name, target, url=url, sha256=sha256))
-    except (ArchiveError, ValueError, OSError) as error:
-        raise refusal(error) from error
+    typer.echo(fetch(name, target, url=url, sha256=sha256))
 
 
 @datasets.command()
+@refusals()
 def check(
     root: Annotated[Path, typer.Argument(help="Folder that holds the categories.")] = paths.DATA / "mvtec_ad",
 ) -> None:
     """Compare a dataset with the official counts, read every file, and say what the gaps make impossible."""
     from stlib.data.check import absent, check_dataset, no_category
-    from stlib.data.images import DatasetError
 
     console = Console(markup=False, highlight=False)  # a file's name may look like markup
     table = Table("category", "train", "test good", "test defect", "findings", title=Text(str(root)))
-    try:
-        reports = list(check_dataset(root))
-    except DatasetError as error:
-        raise refusal(error) from error
+    reports = list(check_dataset(root))
     for report in reports:
         counts = (str(report.train), str(report.good), str(report.defect))
         table.add_row(Text(report.category), *counts, str(len(report.findings) or "none"))
@@ -63,6 +58,7 @@ def check(
 
 
 @datasets.command()
+@refusals()
 def demo(
     target: Annotated[Path, typer.Argument(help="Folder to make.")] = paths.BUILD / "demo",
     seed: Annotated[int, typer.Option(help="Another seed makes other images.")] = 0,
@@ -70,7 +66,4 @@ def demo(
     """Make the demo dataset: MVTec AD's layout, a few seconds, no download."""
     from stlib.demo.dataset import make_demo
 
-    try:
-        typer.echo(make_demo(target, seed=seed))
-    except OSError as error:
-        raise refusal(error) from error
+    typer.echo(make_demo(target, seed=seed))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stlib.cli.status import FINDINGS, refusal, sigterm_as_exit
+from stlib.cli.status import FINDINGS, refusals, sigterm_as_exit
 from stlib.decision import QUANTILE
 from stlib.files import require_writable, write_atomic
 from stlib.protocol import Precision
@@ -24,6 +24,7 @@ detectors = typer.Typer()
 
 
 @detectors.command()
+@refusals()
 def detect(  # noqa: PLR0917
     detector: Annotated[Path, typer.Argument(help="What `run` wrote.")],
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
@@ -48,28 +49,25 @@ def detect(  # noqa: PLR0917
     from stlib.methods.training import require_device
     from stlib.report import REPORT_MARK, Report
 
-    try:
-        require_device(device, precision)
-        files, notes = listed(images)
-        trained = Detector.load(detector)
-        targets = map_paths(images, files, maps) if maps else {}
-        for file in list(targets.values())[:1]:
-            require_writable(file)
-        if report:
-            require_writable(report, REPORT_MARK)
-        about = str(trained.info.threshold or "no threshold: `stlib threshold` reads one from good images")
-        typer.echo("\n".join([*notes, about]), err=True)
-        page = Report(f"{trained.info.category}: {trained.info.method}", about, len(files), left_out=notes)
+    require_device(device, precision)
+    files, notes = listed(images)
+    trained = Detector.load(detector)
+    targets = map_paths(images, files, maps) if maps else {}
+    for file in list(targets.values())[:1]:
+        require_writable(file)
+    if report:
+        require_writable(report, REPORT_MARK)
+    about = str(trained.info.threshold or "no threshold: `stlib threshold` reads one from good images")
+    typer.echo("\n".join([*notes, about]), err=True)
+    page = Report(f"{trained.info.category}: {trained.info.method}", about, len(files), left_out=notes)
 
-        def skip(error: "DatasetError") -> None:
-            page.failed.append(str(error))
-            typer.echo(f"error: {error}", err=True)
+    def skip(error: "DatasetError") -> None:
+        page.failed.append(str(error))
+        typer.echo(f"error: {error}", err=True)
 
-        results = inspect(trained, files, device=device, precision=precision, unreadable=skip)
-        with sigterm_as_exit():
-            _write(results, page, report, targets)
-    except (ValueError, OSError, RuntimeError) as error:
-        raise refusal(error) from error
+    results = inspect(trained, files, device=device, precision=precision, unreadable=skip)
+    with sigterm_as_exit():
+        _write(results, page, report, targets)
     if page.failed:
         typer.echo(f"{len(page.failed)} of {len(files)} images could not be read", err=True)
         raise typer.Exit(FINDINGS)
@@ -102,6 +100,7 @@ def _write(
 
 
 @detectors.command()
+@refusals()
 def threshold(
     detector: Annotated[Path, typer.Argument(help="What `run` wrote; the threshold is kept in it.")],
     images: Annotated[list[Path], typer.Argument(help="Good images that it did not learn from, or folders.")],
@@ -114,34 +113,32 @@ def threshold(
     from stlib.inspection import listed, require_good, unseen
     from stlib.methods.training import require_device
 
-    try:
-        require_quantile(quantile)
-        require_device(device, "fp32")
-        files, notes = listed(images)
-        require_good(images)
-        trained = Detector.load(detector)
-        require_writable(detector, MARK)
-        if not trained.info.training_images:
-            notes.append("this detector does not know what it learnt from: name none of those pictures")
-        pictures, pixels = unseen(trained, files)
-        if twice := len(files) - len(pictures):
-            notes.append(f"{twice} of {len(files)} are pictures named before: each counts once")
-        notes += [f"{count} in {folder}" for folder, count in Counter(p.parent for p in pictures).items()]
-        typer.echo("\n".join(notes))
-        scores = trained.maps(pixels, device=device).image.tolist()
-        typer.echo("the highest scores (a defect among them would raise the threshold):")
-        for score, picture in sorted(zip(scores, pictures, strict=True), reverse=True)[:3]:
-            typer.echo(f"  {score:.6g} {picture}")
-        found = threshold_from(scores, quantile)
-        typer.echo(found)
-        if before := trained.info.threshold:
-            typer.echo(f"in the place of {before}")
-        trained.with_threshold(found).save(detector)
-    except (ValueError, OSError, RuntimeError) as error:
-        raise refusal(error) from error
+    require_quantile(quantile)
+    require_device(device, "fp32")
+    files, notes = listed(images)
+    require_good(images)
+    trained = Detector.load(detector)
+    require_writable(detector, MARK)
+    if not trained.info.training_images:
+        notes.append("this detector does not know what it learnt from: name none of those pictures")
+    pictures, pixels = unseen(trained, files)
+    if twice := len(files) - len(pictures):
+        notes.append(f"{twice} of {len(files)} are pictures named before: each counts once")
+    notes += [f"{count} in {folder}" for folder, count in Counter(p.parent for p in pictures).items()]
+    typer.echo("\n".join(notes))
+    scores = trained.maps(pixels, device=device).image.tolist()
+    typer.echo("the highest scores (a defect among them would raise the threshold):")
+    for score, picture in sorted(zip(scores, pictures, strict=True), reverse=True)[:3]:
+        typer.echo(f"  {score:.6g} {picture}")
+    found = threshold_from(scores, quantile)
+    typer.echo(found)
+    if before := trained.info.threshold:
+        typer.echo(f"in the place of {before}")
+    trained.with_threshold(found).save(detector)
 
 
 @detectors.command()
+@refusals()
 def export(
     detector: Annotated[Path, typer.Argument(help="What `run` wrote.")],
     output: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
@@ -149,11 +146,8 @@ def export(
     """Export a trained detector to ONNX: uint8 images in, anomaly map and image score out."""
     from stlib.detector import Detector
 
-    try:
-        trained = Detector.load(detector)
-        trained.export_onnx(output)
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        raise refusal(error) from error
+    trained = Detector.load(detector)
+    trained.export_onnx(output)
     if trained.info.threshold is None:
         typer.echo(
             "no threshold in it, so it decides nothing: "

@@ -18,6 +18,17 @@ def refusal(error: Exception) -> typer.Exit:
 
 
 @contextmanager
+def refusals() -> Iterator[None]:
+    """Let a command end as `refusal` says where something cannot be used."""
+    try:
+        yield
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except (ValueError, OSError, RuntimeError, ImportError, FloatingPointError) as error:
+        raise refusal(error) from error
+
+
+@contextmanager
 def sigterm_as_exit() -> Iterator[None]:
     """Let SIGTERM leave the block as Ctrl-C does, so that its `finally` keeps what was computed."""
 

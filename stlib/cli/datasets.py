@@ -38,7 +38,7 @@ def check(
 
     console = Console(markup=False, highlight=False)  # a file's name may look like markup
     table = Table("category", "train", "test good", "test defect", "findings", title=Text(str(root)))
-    reports = list(check_dataset(root))
+    reports = check_dataset(root)
     for report in reports:
         counts = (str(report.train), str(report.good), str(report.defect))
         table.add_row(Text(report.category), *counts, str(len(report.findings) or "none"))

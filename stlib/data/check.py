@@ -20,15 +20,12 @@ _OF_MASKS = {(0, 0, 0), (255, 255, 255)}
 
 @dataclass(frozen=True)
 class CategoryReport:
-    """What was found in one category."""
+    """What was found in one category: how many images to learn from and to test, and what is wrong."""
 
     category: str
     train: int
-    """Training images."""
     good: int
-    """Test images without a defect."""
     defect: int
-    """Test images with one."""
     findings: list[Finding]
     """What is wrong, or may be."""
     notes: list[Finding]
@@ -69,7 +66,7 @@ def check_category(root: Path, category: str) -> CategoryReport:
     )
 
 
-def check_dataset(root: Path) -> Iterator[CategoryReport]:
+def check_dataset(root: Path) -> list[CategoryReport]:
     """Reports for every category under `root`, the official ones first.
 
     Raises DatasetError when `root` is no folder, holds no category, or is one itself.
@@ -84,7 +81,7 @@ def check_dataset(root: Path) -> Iterator[CategoryReport]:
         raise DatasetError(f"{root} holds no folder with train/ in it: name the folder of the categories")
     order = list(CATEGORIES)
     present.sort(key=lambda name: order.index(name) if name in order else len(order))
-    return (check_category(root, name) for name in present)
+    return [check_category(root, name) for name in present]
 
 
 def absent(root: Path) -> list[str]:

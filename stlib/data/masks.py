@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from stlib.data.images import ACROSS, DatasetError, decoded, header, pixel_size
 
@@ -96,12 +97,9 @@ def _open_mask(path: Path) -> Image.Image:
 
 def _grey_area(pixels: np.ndarray, lowest: int) -> int:
     """The value of a flat 3 x 3 area, from `lowest` on and not white; 0 when there is none."""
-    rows = (pixels[:-2] == pixels[1:-1]) & (pixels[1:-1] == pixels[2:])
-    flat = rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]
-    middle = pixels[1:-1]
-    flat &= (middle[:, :-2] == middle[:, 1:-1]) & (middle[:, 1:-1] == middle[:, 2:])
-    found = middle[:, 1:-1][flat]
-    found = found[(found >= lowest) & (found < _WHITE)]
+    flat = ndimage.maximum_filter(pixels, 3) == ndimage.minimum_filter(pixels, 3)
+    inner = np.s_[1:-1, 1:-1]
+    found = pixels[inner][(flat & (pixels >= lowest) & (pixels < _WHITE))[inner]]
     return int(found[0]) if len(found) else 0
 
 

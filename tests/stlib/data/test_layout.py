@@ -44,12 +44,6 @@ def test_a_name_that_no_record_can_hold_is_refused_by_the_reader_and_no_other(
         assert scan(tmp_path, name).category == name
 
 
-@pytest.mark.parametrize("name", ["n.i.O.", "nicht gut", "not good", "goods_scratched", "Kratzer"])
-def test_names_that_only_hold_a_word_for_good_are_kinds_of_defect(root: Path, name: str):
-    (root / "plate/test/turned").rename(root / "plate/test" / name)
-    assert name in {item.defect for item in scan(root, "plate").test}
-
-
 @pytest.mark.parametrize(
     "mask", ["ground_truth/turned/front_label.png", "ground_truth/turned/front_label_mask.png",
              "test/turned/front_label_mask.png"],

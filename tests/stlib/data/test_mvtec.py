@@ -60,9 +60,7 @@ def test_without_training_images_the_error_names_folder_and_remedy(root: Path):
         load_category(root, "plate")
 
 
-@pytest.mark.parametrize(
-    "name", ["ok", "Good", "normal", "Gut", "i.O.", "bon", "Buono", "good parts", "defect_free"]
-)
+@pytest.mark.parametrize("name", ["ok", "Good", "normal", "Gut", "i.O.", "bon", "defect_free"])
 def test_good_test_images_under_another_name_are_no_defects(root: Path, name: str):
     (root / "plate/test/good").rename(root / "plate/test" / name)
     with pytest.raises(DatasetError, match=rf"test/{name} would count as a kind of defect: rename it"):

@@ -4,7 +4,7 @@ Sums are exact fractions, so a verdict never hangs on binary rounding. What the 
 numbers in words is checked by `study.analysis.paper_statements`. Imports no torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from itertools import combinations
 
@@ -37,13 +37,12 @@ def place(row: Reported) -> str:
     return f"{METHOD_NAMES[row.paper]}, {row.table}"
 
 
-def columns(frame: pd.DataFrame) -> Columns:
-    """(paper, method or row of an ablation, metric) -> category -> value, of `load_reported()`.
+def columns(rows: Iterable[Reported]) -> Columns:
+    """(paper, method or row of an ablation, metric) -> category -> value.
 
     The first and last row of an ablation stand for their method where no other table prints it (`ABLATIONS`),
     and prose only where no table does.
     """
-    rows = [Reported.model_validate(row) for row in frame[list(Reported.model_fields)].to_dict("records")]
     found: dict[tuple[str, str, str], dict[str, Reported]] = {}
     for row in sorted(rows, key=lambda r: r.table in PROSE):
         for name in (row.variant or row.method, ABLATIONS.get((row.paper, row.variant))):
@@ -60,14 +59,14 @@ def recomputed(column: Column, average: str = "mean") -> Fraction | None:
     return sum((Fraction(column[c].exact) for c in members), Fraction()) / len(members)
 
 
-def means(frame: pd.DataFrame) -> pd.DataFrame:
+def means(rows: Iterable[Reported]) -> pd.DataFrame:
     """Every printed average that can be recomputed, beside the average of its rows.
 
     `error` is printed minus recomputed; `rounds` and `truncates` say which of the two would print this value
     (both may). A single truncated value can also come from rounding more precise rows: `conventions` counts.
     """
     found = []
-    for (_, method, metric), column in columns(frame).items():
+    for (_, method, metric), column in columns(rows).items():
         for average in AVERAGES:
             exact = recomputed(column, average)
             if exact is None or average not in column:
@@ -123,13 +122,13 @@ def rank(scores: Mapping[str, Fraction], name: str) -> int:
     return 1 + sum(value > scores[name] for value in scores.values())
 
 
-def leaders(frame: pd.DataFrame) -> pd.DataFrame:
+def leaders(rows: Iterable[Reported]) -> pd.DataFrame:
     """In how many categories of a table each method is `first` (shared places included) and `second`.
 
     Only tables that compare methods category by category; a method without a value is not counted in it.
     """
     tables: dict[tuple[str, str], dict[str, Column]] = {}
-    for (paper, name, metric), column in columns(frame).items():
+    for (paper, name, metric), column in columns(rows).items():
         if recomputed(column) is not None:
             tables.setdefault((paper, metric), {})[name] = column
     found = []
@@ -143,15 +142,15 @@ def leaders(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["paper", "metric", "method", "first", "second"])
 
 
-def module_effects(frame: pd.DataFrame) -> pd.DataFrame:
+def module_effects(rows: Iterable[Reported]) -> pd.DataFrame:
     """What adding one module changes: all pairs of rows of an ablation table that differ by it alone."""
     papers = {paper for paper, _ in ABLATIONS}
-    rows = {
-        key: column["mean"] for key, column in columns(frame).items() if key[0] in papers and "mean" in column
+    means = {
+        key: column["mean"] for key, column in columns(rows).items() if key[0] in papers and "mean" in column
     }
     ablated = {
         (metric, frozenset(name.split("+")) - {"none"}): row
-        for (_, name, metric), row in rows.items()
+        for (_, name, metric), row in means.items()
         if row.variant == name
     }
     found = [
@@ -165,12 +164,12 @@ def module_effects(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def disagreements(frame: pd.DataFrame) -> pd.DataFrame:
+def disagreements(rows: Iterable[Reported]) -> pd.DataFrame:
     """Every score that two works print, largest difference (second minus first) first.
 
     `same`: equal once the more precise value is rounded like the other.
     """
-    table = columns(frame)
+    table = columns(rows)
     found = []
     for name, metric in dict.fromkeys((name, metric) for _, name, metric in table):
         works = [table[paper, name, metric] for paper in PAPERS if (paper, name, metric) in table]
@@ -213,12 +212,12 @@ def disagreement_summary(pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found).sort_values("mean_absolute", ascending=False, ignore_index=True)
 
 
-def across_works(frame: pd.DataFrame, method: str, metric: str) -> pd.DataFrame:
+def across_works(rows: Iterable[Reported], method: str, metric: str) -> pd.DataFrame:
     """One method's values as printed: a row per category or average, a column per work.
 
     A work that repeats an earlier one digit for digit is left out.
     """
-    table = columns(frame)
+    table = columns(rows)
     found = [table[paper, method, metric] for paper in PAPERS if (paper, method, metric) in table]
     works: dict[str, dict[str, str]] = {}
     for column in found:

@@ -23,7 +23,7 @@ from study.analysis.audit import (
     recomputed,
     row_slack,
 )
-from study.analysis.reported import METHOD_NAMES, PAPERS, Known, load_reported, read_rows
+from study.analysis.reported import METHOD_NAMES, PAPERS, Known, Reported, load_reported, read_rows
 
 STATEMENTS = REPORTED.parent / "claims.csv"
 """What the papers state in words, one statement per row; the columns are the fields of `Statement`."""
@@ -100,7 +100,7 @@ class Statement(BaseModel, frozen=True, extra="forbid"):
 def load_statements(path: Path = STATEMENTS) -> list[Statement]:
     """All statements. Raises ValueError, naming file and line, for a row that breaks a rule."""
     statements = []
-    names = {*METHOD_NAMES, *load_reported()["variant"], ANY_OTHER}
+    names = {*METHOD_NAMES, *(row.variant for row in load_reported()), ANY_OTHER}
     for where, statement in read_rows(path, Statement):
         if unknown := {statement.method, statement.baseline} - names:
             raise ValueError(f"{where}: neither a method nor a row of an ablation: {', '.join(unknown)}")
@@ -108,13 +108,13 @@ def load_statements(path: Path = STATEMENTS) -> list[Statement]:
     return statements
 
 
-def gains(frame: pd.DataFrame, statements: Iterable[Statement]) -> pd.DataFrame:
+def gains(printed: Iterable[Reported], statements: Iterable[Statement]) -> pd.DataFrame:
     """Stated gains, once per work that prints the baseline.
 
     `gain` is the difference of the printed means; `gain_of_rows` that of the recomputed ones, with `of_rows`
     as its verdict. Raises ValueError for a statement about a mean that is not printed.
     """
-    table = columns(frame)
+    table = columns(printed)
     rows = []
     for statement in (c for c in statements if c.kind == "gain"):
         own = table.get((statement.paper, statement.method, statement.metric), {})
@@ -179,12 +179,12 @@ def means_of(table: Columns, statement: Statement, category: str = "mean") -> di
     }
 
 
-def rankings(frame: pd.DataFrame, statements: Iterable[Statement]) -> pd.DataFrame:
+def rankings(printed: Iterable[Reported], statements: Iterable[Statement]) -> pd.DataFrame:
     """Statements such as 'best', with the rank found in the paper's own table.
 
     `elsewhere`: higher means of methods that this paper does not list, printed in the other works.
     """
-    table = columns(frame)
+    table = columns(printed)
     rows = []
     for statement in (c for c in statements if c.kind == "ranking"):
         scores = means_of(table, statement)
@@ -225,13 +225,13 @@ def _higher_elsewhere(table: Columns, statement: Statement, listed: Mapping[str,
             yield f"{METHOD_NAMES[name]} {mean.shown} ({place(mean)})"
 
 
-def of_abstracts(frame: pd.DataFrame, statements: Iterable[Statement]) -> pd.DataFrame:
+def of_abstracts(printed: Iterable[Reported], statements: Iterable[Statement]) -> pd.DataFrame:
     """What each abstract says of gains and places, and whether the tables support it; a row per phrase.
 
     Of a phrase about several metrics, the one that supports it least (`LEAST_FIRST`).
     """
     abstracts = [statement for statement in statements if statement.source.endswith("abstract")]
-    parts = [check(frame, abstracts) for check in (gains, rankings)]
+    parts = [check(printed, abstracts) for check in (gains, rankings)]
     names = ["paper", "source", "quote", "kind", "metric", "method", "found", "verdict", "note"]
     rows = pd.concat([part[names] for part in parts if len(part)])
     least = rows.sort_values("verdict", key=lambda verdicts: verdicts.map(LEAST_FIRST.index), kind="stable")

@@ -46,16 +46,15 @@ class PrintedTable:
         return sorted({MARKS[cell.verdict] for cell in self.cells.values() if cell.verdict in MARKS})
 
 
-def printed_tables(frame: pd.DataFrame, records: Iterable[Record]) -> list[PrintedTable]:
-    """Every table of `load_reported()` that the papers' texts print, with the runs at the papers' schedules.
+def printed_tables(printed: Iterable[Reported], records: Iterable[Record]) -> list[PrintedTable]:
+    """Every table of `printed` values that the papers' texts print, with the runs at the papers' schedules.
 
     A printed average has a reproduced score only where all of its categories were run without a label.
     What is printed elsewhere, in a text or with a code, is left out.
     """
-    rows = [Reported.model_validate(row) for row in frame[list(Reported.model_fields)].to_dict("records")]
     runs = [r for r in records if r.profile == "paper" and r.status == "finished"]
     groups: dict[tuple[str, str], list[Reported]] = {}
-    for row in rows:
+    for row in printed:
         if row.table.startswith("Table"):
             groups.setdefault((row.paper, row.table), []).append(row)
     return [_table(paper, name, group, runs) for (paper, name), group in groups.items()]

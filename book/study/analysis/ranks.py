@@ -69,11 +69,11 @@ def ranking(title: str, scores: pd.DataFrame) -> Ranking:
 
 def printed(paper: str, metric: Metric) -> pd.DataFrame:
     """Scores of every method that a paper's table gives for all categories; rows of ablations left out."""
-    frame = load_reported()
-    frame = frame[(frame["paper"] == paper) & (frame["metric"] == metric) & (frame["variant"] == "")]
-    frame = frame[frame["category"].isin(list(CATEGORIES))]
-    table = frame.pivot_table(index="category", columns="method", values="number", sort=False)
-    return table.dropna(axis=1).rename(columns=METHOD_NAMES)
+    scores: dict[str, dict[str, float]] = {}
+    for row in load_reported():
+        if (row.paper, row.metric, row.variant) == (paper, metric, "") and row.category in CATEGORIES:
+            scores.setdefault(METHOD_NAMES[row.method], {})[row.category] = row.number
+    return pd.DataFrame(scores).dropna(axis=1)
 
 
 def of_papers() -> list[Ranking]:

@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
-import pandas as pd
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidationInfo, model_validator
 
 from stlib.paths import REPORTED
@@ -146,23 +145,18 @@ def _read(path: Path) -> list[Reported]:
 
 
 @cache
-def _rows(folder: Path) -> tuple[Reported, ...]:
+def load_reported(folder: Path = REPORTED) -> tuple[Reported, ...]:
+    """All reported values, as printed.
+
+    Raises FileNotFoundError for a folder without CSV files and ValueError, naming file and line, for an
+    unknown paper, method, metric, category or unit, a value that is not a number, and a duplicate row.
+    """
     paths = sorted(folder.glob("*.csv"))
     if not paths:
         raise FileNotFoundError(
             f"no reported numbers in {folder}; restore results/reported from the repository"
         )
     return tuple(row for path in paths for row in _read(path))
-
-
-def load_reported(folder: Path = REPORTED) -> pd.DataFrame:
-    """All reported values: the CSV columns, `number` (float, fraction 0..1) and `decimals` (int).
-
-    Raises FileNotFoundError for a folder without CSV files and ValueError, naming file and line, for an
-    unknown paper, method, metric, category or unit, a value that is not a number, and a duplicate row.
-    """
-    rows = _rows(folder)
-    return pd.DataFrame([row.model_dump() | {"number": row.number, "decimals": row.decimals} for row in rows])
 
 
 def reported(
@@ -183,5 +177,5 @@ def reported(
             _check(name, field)
     order = (paper,) if paper else (method, *PAPERS)
     asked = (method, metric, category, variant)
-    rows = [r for r in _rows(REPORTED) if (r.method, r.metric, r.category, r.variant) == asked]
+    rows = [r for r in load_reported() if (r.method, r.metric, r.category, r.variant) == asked]
     return min((r for r in rows if r.paper in order), key=lambda r: order.index(r.paper), default=None)

@@ -1,29 +1,22 @@
 import csv
 from fractions import Fraction
 
-import pandas as pd
 import pytest
 
 from stlib.protocol import CATEGORIES, TEXTURES
 from study import figures
 from study.analysis import audit, paper_statements
 from study.analysis.paper_statements import Statement, load_statements
-from study.analysis.reported import load_reported
+from study.analysis.reported import Reported, load_reported
 
 
 def printed(
     values, *, paper="pfadseg", method="draem", metric="iap", variant="", table="Table 3", unit="percent"
 ):
     """Rows as `load_reported` gives them; `values`: category or average -> characters as printed."""
-    fixed = {
-        "paper": paper,
-        "source": f"{paper} {table}",
-        "table": table,
-        "method": method,
-        "variant": variant,
-    }
-    rest = {"metric": metric, "sd": "", "unit": unit, "note": ""}
-    return pd.DataFrame([fixed | rest | {"category": c, "value": v} for c, v in values.items()])
+    fixed = {"paper": paper, "source": f"{paper} {table}", "table": table, "method": method}
+    fixed |= {"variant": variant, "metric": metric, "sd": "", "unit": unit, "note": ""}
+    return [Reported(**fixed, category=c, value=v) for c, v in values.items()]
 
 
 def row_of(values, mean):
@@ -63,11 +56,6 @@ GAIN = {
 }
 RANK = GAIN | {"kind": "ranking", "baseline": "", "stated": "1", "unit": "rank"}
 LEVEL = GAIN | {"kind": "level", "baseline": "", "stated": "78.7"}
-
-
-@pytest.fixture(scope="module")
-def frame():
-    return load_reported()
 
 
 @pytest.fixture(scope="module")
@@ -123,21 +111,24 @@ def test_incomplete_rows_are_not_averaged():
     assert list(audit.means(printed(values | {"mean_texture": "80.0"}))["average"]) == ["mean_texture"]
 
 
-def test_a_planted_wrong_mean_is_found(frame):
-    planted = frame.copy()
-    where = (planted["source"] == "arXiv:2501.12104v3 Table 3") & (planted["method"] == "pfadseg")
-    where &= (planted["category"] == "mean") & (planted["metric"] == "iap90")
-    planted.loc[where, "value"] = "63.0"
-    assert where.sum() == 1
+def test_a_planted_wrong_mean_is_found():
+    true = load_reported()
+    place = ("pfadseg", "Table 3", "pfadseg", "iap90", "mean")
+    planted = [
+        row.model_copy(update={"value": "63.0"})
+        if (row.paper, row.table, row.method, row.metric, row.category) == place
+        else row
+        for row in true
+    ]
     before, after = (
-        audit.means(f).set_index(["method", "metric", "average"])["verdict"] for f in (frame, planted)
+        audit.means(rows).set_index(["method", "metric", "average"])["verdict"] for rows in (true, planted)
     )
     changed = after[after != before]
     assert changed.to_dict() == {("pfadseg", "iap90", "mean"): "differs by +0.0025"}
 
 
-def test_what_the_papers_average_is_as_published(frame):
-    averages = audit.means(frame)
+def test_what_the_papers_average_is_as_published():
+    averages = audit.means(load_reported())
     assert len(averages) == 3 + 5 + 3 * (7 * 2 - 2) + 3 * 5 * 2 + (7 * 2 - 2) + 4 * 2
     places = averages.loc[~averages["rounds"], ["place", "method", "metric", "average"]]
     assert set(places.itertuples(index=False, name=None)) == UNROUNDED
@@ -153,12 +144,12 @@ def test_what_the_papers_average_is_as_published(frame):
 
 
 def test_prose_does_not_replace_a_table():
-    rows = pd.concat([printed({"mean": "70.0"}, table="abstract"), printed({"mean": "80.0"})])
+    rows = [*printed({"mean": "70.0"}, table="abstract"), *printed({"mean": "80.0"})]
     assert audit.columns(rows)["pfadseg", "draem", "iap"]["mean"].value == "80.0"
 
 
-def test_the_ends_of_the_ablation_stand_for_their_methods(frame):
-    table = audit.columns(frame)
+def test_the_ends_of_the_ablation_stand_for_their_methods():
+    table = audit.columns(load_reported())
     assert table["pfadseg", "destseg", "image_auroc"]["mean"].variant == "none"
     assert table["pfadseg", "destseg", "iap"]["mean"].variant == ""
     for (paper, row), method in audit.ABLATIONS.items():
@@ -167,20 +158,18 @@ def test_the_ends_of_the_ablation_stand_for_their_methods(frame):
 
 
 def test_first_places_are_shared_and_count_every_category():
-    rows = pd.concat(
-        [
-            printed(dict.fromkeys(CATEGORIES, "80.0"), method="draem"),
-            printed(dict.fromkeys(CATEGORIES, "80.0") | {"pill": "70.0"}, method="stpm"),
-            printed(dict.fromkeys(CATEGORIES, "10.0") | {"pill": "75.0"}, method="destseg"),
-            printed({"pill": "99.0"}, method="patchcore"),  # incomplete: left out
-        ]
-    )
+    rows = [
+        *printed(dict.fromkeys(CATEGORIES, "80.0"), method="draem"),
+        *printed(dict.fromkeys(CATEGORIES, "80.0") | {"pill": "70.0"}, method="stpm"),
+        *printed(dict.fromkeys(CATEGORIES, "10.0") | {"pill": "75.0"}, method="destseg"),
+        *printed({"pill": "99.0"}, method="patchcore"),  # incomplete: left out
+    ]
     found = audit.leaders(rows).set_index("method")[["first", "second"]]
     assert found.T.to_dict("list") == {"draem": [15, 0], "stpm": [14, 0], "destseg": [0, 1]}
 
 
-def test_effects_are_the_pairs_that_differ_by_one_module(frame):
-    effects = audit.module_effects(frame)
+def test_effects_are_the_pairs_that_differ_by_one_module():
+    effects = audit.module_effects(load_reported())
     assert len(effects) == 9 * 3  # every module can be added in three places; RCM+AFF is not printed
     change = effects.set_index(["module", "added_to", "metric"])["change"]
     assert change["PCAR", "RCM", "image_auroc"] == pytest.approx(0.981 - 0.988)
@@ -191,7 +180,7 @@ def test_disagreements_are_sorted_and_know_rounding():
     one = printed({"carpet": "80.0", "grid": "80.0", "tile": "80.0", "mean": "80.0"}, method="stpm")
     values = {"carpet": "0.8004", "grid": "0.8006", "tile": "0.7000", "wood": "0.9000"}
     other = printed(values, paper="et_stpm", method="stpm", table="Table III", unit="fraction")
-    pairs = audit.disagreements(pd.concat([one, other]))
+    pairs = audit.disagreements(one + other)
     assert list(pairs["category"]) == ["tile", "grid", "carpet"]
     assert list(pairs["same"]) == [False, False, True]
     assert pairs["difference"][0] == pytest.approx(0.1)
@@ -214,8 +203,8 @@ def test_what_others_printed_of_stpm_has_the_means_that_they_print(metric, means
     assert works.loc["capsule", "authors' README"] == own[metric]
 
 
-def test_stpm_can_be_drawn_from_three_works(frame):
-    across = audit.across_works(frame, "stpm", "pixel_auroc")
+def test_stpm_can_be_drawn_from_three_works():
+    across = audit.across_works(load_reported(), "stpm", "pixel_auroc")
     assert across.shape == (16, 3)
     assert not across.isna().any().any()
     axis = figures.across_works(across, "pixel AUROC").axes[0]
@@ -223,14 +212,12 @@ def test_stpm_can_be_drawn_from_three_works(frame):
     assert [text.get_text() for text in axis.get_legend().get_texts()] == list(across)
 
 
-MEANS = pd.concat(
-    [
-        printed({"mean": "78.7"}, method="pfadseg"),
-        printed({"mean": "74.6"}, method="draem"),
-        printed({"mean": "71.0"}, method="stpm"),
-        printed({"mean": "0.764"}, paper="destseg", method="draem", table="Table 9", unit="fraction"),
-    ]
-)
+MEANS = [
+    *printed({"mean": "78.7"}, method="pfadseg"),
+    *printed({"mean": "74.6"}, method="draem"),
+    *printed({"mean": "71.0"}, method="stpm"),
+    *printed({"mean": "0.764"}, paper="destseg", method="draem", table="Table 9", unit="fraction"),
+]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +242,7 @@ def test_a_gain_is_compared_with_every_work_that_prints_the_baseline(stated, ver
 def test_a_gain_of_rows_does_not_trust_the_printed_means():
     own = printed(row_of({}, "80.0"), method="pfadseg")
     base = printed(row_of(dict.fromkeys(TEXTURES, "79.0"), "75.9"), method="draem")  # the rows give 79.67
-    (found,) = paper_statements.gains(pd.concat([own, base]), [Statement(**GAIN)]).to_dict("records")
+    (found,) = paper_statements.gains(own + base, [Statement(**GAIN)]).to_dict("records")
     assert found["verdict"] == "supported"
     assert found["gain_of_rows"] == pytest.approx(0.005 / 1.5)
     assert found["of_rows"] == "differs by +0.0377"
@@ -282,13 +269,11 @@ def test_a_place_is_looked_up_in_the_papers_own_table(changed, found, verdict):
 
 
 def test_equal_means_share_a_place_and_other_works_are_named():
-    rows = pd.concat(
-        [
-            printed({"mean": "78.7"}, method="pfadseg"),
-            printed({"mean": "78.7"}, method="draem"),
-            printed({"mean": "0.9"}, paper="destseg", method="destseg", table="abstract", unit="fraction"),
-        ]
-    )
+    rows = [
+        *printed({"mean": "78.7"}, method="pfadseg"),
+        *printed({"mean": "78.7"}, method="draem"),
+        *printed({"mean": "0.9"}, paper="destseg", method="destseg", table="abstract", unit="fraction"),
+    ]
     (found,) = paper_statements.rankings(rows, [Statement(**RANK)]).to_dict("records")
     assert (found["found"], found["verdict"]) == ("1 of 2, level with draem", "shared")
     assert found["elsewhere"] == "DeSTSeg 0.9 (DeSTSeg, abstract)"
@@ -298,27 +283,27 @@ def test_equal_means_share_a_place_and_other_works_are_named():
 @pytest.mark.parametrize(("wins", "verdict"), [(8, "supported"), (7, "not supported")])
 def test_most_categories_are_more_than_half(wins, verdict):
     first = dict.fromkeys(list(CATEGORIES)[:wins], "90.0")
-    rows = [
-        printed(row_of(first, "85.0"), method="pfadseg"),
-        printed(row_of({}, "80.0")),
-    ]
-    rows[1]["value"] = "85.0"
+    rows = printed(row_of(first, "85.0"), method="pfadseg") + printed(dict.fromkeys(row_of({}, ""), "85.0"))
     statement = Statement(**RANK | {"unit": "rank in most categories"})
-    found = paper_statements.rankings(pd.concat(rows), [statement]).iloc[0]
+    found = paper_statements.rankings(rows, [statement]).iloc[0]
     assert (found["found"], found["verdict"]) == (f"{wins} of 15 categories, first in {wins}", verdict)
 
 
-def test_the_claims_agree_with_the_reported_numbers(frame, stated):
+def test_the_claims_agree_with_the_reported_numbers(stated):
     """What is typed in both files must be the same; and nothing in claims.csv is about an unprinted mean."""
-    prose = frame[frame["table"].isin(audit.PROSE)].set_index(
-        ["paper", "source", "method", "metric", "variant"]
-    )
+    prose = {
+        (row.paper, row.source, row.method, row.metric, row.variant): row.value
+        for row in load_reported()
+        if row.table in audit.PROSE
+    }
     for statement in stated:
         variant = "gain over STPM" if statement.kind == "gain" and statement.stated else ""
         key = (statement.paper, statement.source, statement.method, statement.metric, variant)
         if statement.kind != "ranking" and statement.stated:
-            assert statement.stated == prose.loc[key, "value"], statement
-    assert len(paper_statements.gains(frame, stated)) > sum(statement.kind == "gain" for statement in stated)
+            assert statement.stated == prose[key], statement
+    assert len(paper_statements.gains(load_reported(), stated)) > sum(
+        statement.kind == "gain" for statement in stated
+    )
 
 
 def test_claims_are_parsed(stated):
@@ -330,8 +315,8 @@ def test_claims_are_parsed(stated):
     assert {c.kind for c in stated} == {"gain", "level", "ranking"}
 
 
-def test_verdicts_on_the_abstracts(frame, stated):
-    found = paper_statements.of_abstracts(frame, stated)
+def test_verdicts_on_the_abstracts(stated):
+    found = paper_statements.of_abstracts(load_reported(), stated)
     assert set(found["kind"]) == {"ranking"}  # no level: the audit lists none
     assert found.groupby("paper", sort=False)["verdict"].agg(list).to_dict() == {  # one of each phrase
         "stpm": ["cannot be checked"],
@@ -351,8 +336,8 @@ def test_another_works_number_stands_beside_what_one_more_run_would_give():
     assert audit.quoted_spread("pfadseg", "stpm", "pixel_ap", seeds=5).empty
 
 
-def test_a_work_that_repeats_another_is_drawn_once(frame):
-    assert list(audit.across_works(frame, "stpm", "pixel_auroc"))[-1] == "DeSTSeg, Table 2"
+def test_a_work_that_repeats_another_is_drawn_once():
+    assert list(audit.across_works(load_reported(), "stpm", "pixel_auroc"))[-1] == "DeSTSeg, Table 2"
 
 
 def write(folder, *rows, columns=tuple(GAIN)):

@@ -22,9 +22,9 @@ def status(cell):
 
 
 def test_every_number_of_a_table_has_its_cell_in_the_papers_order():
-    frame = load_reported()
     found = tables()
-    assert sum(len(one.cells) for one in found.values()) == frame["table"].str.startswith("Table").sum()
+    in_tables = [row for row in load_reported() if row.table.startswith("Table")]
+    assert sum(len(one.cells) for one in found.values()) == len(in_tables)
     wide = found["pfadseg", "Table 2"]
     assert wide.rows[4:7] == ["wood", "mean_texture", "bottle"]
     assert wide.rows[-2:] == ["mean_object", "mean"]

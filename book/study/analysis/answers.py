@@ -9,9 +9,9 @@ import pandas as pd
 
 from stlib.protocol import Metric
 from stlib.records.schema import Record
-from study.analysis.claims import CLAIMS, PRINTED_CLAIMS, Claim, ClaimResult, claim_results, printed_wins
+from study.analysis.claims import CLAIMS, PRINTED_CLAIMS, Claim, ClaimResult, printed_wins, with_claim
 from study.analysis.comparison import OUTSIDE, comparison, select
-from study.analysis.paired import PairedDifference, compare, match_runs, pairs
+from study.analysis.paired import PairedDifference, adjusted, compare, match_runs, pairs
 from study.analysis.reported import reported
 from study.analysis.schedules import LONG, TUNED_LONG
 from study.analysis.status import Status, of_gain, of_score
@@ -100,15 +100,21 @@ def of_method(answers: Iterable[Answer], method: str) -> list[Answer]:
 
 
 def gains_found(records: Sequence[Record], claims: Iterable[Claim] = CLAIMS) -> list[ClaimResult]:
-    """`claim_results`, ET-STPM's with the teachers that give more pairs."""
+    """Every claim with the runs that bear on it; those of one paper are a family (`paired.adjusted`)."""
+    results = [with_claim(claim, _pairs_of(claim, records)) for claim in claims]
+    for paper in dict.fromkeys(item.claim.paper for item in results):
+        family = [item for item in results if item.pairs and item.claim.paper == paper]
+        for item, mean in zip(family, adjusted([item.pairs[-1] for item in family]), strict=True):
+            item.pairs[-1] = mean
+    return results
 
-    def found(claim: Claim) -> list[PairedDifference]:
-        if claim.second == "et_stpm":
-            tuned = more_seeds(records, claim.metric)
-            return compare(match_runs(untuned(records, "paper"), tuned, claim.metric), claim.metric)
-        return pairs(records, *claim.groups("paper"), claim.metric)
 
-    return claim_results(records, claims, found)
+def _pairs_of(claim: Claim, records: Sequence[Record]) -> list[PairedDifference]:
+    """Of ET-STPM those with the teachers that give more."""
+    if claim.second != "et_stpm":
+        return pairs(records, *claim.groups, claim.metric)
+    tuned = more_seeds(records, claim.metric)
+    return compare(match_runs(untuned(records, "paper"), tuned, claim.metric), claim.metric)
 
 
 def more_seeds(records: Sequence[Record], metric: Metric) -> list[Record]:

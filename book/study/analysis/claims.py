@@ -1,16 +1,15 @@
 """The papers' claims that one method beats another, beside what paired runs show. Imports no torch."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from statistics import fmean
 
 import pandas as pd
 from scipy.stats import wilcoxon
 
-from stlib.protocol import CATEGORIES, METRICS, TEXTURES, Metric, Profile
-from stlib.records.schema import Record
+from stlib.protocol import CATEGORIES, METRICS, TEXTURES, Metric
 from study.analysis.inference import holm
-from study.analysis.paired import PairedDifference, RunGroup, adjusted, pairs, row_of
+from study.analysis.paired import PairedDifference, RunGroup, row_of
 from study.analysis.reported import METHOD_NAMES, reported
 
 
@@ -39,14 +38,11 @@ class Claim:
         whose = " (of its paper)" if self.printed_by else ""
         return f"{self.sides}{whose}, {METRICS[self.metric]}"
 
-    def groups(self, profile: Profile) -> tuple[RunGroup, RunGroup]:
+    @property
+    def groups(self) -> tuple[RunGroup, RunGroup]:
         """Our runs on either side."""
-        first = (
-            RunGroup(self.second, self.baseline, profile)
-            if self.baseline
-            else RunGroup(self.first, "", profile)
-        )
-        return first, RunGroup(self.second, "", profile)
+        first = RunGroup(self.second, self.baseline) if self.baseline else RunGroup(self.first)
+        return first, RunGroup(self.second)
 
 
 CLAIMS = (
@@ -89,25 +85,6 @@ class ClaimResult:
     """Mean of the printed differences over the categories that were run; None where none are printed."""
     pairs: list[PairedDifference]
     """One per category and the mean, each with what the paper prints; empty when no pair was run."""
-
-
-def claim_results(
-    records: Iterable[Record],
-    claims: Iterable[Claim] = CLAIMS,
-    found: Callable[[Claim], list[PairedDifference]] | None = None,
-) -> list[ClaimResult]:
-    """Every claim with the runs that bear on it; those of one paper are a family (`paired.adjusted`).
-
-    `found`: the pairs of a claim, if not those of the runs as published.
-    """
-    everything = list(records)
-    of = found or (lambda claim: pairs(everything, *claim.groups("paper"), claim.metric))
-    results = [with_claim(claim, of(claim)) for claim in claims]
-    for paper in dict.fromkeys(item.claim.paper for item in results):
-        family = [item for item in results if item.pairs and item.claim.paper == paper]
-        for item, mean in zip(family, adjusted([item.pairs[-1] for item in family]), strict=True):
-            item.pairs[-1] = mean
-    return results
 
 
 def with_claim(claim: Claim, found: list[PairedDifference]) -> ClaimResult:

@@ -7,7 +7,7 @@ from stlib.methods import METHODS, et_stpm, pfadseg
 from stlib.protocol import ABLATION_ROWS, TUNING_EPOCHS
 from stlib.records.schema import History, TuningInfo
 from study import figures, sizes
-from study.analysis import ablation, claims, schedules, teacher_epochs
+from study.analysis import ablation, answers, claims, schedules, teacher_epochs
 
 
 def tuned(record):
@@ -28,9 +28,7 @@ def et_runs(make_record):
 
 
 def test_a_claim_stands_beside_the_printed_gain_of_the_same_categories(et_runs):
-    result = next(
-        f for f in claims.claim_results(et_runs) if f.claim.name == "ET-STPM over STPM, pixel AUROC"
-    )
+    result = next(f for f in answers.gains_found(et_runs) if f.claim.name == "ET-STPM over STPM, pixel AUROC")
     assert result.reported_all == pytest.approx(0.977 - 0.970)
     assert result.reported_here == pytest.approx(((0.981 - 0.988) + (0.869 - 0.825)) / 2)
     assert result.pairs[-1].difference == pytest.approx(0.03)
@@ -39,7 +37,7 @@ def test_a_claim_stands_beside_the_printed_gain_of_the_same_categories(et_runs):
 def test_the_claims_of_one_paper_are_adjusted_together(make_record):
     runs = [make_record("bottle", s, 0.90, spread=0.0) for s in range(3)]
     runs += [make_record("bottle", s, 0.91 + s / 500, spread=0.0, method="et_stpm") for s in range(3)]
-    image, pixel = (item.pairs for item in claims.claim_results(runs)[:2])
+    image, pixel = (item.pairs for item in answers.gains_found(runs)[:2])
     alone = image[0].p_value  # the category's own; the mean of one category repeats it
     assert [pairs[-1].p_value for pairs in (image, pixel)] == pytest.approx([2 * alone, 2 * alone])
     assert image[-1].claim == pytest.approx(0.971 - 0.955)  # only means are printed
@@ -47,7 +45,7 @@ def test_the_claims_of_one_paper_are_adjusted_together(make_record):
 
 
 def test_an_image_claim_without_printed_categories_has_no_number_for_them(et_runs):
-    result = claims.claim_results(et_runs)[0]
+    result = answers.gains_found(et_runs)[0]
     assert (result.claim.metric, result.reported_here) == ("image_auroc", None)
 
 
@@ -56,7 +54,7 @@ def test_the_baseline_of_pfadseg_is_the_first_row_of_its_ablation(make_record):
         make_record(value=0.7, method="pfadseg", variant="none"),
         make_record(value=0.8, method="pfadseg"),
     ]
-    by_name = {f.claim.name: f for f in claims.claim_results(runs)}
+    by_name = {f.claim.name: f for f in answers.gains_found(runs)}
     image = by_name["PFADSeg over DeSTSeg, image AUROC"]
     assert image.reported_all == pytest.approx(0.989 - 0.984)  # the baseline is printed in Table 4 only
     assert image.pairs[-1].difference == pytest.approx(0.1)
@@ -217,13 +215,13 @@ def test_leakage_is_read_from_the_teacher_of_seed_0_where_a_seed_has_none_of_its
 
 
 def test_claims_can_be_drawn(et_runs):
-    measured = {f.claim.name: f.pairs for f in claims.claim_results(et_runs) if f.pairs}
-    figure = figures.forest(measured, {f.claim.name: f.reported_here for f in claims.claim_results(et_runs)})
+    measured = {f.claim.name: f.pairs for f in answers.gains_found(et_runs) if f.pairs}
+    figure = figures.forest(measured, {f.claim.name: f.reported_here for f in answers.gains_found(et_runs)})
     assert len(figure.axes[0].get_yticklabels()) == len(measured) == 2
 
 
 def test_a_claims_frame_holds_the_mean_and_what_stands_behind_it(et_runs):
-    frame = claims.frame(claims.claim_results(et_runs)).set_index("name")
+    frame = claims.frame(answers.gains_found(et_runs)).set_index("name")
     row = frame.loc["ET-STPM over STPM, pixel AUROC"]
     assert (row["categories"], row["pairs"], row["decision"]) == (2, 2, "too few seeds")
     assert frame.loc["PFADSeg over STPM, IAP", ["decision", "pairs"]].isna().all()

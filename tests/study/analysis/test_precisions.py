@@ -21,21 +21,21 @@ def test_a_difference_is_held_against_the_smaller_spread(make_record):
     # over seeds bf16 spreads by 0.010, fp32 (0.905, 0.905, 0.925) by 0.0115
     couples = precisions.couples(made(make_record, (0.005, -0.005, 0.005)), "stpm", "paper")
     found = precisions.rounding(couples, "iap")
-    assert found.spread == pytest.approx(0.010)
-    assert found.difference.difference == pytest.approx(0.005 / 3)
-    assert found.inside == "inconclusive"  # its interval is +-0.014
+    assert found["spread"] == pytest.approx(0.010)
+    assert found["difference"] == pytest.approx(0.005 / 3)
+    assert found["inside"] == "inconclusive"  # its interval is +-0.014
 
 
 @pytest.mark.parametrize(("change", "inside"), [(0.001, "yes"), (0.02, "no")])
 def test_yes_and_no_need_the_whole_interval(make_record, change, inside):
     couples = precisions.couples(made(make_record, (change, change, change)), "stpm", "paper")
-    assert precisions.rounding(couples, "iap").inside == inside
+    assert precisions.rounding(couples, "iap")["inside"] == inside
 
 
 def test_one_pair_says_nothing_about_the_spread(make_record):
     runs = made(make_record, (0.001,))
     found = precisions.rounding(precisions.couples(runs, "stpm", "paper"), "iap")
-    assert (found.spread, found.inside) == (None, "too few seeds")
+    assert (found["spread"], found["inside"]) == (None, "too few seeds")
 
 
 def test_the_order_of_a_pair_follows_its_precision(make_record):
@@ -44,7 +44,7 @@ def test_the_order_of_a_pair_follows_its_precision(make_record):
         make_record(value=0.90, precision="bf16", variant="precision=bf16", spread=0.0),
     ]
     found = precisions.rounding(precisions.couples(runs, "stpm", "paper"), "iap")
-    assert found.difference.difference == pytest.approx(0.02)
+    assert found["difference"] == pytest.approx(0.02)
 
 
 def test_the_table_of_bf16_holds_no_other_precision(make_record):

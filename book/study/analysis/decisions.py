@@ -1,9 +1,7 @@
 """What a threshold promised and what it kept; tiles are put together to photographs. Imports no torch."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 
 from stlib.records.schema import Record
@@ -13,24 +11,19 @@ TILES = "tiles"
 """The category of `workflow/own_parts.py` whose images are `<part>/<photograph>-<tile>`."""
 
 
-@dataclass(frozen=True)
-class Photograph:
-    """A test photograph: its highest score, and whether any part of it is defective."""
+def photographs(record: Record) -> pd.DataFrame:
+    """The test photographs of a run, each image one of them but for tiles.
 
-    score: float
-    defective: bool
-
-
-def photographs(record: Record) -> list[Photograph]:
-    """The test photographs of a run, each image one of them but for tiles."""
-    found: dict[str, list[tuple[float, bool]]] = {}
+    `score`, the highest of a photograph, and `defective`, whether any part of it is.
+    """
+    images = []
     for item in record.image_scores:
         kind, _, name = item.image.partition("/")
         name = name.rpartition(".")[0]
         # a good and a defective image may share a name, tiles of one photograph do
         key = name.rpartition("-")[0] if record.category == TILES else f"{kind}/{name}"
-        found.setdefault(key, []).append((item.score, kind != "good"))
-    return [Photograph(max(s for s, _ in parts), any(d for _, d in parts)) for parts in found.values()]
+        images.append((key, item.score, kind != "good"))
+    return pd.DataFrame(images, columns=["photograph", "score", "defective"]).groupby("photograph").max()
 
 
 def decisions(records: Iterable[Record]) -> pd.DataFrame:
@@ -41,23 +34,17 @@ def decisions(records: Iterable[Record]) -> pd.DataFrame:
     its interval, `low` and `high`: of images as the detector sees them, so of tiles where there are tiles;
     the `epoch` of `epochs` that the held-out images chose.
     """
-    return pd.DataFrame(_rows(records), dtype=object)
-
-
-def _rows(records: Iterable[Record]) -> Iterator[dict[str, object]]:
+    rows: list[dict[str, object]] = []
     for record in records:
         if record.status != "finished" or record.threshold is None or not record.image_scores:
             continue
         shown = photographs(record)
-        good = np.array([photo.score for photo in shown if not photo.defective])
-        defective = np.array([photo.score for photo in shown if photo.defective])
+        good, defective = (
+            shown.loc[shown["defective"] == side, "score"].to_numpy() for side in (False, True)
+        )
         low, high = record.threshold.interval()
-        yield {
-            "method": record.method,
-            "category": record.category,
-            "variant": record.variant,
-            "profile": record.profile,
-            "seed": record.seed,
+        row = {name: getattr(record, name) for name in ("method", "category", "variant", "profile", "seed")}
+        row |= {
             "epoch": record.history.selected.get("epoch") if record.history else None,
             "epochs": record.config.get("epochs"),
             "trained": record.dataset.train_images - record.threshold.images,
@@ -71,6 +58,8 @@ def _rows(records: Iterable[Record]) -> Iterator[dict[str, object]]:
             "low": low,
             "high": high,
         }
+        rows.append(row)
+    return pd.DataFrame(rows, dtype=object)
 
 
 def pooled(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,10 +1,7 @@
-"""The runs themselves: which there are, how they were made, how long they took, how to repeat them.
-
-Imports no torch, like `study.analysis.comparison`.
-"""
+"""The runs themselves: which there are, how they were made, how long they took, how to repeat them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 import pandas as pd
@@ -16,6 +13,7 @@ from stlib.records.schema import History, Record
 from study.analysis.comparison import comparable, select
 from study.analysis.paired import RunGroup
 from study.analysis.reported import METHOD_NAMES, reported
+from study.plan.estimate import held_seconds, seconds
 from study.plan.grid import Cell
 
 
@@ -59,27 +57,16 @@ def auroc(good: NDArray[np.floating], defective: NDArray[np.floating]) -> float 
     return float(won / (len(good) * len(defective)))
 
 
-@dataclass(frozen=True)
-class Made:
-    """How runs were made; every value once, in order."""
-
-    runs: int
-    seeds: list[int]
-    precisions: list[str]
-    teachers: list[str]
-    devices: list[str]
-
-
-def made(records: Iterable[Record]) -> Made:
-    """Of the finished runs."""
+def made(records: Iterable[Record]) -> dict[str, object]:
+    """How the finished ones of the `runs` were made; every value once, in order."""
     runs = [r for r in records if r.status == "finished"]
-    return Made(
-        len(runs),
-        sorted({r.seed for r in runs}),
-        sorted({str(r.precision) for r in runs}),
-        sorted({r.teacher.source for r in runs}),
-        sorted({r.runtime.device for r in runs}),
-    )
+    return {
+        "runs": len(runs),
+        "seeds": sorted({r.seed for r in runs}),
+        "precisions": sorted({str(r.precision) for r in runs}),
+        "teachers": sorted({r.teacher.source for r in runs}),
+        "devices": sorted({r.runtime.device for r in runs}),
+    }
 
 
 def families(records: Iterable[Record]) -> list[dict[str, object]]:
@@ -127,6 +114,20 @@ def means(
     return pd.DataFrame(rows)
 
 
+def spent(records: Iterable[Record]) -> dict[str, float]:
+    """What the recorded `runs` on MVTec AD took.
+
+    `cpu_hours` of one core, `gpu_hours`, and `evaluation`, the share of a run that is evaluation, in the
+    median: maps, metrics, bootstrap, every other reading.
+    """
+    runs = [r for r in records if r.profile != "demo"]
+    cpu, gpu = (
+        sum(held_seconds(r) for r in runs if r.runtime.processor == kind) / 3600 for kind in ("CPU", "GPU")
+    )
+    share = median(r.runtime.evaluate_seconds / seconds(r) for r in runs) if runs else 0.0
+    return {"runs": len(runs), "cpu_hours": cpu, "gpu_hours": gpu, "evaluation": share}
+
+
 def runtimes(records: Iterable[Record]) -> pd.DataFrame:
     """Medians of the finished runs per `method`, `variant`, `profile`, `device`, `threads` and `precision`.
 
@@ -136,14 +137,8 @@ def runtimes(records: Iterable[Record]) -> pd.DataFrame:
     keys = ["method", "variant", "profile", "device", "threads", "precision"]
     rows = [
         (
-            *(
-                METHOD_NAMES.get(r.method, r.method),
-                r.variant,
-                r.profile,
-                r.runtime.device,
-                r.runtime.threads,
-                r.precision,
-            ),
+            *(METHOD_NAMES.get(r.method, r.method), r.variant, r.profile),
+            *(r.runtime.device, r.runtime.threads, r.precision),
             *(r.runtime.train_seconds, r.runtime.evaluate_seconds, r.runtime.peak_memory_mb),
         )
         for r in records

@@ -1,11 +1,12 @@
 import re
 
+import pytest
 from typer.testing import CliRunner
 
 from stlib.cli import app
 from stlib.protocol import CATEGORIES
 from stlib.records.schema import TextureInfo
-from study.analysis.runs import families, last_epochs, made, rerun_command, runtimes, state_of_study
+from study.analysis.runs import families, last_epochs, made, rerun_command, runtimes, spent, state_of_study
 from study.columns import MADE
 from study.tables import say
 
@@ -49,6 +50,19 @@ def test_runs_that_differ_by_their_seed_are_a_family(make_record):
 def test_runtimes_are_medians(make_record):
     frame = runtimes([make_record(), make_record("grid"), make_record("pill", status="failed")])
     assert frame[["runs", "training", "evaluation", "memory"]].to_numpy().tolist() == [[2, 600, 30, 2048]]
+
+
+def test_what_was_spent_counts_cores_and_leaves_the_demo_out(make_record):
+    runs = [make_record("bottle", 0), make_record("grid", 0)]  # 600 s of training, 30 s of evaluation
+    found = spent([*runs, make_record("bottle", 1, profile="demo")])
+    assert (found["runs"], found["cpu_hours"], found["gpu_hours"]) == (2, pytest.approx(2 * 630 / 3600), 0)
+    assert found["evaluation"] == pytest.approx(30 / 630)
+    runtime = runs[0].runtime.model_copy(update={"device": "NVIDIA H100", "threads": 16})
+    gpu = spent([runs[0].model_copy(update={"runtime": runtime})])
+    assert (gpu["cpu_hours"], gpu["gpu_hours"]) == (
+        0,
+        pytest.approx(630 / 3600),
+    )  # one GPU, 16 threads
 
 
 def test_state_counts_comparable_seeds_only(make_record):

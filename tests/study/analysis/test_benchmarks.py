@@ -1,11 +1,11 @@
-"""Costs are read from records and benchmark files as they are, and are missing where nothing was measured."""
+"""Outcomes of benchmarks are read as they are, and are missing where nothing was measured."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from study.analysis import benchmarks, costs
+from study.analysis import benchmarks
 
 
 def timing(seconds: float, ratio: float) -> dict[str, float]:
@@ -120,17 +120,6 @@ def test_candidates_keep_their_order_and_the_machine_its_packages(tmp_path: Path
         ("peer", 3.5),
     ]
     assert found.packages == {"torch": "2.15.0"}
-
-
-def test_what_was_spent_counts_cores_and_leaves_the_demo_out(make_record):
-    runs = [make_record("bottle", 0), make_record("grid", 0)]  # 600 s of training, 30 s of evaluation
-    found = costs.spent([*runs, make_record("bottle", 1, profile="demo")])
-    assert (found.runs, found.cpu_hours, found.gpu_hours) == (2, pytest.approx(2 * 630 / 3600), 0)
-    assert found.evaluation == pytest.approx(30 / 630)
-    runtime = runs[0].runtime.model_copy(update={"device": "NVIDIA H100", "threads": 16})
-    gpu = costs.spent([runs[0].model_copy(update={"runtime": runtime})])
-    assert (gpu.cpu_hours, gpu.gpu_hours) == (0, pytest.approx(630 / 3600))  # one GPU, whatever the threads
-    assert costs.spent([]) == costs.Spent(0, 0, 0, 0)
 
 
 def test_invariance_is_computed(tmp_path: Path):

@@ -239,13 +239,8 @@ def _note(runs: list[Record], shown: list[Record], metric: Metric) -> str:
     return "; ".join(dict.fromkeys(notes))
 
 
-def differing(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """The categories whose mean lies outside its tolerance in comparisons, as frames; no mean rows."""
-    rows = pd.concat(frames)
-    return rows[rows["verdict"].isin(OUTSIDE) & rows["category"].isin(list(CATEGORIES))]
-
-
 def side_by_side(records: Sequence[Record], method: str, metrics: Iterable[Metric]) -> pd.DataFrame:
-    """A `ComparisonRow` per category and metric; each metric has its own mean, over its own categories."""
+    """A `ComparisonRow` per metric for categories that were run; a mean is over its metric's categories."""
     columns = {METRICS[metric]: comparison(records, method, metric) for metric in metrics}
-    return pd.DataFrame({"Category": [*CATEGORIES, "mean"]} | columns, dtype=object)
+    frame = pd.DataFrame({"Category": [*CATEGORIES, "mean"]} | columns, dtype=object)
+    return frame[[any(row.reproduced is not None for row in cells) for cells in zip(*columns.values())]]

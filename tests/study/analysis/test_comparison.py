@@ -1,10 +1,9 @@
 from statistics import fmean, stdev
 
-import pandas as pd
 import pytest
 
 from stlib.protocol import CATEGORIES, METRICS, TOLERANCES
-from study.analysis.comparison import COMPARATORS, comparison, differing, verdict
+from study.analysis.comparison import COMPARATORS, comparison, verdict
 from study.analysis.reported import METHOD_NAMES, reported
 
 NO_GOOD = {
@@ -171,14 +170,6 @@ def test_a_metric_that_no_paper_prints_has_a_mean_but_no_verdict(make_record):
     last = comparison([make_record(value=0.6)], "stpm", "aupro")[-1]
     assert (last.category, last.verdict, last.reported) == ("mean of 1 of 15", "not reported", None)
     assert last.reproduced == pytest.approx(0.6)
-
-
-def test_only_categories_that_differ_are_listed(make_record):
-    runs = [make_record("bottle", value=0.988), make_record("pill", value=0.80)]
-    frames = [pd.DataFrame(comparison(runs, "stpm", metric)) for metric in ("image_auroc", "pixel_auroc")]
-    found = differing(frames)[["category", "metric"]].to_numpy().tolist()
-    assert found == [["pill", "image_auroc"], ["pill", "pixel_auroc"]]
-    assert differing([pd.DataFrame(comparison([], "stpm", "iap"))]).empty
 
 
 def test_a_row_says_whether_the_printed_number_lies_where_one_more_run_is_expected(make_record):

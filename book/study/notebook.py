@@ -133,8 +133,6 @@ def _pictures(category: Category) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]
 def teacher_features(plan: Plan, category: Category) -> Figure:
     """Mean activation per level of the teacher before and after fine-tuning, on the first defective image."""
     spec = plan.spec
-    if get_method(spec.method).tuning is None:
-        raise TypeError(f"{spec.method} does not fine-tune its teacher")
     source = Teacher(*load_teacher(spec.teacher))
     execution = Execution(torch.device(spec.device), spec.precision)
     tuned = prepare_teacher(spec, source, execution, plan.runs)

@@ -1,5 +1,7 @@
 """How large the networks are: trainable parameters, counted on networks without memory."""
 
+from functools import cache
+
 import torch
 
 from stlib.methods import pfadseg
@@ -8,6 +10,7 @@ from stlib.nn.denoising import DenoisingStudent, SegmentationNet
 from stlib.protocol import ABLATION_ROWS
 
 
+@cache  # a second or two
 def ablation_parameters() -> dict[str, int]:
     """Trainable parameters (student and segmentation net) of every row of the ablation."""
     return {label: _trainable(variant) for label, variant in ABLATION_ROWS.items()}

@@ -110,10 +110,8 @@ def along_training(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
     counted from the start of the segmentation net, the student's before it are negative; the last is the
     tested one, and nothing is chosen.
     """
-    everything = comparable(records)
-    none_at_all, all_modules = (RunGroup("pfadseg", variant).of(everything) for variant in ("none", ""))
     lines = []
-    for couple in match_runs(none_at_all, all_modules, metric):
+    for couple in match_runs(*_ends(records), metric):
         none, whole = (run.history.learning_curve if run.history else {} for run in couple)
         for step in sorted(none.keys() & whole.keys()):
             if metric not in none[step].keys() & whole[step].keys():
@@ -126,12 +124,17 @@ def along_training(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
 
 def unpaired(records: Iterable[Record]) -> list[Couple]:
     """Runs of no module and of all that do not count as pairs, because they trained in two precisions."""
-    everything = comparable(records)
-    none_at_all, all_modules = (RunGroup("pfadseg", variant).of(everything) for variant in ("none", ""))
+    none_at_all, all_modules = _ends(records)
     counted = match_runs(none_at_all, all_modules)
     return [
         pair for pair in match_runs(none_at_all, all_modules, other_precision=True) if pair not in counted
     ]
+
+
+def _ends(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
+    """The comparable runs of no module, and of all."""
+    everything = comparable(records)
+    return RunGroup("pfadseg", "none").of(everything), RunGroup("pfadseg").of(everything)
 
 
 def sides(along: pd.DataFrame) -> dict[str, list[str]]:

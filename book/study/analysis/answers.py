@@ -102,8 +102,8 @@ def of_method(answers: Iterable[Answer], method: str) -> list[Answer]:
 def gains_found(records: Sequence[Record], claims: Iterable[Claim] = CLAIMS) -> list[ClaimResult]:
     """Every claim with the runs that bear on it; those of one paper are a family (`paired.adjusted`)."""
     results = [with_claim(claim, _pairs_of(claim, records)) for claim in claims]
-    for paper in dict.fromkeys(item.claim.paper for item in results):
-        family = [item for item in results if item.pairs and item.claim.paper == paper]
+    for paper in dict.fromkeys(item.claim.second for item in results):
+        family = [item for item in results if item.pairs and item.claim.second == paper]
         for item, mean in zip(family, adjusted([item.pairs[-1] for item in family]), strict=True):
             item.pairs[-1] = mean
     return results

@@ -15,17 +15,15 @@ from study.analysis.reported import METHOD_NAMES, reported
 
 @dataclass(frozen=True)
 class Claim:
-    """One method beats another: `second` scores higher than `first`."""
+    """One method beats another: `second`, whose paper prints both sides, scores higher than `first`."""
 
-    paper: str
-    """Which paper prints both sides."""
     first: str
     second: str
     metric: Metric
     baseline: str = ""
     """Variant of `second` that stands for `first` in our runs: the baseline as a row of the ablation."""
     printed_by: str = ""
-    """Who prints `first`, where that is not `paper`."""
+    """Who prints `first`, where that is not the paper of `second`."""
 
     @property
     def sides(self) -> str:
@@ -46,21 +44,21 @@ class Claim:
 
 
 CLAIMS = (
-    Claim("et_stpm", "stpm", "et_stpm", "image_auroc"),
-    Claim("et_stpm", "stpm", "et_stpm", "pixel_auroc"),
-    Claim("pfadseg", "destseg", "pfadseg", "image_auroc", "none"),
-    Claim("pfadseg", "destseg", "pfadseg", "pixel_ap", "none"),
-    Claim("pfadseg", "destseg", "pfadseg", "iap", "none"),
-    Claim("pfadseg", "destseg", "pfadseg", "iap90", "none"),
-    Claim("pfadseg", "stpm", "pfadseg", "pixel_ap"),
-    Claim("pfadseg", "stpm", "pfadseg", "iap"),
+    Claim("stpm", "et_stpm", "image_auroc"),
+    Claim("stpm", "et_stpm", "pixel_auroc"),
+    Claim("destseg", "pfadseg", "image_auroc", "none"),
+    Claim("destseg", "pfadseg", "pixel_ap", "none"),
+    Claim("destseg", "pfadseg", "iap", "none"),
+    Claim("destseg", "pfadseg", "iap90", "none"),
+    Claim("stpm", "pfadseg", "pixel_ap"),
+    Claim("stpm", "pfadseg", "iap"),
 )
 """PFADSeg's baseline is row 1 of its ablation: DeSTSeg's networks under PFADSeg's schedule."""
 
 _AGAINST_DESTSEG: tuple[Metric, ...] = ("pixel_auroc", "pixel_ap", "iap", "iap90")
 PRINTED_CLAIMS = (
-    *(Claim("pfadseg", "destseg", "pfadseg", metric) for metric in _AGAINST_DESTSEG),
-    *(Claim("pfadseg", "destseg", "pfadseg", metric, printed_by="destseg") for metric in _AGAINST_DESTSEG),
+    *(Claim("destseg", "pfadseg", metric) for metric in _AGAINST_DESTSEG),
+    *(Claim("destseg", "pfadseg", metric, printed_by="destseg") for metric in _AGAINST_DESTSEG),
     *CLAIMS[-2:],
 )
 """What PFADSeg's tables can be asked by their rows: against the DeSTSeg that they print, against that of its
@@ -113,7 +111,7 @@ def printed_gain(claim: Claim, category: str) -> float | None:
 
     But for `claim.printed_by`, where it names another work.
     """
-    paper = claim.paper
+    paper = claim.second
     second = reported(claim.second, claim.metric, category, paper=paper)
     first = reported(claim.first, claim.metric, category, paper=claim.printed_by or paper)
     if first is None and claim.baseline:  # printed as a row of the ablation only

@@ -153,19 +153,19 @@ def runtimes(records: Iterable[Record]) -> pd.DataFrame:
     ).reset_index()
 
 
-def state_of_study(records: Iterable[Record], methods: Sequence[str]) -> pd.DataFrame:
-    """What is measured under the paper's schedule, one row per method and category.
+def state_of_study(records: Iterable[Record], methods: Sequence[str]) -> list[dict[str, object]]:
+    """What is measured under the paper's schedule: a row per method, a cell per category.
 
-    Columns: `method` (the name shown to readers), `category`, `seeds` (comparable runs), `labelled` (finished
-    runs that are not comparable), `failed`.
+    A cell counts `seeds` (comparable runs), `labelled` (finished runs that are not comparable), `failed`.
     """
     runs = list(records)
-    rows = []
-    for method in methods:
-        own = select(runs, method)
-        for category in CATEGORIES:
-            group = [r for r in own if r.category == category]
-            seeds, failed = len(comparable(group)), sum(r.status == "failed" for r in group)
-            labelled = len(group) - seeds - failed
-            rows.append((METHOD_NAMES.get(method, method), category, seeds, labelled, failed))
-    return pd.DataFrame(rows, columns=["method", "category", "seeds", "labelled", "failed"])
+    return [
+        {"Method": METHOD_NAMES.get(method, method)}
+        | {name: _counts([r for r in select(runs, method) if r.category == name]) for name in CATEGORIES}
+        for method in methods
+    ]
+
+
+def _counts(group: Sequence[Record]) -> dict[str, int]:
+    seeds, failed = len(comparable(group)), sum(r.status == "failed" for r in group)
+    return {"seeds": seeds, "labelled": len(group) - seeds - failed, "failed": failed}

@@ -23,11 +23,6 @@ def untuned(records: Sequence[Record], profile: Profile) -> list[Record]:
     return [*epochs_group(0, "", profile).of(records), *RunGroup("stpm", "", profile).of(records)]
 
 
-def against_untuned(records: Sequence[Record], other: RunGroup, metric: Metric) -> list[PairedDifference]:
-    """The runs of `other` against those without fine-tuning, as `paired.pairs`."""
-    return compare(match_runs(untuned(records, other.profile), other.of(records), metric), metric)
-
-
 def one_teacher(records: Iterable[Record]) -> list[Record]:
     """The runs whose teacher is that of seed 0, whatever their own seed: chance in the student alone."""
     everything = list(records)
@@ -115,7 +110,11 @@ def changes(
         "2 epochs, rate ten times": epochs_group(2, "rate=1e-3", profile),
         "2 epochs, L1 + cosine loss": epochs_group(2, "loss=l1+cosine", profile),
     }
-    return {name: against_untuned(everything, other, metric) for name, other in wanted.items()}
+    first = untuned(everything, profile)
+    return {
+        name: compare(match_runs(first, other.of(everything), metric), metric)
+        for name, other in wanted.items()
+    }
 
 
 def _of_data(records: Iterable[Record], rest: str) -> list[Record]:

@@ -1,4 +1,4 @@
-"""Columns, captions and cells that several pages and notebooks show, for `study.tables`. Imports no torch."""
+"""Columns, captions and cells that several pages and notebooks show, for `study.tables`."""
 
 from stlib.protocol import METRICS
 from study.analysis.ablation import COLUMNS

@@ -1,4 +1,4 @@
-"""What a run leaves for pictures of its maps: a few images, beside its checkpoint. Imports no torch.
+"""What a run leaves for pictures of its maps: a few images, beside its checkpoint.
 
 Notebooks write it, never into the repository. Which images is decided by their names alone: the first of
 every kind, so that all methods show the same and nobody picks.

@@ -1,4 +1,4 @@
-"""The README's table of results, generated from the records. Imports no torch."""
+"""The README's table of results, generated from the records."""
 
 from collections.abc import Sequence
 

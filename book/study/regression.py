@@ -1,4 +1,4 @@
-"""Does the demo still give what it gave? A run's record against the committed one. Imports no torch."""
+"""Does the demo still give what it gave? A run's record against the committed one."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How the study shows numbers: one table, one sentence, the formats of both. Imports no torch.
+"""How the study shows numbers: one table, one sentence, the formats of both.
 
 A cell, a caption and a sentence are Jinja2 templates over the fields of rows. So words stand in the pages and
 numbers come from the analysis, which knows neither. HTML here reads well without styles, scripts or sight.

@@ -1,1 +1,1 @@
-"""What the records and the papers' numbers say, as frames and dataclasses. Imports no torch."""
+"""What the records and the papers' numbers say, as frames and dataclasses."""

@@ -1,4 +1,4 @@
-"""PFADSeg's ablation beside the paper's Table 4: what each module gains and costs. Imports no torch."""
+"""PFADSeg's ablation beside the paper's Table 4: what each module gains and costs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""The first page's answers: every headline claim, what was found here, its status. Imports no torch."""
+"""The first page's answers: every headline claim, what was found here, its status."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

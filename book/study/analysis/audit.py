@@ -1,7 +1,7 @@
 """The papers' own arithmetic: printed averages recomputed, and one score printed in several works.
 
 Sums are exact fractions, so a verdict never hangs on binary rounding. What the papers state about these
-numbers in words is checked by `study.analysis.paper_statements`. Imports no torch.
+numbers in words is checked by `study.analysis.paper_statements`.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What the scripts in `benchmarks/` measured: their committed outcomes as tables. Imports no torch."""
+"""What the scripts in `benchmarks/` measured: their committed outcomes as tables."""
 
 from collections.abc import Mapping
 from datetime import datetime

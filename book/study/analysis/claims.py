@@ -1,4 +1,4 @@
-"""The papers' claims that one method beats another, beside what paired runs show. Imports no torch."""
+"""The papers' claims that one method beats another, beside what paired runs show."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace

@@ -1,4 +1,4 @@
-"""The systems that the papers compare themselves with, under this study's protocol. Imports no torch.
+"""The systems that the papers compare themselves with, under this study's protocol.
 
 Printed with other backbones and on crops, here with the ResNet-18 of the papers' own methods on whole images:
 the printed number and the one measured here answer different questions, and no verdict joins them.

@@ -1,7 +1,4 @@
-"""Records beside reported numbers: what was measured, how far it lies from the paper, and the verdict.
-
-Imports no torch, so that the book builds quickly.
-"""
+"""Records beside reported numbers: what was measured, how far it lies from the paper, and the verdict."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What a threshold promised and what it kept; tiles are put together to photographs. Imports no torch."""
+"""What a threshold promised and what it kept; tiles are put together to photographs."""
 
 from collections.abc import Iterable
 

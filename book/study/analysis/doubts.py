@@ -1,4 +1,4 @@
-"""What a sceptical reviewer counts: the runs behind the verdicts, how firm they are. Imports no torch."""
+"""What a sceptical reviewer counts: the runs behind the verdicts, how firm they are."""
 
 from collections.abc import Iterable, Sequence
 from statistics import median, stdev

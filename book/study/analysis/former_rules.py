@@ -1,4 +1,4 @@
-"""The rule for scores until 2026-11-25, on today's records, beside the one that holds. Imports no torch."""
+"""The rule for scores until 2026-11-25, on today's records, beside the one that holds."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What chance may explain: intervals, equivalence and several claims at once. Imports no torch."""
+"""What chance may explain: intervals, equivalence and several claims at once."""
 
 from collections.abc import Iterable, Sequence
 from math import inf, sqrt

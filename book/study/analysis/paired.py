@@ -1,4 +1,4 @@
-"""Does one method beat another on the same images and seeds? Paired differences. Imports no torch.
+"""Does one method beat another on the same images and seeds? Paired differences.
 
 Since 2026-11-26 an interval is Student's, around the difference that was measured. Its variance has two
 sources: chance in the test images, from the paired bootstrap replicates, and chance in the training, from the

@@ -1,6 +1,6 @@
 """What the papers state in words, checked against the numbers they print.
 
-The statements are inputs: results/claims.csv, one per row, with a verbatim quote. Imports no torch.
+The statements are inputs: results/claims.csv, one per row, with a verbatim quote.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""The papers' tables in their own layout, with this study's score in every cell. Imports no torch.
+"""The papers' tables in their own layout, with this study's score in every cell.
 
 The layout is the order of the rows in `results/reported`: who adds a table there gets it here, and who adds
 records of a method that a table prints fills its column.

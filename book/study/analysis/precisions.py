@@ -1,4 +1,4 @@
-"""Does training in bfloat16 change the numbers? Pairs of runs beside the seeds' spread. Imports no torch."""
+"""Does training in bfloat16 change the numbers? Pairs of runs beside the seeds' spread."""
 
 from collections.abc import Sequence
 

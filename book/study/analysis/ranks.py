@@ -1,4 +1,4 @@
-"""Which method ranks where in the papers' tables, and which ranks can be told from chance. Imports no torch.
+"""Which method ranks where in the papers' tables, and which ranks can be told from chance.
 
 Demsar (Journal of Machine Learning Research 7, 2006): methods are ranked on every category (1 is best, ties
 share the mean rank); two methods differ when their average ranks lie at least Nemenyi's critical difference

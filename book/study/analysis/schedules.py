@@ -1,4 +1,4 @@
-"""STPM for 100 epochs, as its paper says, or for 200, as its authors' command does. Imports no torch."""
+"""STPM for 100 epochs, as its paper says, or for 200, as its authors' command does."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What one changed choice does to the scores, beside the gains that the papers claim. Imports no torch.
+"""What one changed choice does to the scores, beside the gains that the papers claim.
 
 The papers leave choices open. Some are read from the trained model again (another mask rule, the last
 epoch): a record holds those scores, but no bootstrap replicates of them, so their spread is the range over

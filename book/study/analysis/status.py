@@ -1,4 +1,4 @@
-"""One word for every outcome: supported, contradicted or open; none where nothing was run. Imports no torch.
+"""One word for every outcome: supported, contradicted or open; none where nothing was run.
 
 The rules that lead to an outcome stand in `comparison`, `paired` and `paper_statements`; here they only get
 a name.

@@ -1,4 +1,4 @@
-"""ET-STPM against the number of fine-tuning epochs, and the leakage question. Imports no torch."""
+"""ET-STPM against the number of fine-tuning epochs, and the leakage question."""
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev

@@ -1,4 +1,4 @@
-"""The study's pictures: numpy arrays, records and tables in, matplotlib figures out. Imports no torch.
+"""The study's pictures: numpy arrays, records and tables in, matplotlib figures out.
 
 Every figure is white, uses seaborn's colour-blind-safe palette with a second cue beside colour (line style,
 marker, hatch or word). What a figure plots, for readers who cannot see it, stands in the cell that shows it.

@@ -1,4 +1,4 @@
-"""Pictures of images: samples, anomaly maps, the maps of several methods side by side. Imports no torch."""
+"""Pictures of images: samples, anomaly maps, the maps of several methods side by side."""
 
 from collections.abc import Mapping, Sequence
 

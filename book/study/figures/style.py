@@ -1,4 +1,4 @@
-"""What all figures share: size, colours and panels. Imports no torch."""
+"""What all figures share: size, colours and panels."""
 
 from typing import Literal
 

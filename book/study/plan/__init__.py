@@ -1,1 +1,1 @@
-"""Which runs the study consists of, which are missing, and what they will cost. Imports no torch."""
+"""Which runs the study consists of, which are missing, and what they will cost."""

@@ -1,4 +1,4 @@
-"""What the missing runs will cost, from the runs that are recorded. Imports no torch."""
+"""What the missing runs will cost, from the runs that are recorded."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The runs that the study consists of, from `workflow/grid.toml`, and which are done. Imports no torch."""
+"""The runs that the study consists of, from `workflow/grid.toml`, and which are done."""
 
 import tomllib
 from collections.abc import Collection, Iterable

@@ -1,4 +1,4 @@
-"""The runs that the book still needs, in order of worth: `results/QUEUE.md`. Imports no torch."""
+"""The runs that the book still needs, in order of worth: `results/QUEUE.md`."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable

@@ -67,17 +67,12 @@ def test_what_a_kernel_adds_is_no_parameter(given):
     [
         ({"catgeory": "grass"}, "catgeory = 'grass': no such parameter, did you mean category?"),
         ({"epochs": 3}, "epochs = 3: no such parameter, there are category, seed"),
-        ({"seed": "0"}, "seed = '0': input should be a valid integer"),
         ({"seed": True}, "seed = True: input should be a valid integer"),
-        ({"seed": 0.5}, "seed = 0.5: input should be a valid integer"),
         ({"seed": -1}, "seed -1: choose a whole number from 0"),
         ({"data": 2024}, "data = 2024: .* with -r data"),
-        ({"category": None}, "category = None: input should be a valid string"),
-        ({"variant": "e=5"}, "STPM has no variant 'e=5'"),
         ({"method": "pfadseg", "variant": "RMC"}, "no variant 'RMC': there are none, RCM"),
         ({"method": "stmp"}, "unknown method 'stmp': choose one of"),
         ({"profile": "papers"}, "profile = 'papers': input should be 'paper', 'short' or 'demo'"),
-        ({"precision": "fp16"}, "precision = 'fp16': input should be 'fp32', 'tf32' or 'bf16'"),
         ({"device": "gpu"}, "unknown device 'gpu': choose cpu"),
         ({"category": "plat"}, "no category 'plat' under"),
         ({"data": "", "category": "brik"}, "category = 'brik': the demo dataset has brick, grass"),
@@ -183,7 +178,6 @@ def test_epochs_are_a_number_or_a_list_fewest_first_and_once(epochs):
         ({"epochs": 2, "variant": "e=0"}, "variant = 'e=0': say it by epochs"),
         ({"epochs": "2,5"}, "epochs = '2,5': input should be a valid list .* -y 'epochs: "),
         ({"epochs": []}, r"epochs = \[\]: choose among 0, 1, 2"),
-        ({"variant": "data=D"}, "ET-STPM has no variant"),
     ],
 )
 def test_epochs_that_are_not_in_the_study_are_refused(epochs, change, message):
@@ -282,7 +276,6 @@ def test_run_all_comes_a_second_time(row, epochs, several):
     ("change", "message"),
     [
         ({"methods": []}, r"methods = \[\]: choose among"),
-        ({"methods": ["stmp"]}, "unknown method 'stmp'"),
         ({"methods": "stpm"}, r"papermill passes a list with -y 'methods: \[stpm, \.\.\.\]'"),
         ({"metric": "auc"}, "metric = 'auc': input should be 'image_auroc'"),
     ],

@@ -55,33 +55,18 @@ def test_nbval_fails_when_a_metric_changes(make_record, tmp_path):
     text = regression(read_record(now), same)
     data = {"text/html": str(text), "text/plain": repr(text)}
     output = new_output("execute_result", data, execution_count=1)
-    cells = [
-        new_code_cell(
-            "from pathlib import Path\nfrom stlib.records.store import read_record\n"
-            "from study.regression import regression\n"
-            f"regression(read_record(Path({str(now)!r})), Path({str(committed)!r}))",
-            execution_count=1,
-            outputs=[output],
-            metadata={"tags": ["nbval-check-output"]},
-        )
-        for committed in (same, changed)
-    ]
+    kept = {"execution_count": 1, "outputs": [output], "metadata": {"tags": ["nbval-check-output"]}}
+    code = (
+        "from pathlib import Path\nfrom stlib.records.store import read_record\n"
+        "from study.regression import regression\n"
+        f"regression(read_record(Path({str(now)!r})), Path('COMMITTED'))"
+    )
+    cells = [new_code_cell(code.replace("COMMITTED", str(place)), **kept) for place in (same, changed)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(new_notebook(cells=cells, metadata=kernel), tmp_path / "check.ipynb")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--nbval-lax",
-        "-c",
-        "/dev/null",
-        "-rA",
-        "-p",
-        "no:cacheprovider",
-    ]
-    done = subprocess.run(
-        [*command, "check.ipynb"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    options = ["--nbval-lax", "-c", "/dev/null", "-rA", "-p", "no:cacheprovider", "check.ipynb"]
+    command = [sys.executable, "-m", "pytest", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "PASSED check.ipynb::Cell 0" in done.stdout, done.stdout + done.stderr
     assert "FAILED check.ipynb::Cell 1" in done.stdout
     assert "CHANGED" in done.stdout

@@ -9,7 +9,7 @@ from IPython.core.formatters import DisplayFormatter
 from jinja2 import UndefinedError
 
 from stlib.paths import ROOT
-from study.tables import RECORDS_URL, say, signed, table
+from study.tables import RECORDS_URL, say, table
 
 
 class Page(HTMLParser):
@@ -75,12 +75,6 @@ def test_a_notebook_gets_tables_as_html_and_sentences_as_markdown():
     assert set(formatter.format(table([{"a": 1}], "c"))[0]) == {"text/plain", "text/html"}
     assert set(formatter.format(say("{{ x }}", x=0.5))[0]) == {"text/plain", "text/markdown"}
     assert say("- {{ x }}, {{ y }}\n", x=0.5, y="<b>") == "- 0.500, &lt;b&gt;"
-
-
-def test_a_difference_that_rounds_to_nothing_has_no_sign():
-    assert signed(-0.0004) == "0.000"
-    assert signed(0.0005) == "+0.001"
-    assert signed(None) == signed(float("nan")) == ""
 
 
 def test_the_site_serves_the_folder_that_the_links_name():

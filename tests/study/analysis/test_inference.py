@@ -129,7 +129,3 @@ def test_of_a_mean_over_categories_as_rarely():
 def test_a_teacher_that_all_categories_share_is_one_draw_and_not_five():
     # taken for five, three studies in ten call it a difference
     assert false_alarms(0.2, 0.5, teacher=1.0, categories=5, studies=300) <= 0.08
-
-
-def test_one_or_two_seeds_are_never_called_anything():
-    assert false_alarms(1.0, 1.0, seeds=1, studies=50) == false_alarms(1.0, 1.0, seeds=2, studies=50) == 0

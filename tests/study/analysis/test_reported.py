@@ -62,22 +62,12 @@ def test_what_is_run_here_and_printed_nowhere_is_a_known_method(frame):
     assert METHOD_NAMES.keys() - set(frame["method"]) <= METHODS.keys()
 
 
-def test_both_sources_of_stpm_have_transistor_as_the_hardest_category(frame):
-    stpm = frame[
-        (frame["method"] == "stpm") & (frame["metric"] == "pixel_auroc") & (frame["paper"] != "pfadseg")
-    ]
-    assert set(stpm.loc[stpm.groupby("paper")["number"].idxmin(), "category"]) == {"transistor"}
-
-
 @pytest.mark.parametrize(
     ("value", "unit", "number", "decimals"),
     [
         (".988", "fraction", 0.988, 3),
-        ("0.988", "fraction", 0.988, 3),
         ("0.990", "fraction", 0.99, 3),
         ("98.8", "percent", 0.988, 3),
-        ("0.54", "fraction", 0.54, 2),
-        ("1.000000", "fraction", 1.0, 6),
         ("100", "percent", 1.0, 2),
     ],
 )
@@ -86,16 +76,10 @@ def test_printed_values_become_fractions(value, unit, number, decimals):
     assert (row.value, row.number, row.decimals) == (value, number, decimals)
 
 
-def test_the_default_source_of_stpm():
-    papers = {metric: reported("stpm", metric, "carpet").paper for metric in ("pixel_auroc", "image_auroc")}
-    assert papers == {"pixel_auroc": "stpm", "image_auroc": "stpm"}
-    assert reported("stpm", "iap", "carpet").paper == "destseg"
-    assert reported("stpm", "pixel_auroc", "carpet", paper="stpm").decimals == 6
-
-
 def test_the_own_paper_comes_first_and_others_follow():
+    assert reported("stpm", "image_auroc", "carpet").paper == "stpm"
+    assert reported("stpm", "iap", "carpet").paper == "destseg"
     assert reported("destseg", "iap", "carpet").paper == "destseg"
-    assert reported("dsr", "pixel_ap").paper == "destseg"
     assert reported("spade", "pixel_auroc").paper == "et_stpm"
 
 
@@ -148,13 +132,9 @@ GOOD = {
 def write(folder, *rows, columns=tuple(GOOD)):
     path = folder / "stpm.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([columns, *(row.values() for row in rows)])
+        cells = ([value for value in row.values() if value is not None] for row in rows)
+        csv.writer(file).writerows([columns, *cells])
     return path
-
-
-def test_a_good_file_is_read(tmp_path):
-    write(tmp_path, GOOD, GOOD | {"category": "mean", "note": "a, b"})
-    assert [row.note for row in load_reported(tmp_path)] == ["", "a, b"]
 
 
 def test_a_spreadsheet_has_dropped_no_trailing_zero(frame):
@@ -167,9 +147,9 @@ def test_a_spreadsheet_has_dropped_no_trailing_zero(frame):
 
 
 def test_a_file_that_a_spreadsheet_saved_with_its_mark_is_read(tmp_path):
-    path = write(tmp_path, GOOD)
+    path = write(tmp_path, GOOD | {"note": "a, b"})
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert len(load_reported(tmp_path)) == 1
+    assert [row.note for row in load_reported(tmp_path)] == ["a, b"]
 
 
 @pytest.mark.parametrize(
@@ -178,28 +158,19 @@ def test_a_file_that_a_spreadsheet_saved_with_its_mark_is_read(tmp_path):
         ({"metric": "auc"}, "unknown metric 'auc'"),
         ({"category": "metal nut"}, "unknown category 'metal nut'"),
         ({"method": "STPM"}, "unknown method 'STPM'"),
-        ({"paper": "stpm2"}, "unknown paper 'stpm2'"),
         ({"paper": "destseg"}, r"paper 'destseg' belongs in destseg\.csv"),
         ({"unit": "%"}, "unit: .*'percent'"),
         ({"value": "-"}, "value: .* got '-'"),
-        ({"value": "nan"}, "value: .* got 'nan'"),
-        ({"value": ""}, "value: .* got ''"),
         ({"value": "98.8"}, "98.8 fraction is more than 1"),
         ({"source": ""}, "source: "),
         ({"category": "carpet", "value": "0.6"}, "duplicate row"),
         ({"one": "more"}, "too many cells"),
+        ({"unit": None, "note": None}, "unit: "),  # a row that ends early
     ],
 )
 def test_a_broken_row_names_file_and_line(tmp_path, broken, problem):
     path = write(tmp_path, GOOD, GOOD | {"category": "grid"} | broken)
     with pytest.raises(ValueError, match=problem) as error:
-        load_reported(tmp_path)
-    assert str(error.value).startswith(f"{path}, line 3: ")
-
-
-def test_a_short_row_names_file_and_line(tmp_path):
-    path = write(tmp_path, GOOD, {"paper": "stpm", "source": "somewhere"})
-    with pytest.raises(ValueError, match="table: ") as error:
         load_reported(tmp_path)
     assert str(error.value).startswith(f"{path}, line 3: ")
 

@@ -9,7 +9,7 @@ from stlib.protocol import ABLATION_ROWS, CATEGORIES, SEEDS_FOR_A_VERDICT, TUNIN
 from stlib.records.store import write_record
 from study.analysis.ablation import CHOICES
 from study.analysis.reported import PAPERS
-from study.plan.grid import Cell, read_grid, select_cells, state, teachers, tuned_variant
+from study.plan.grid import Cell, read_grid, select_cells, state, tuned_variant
 
 GRID = """
 [small]
@@ -109,23 +109,6 @@ def test_a_variant_may_name_the_arithmetic():
     cell = Cell("stpm", "bottle", 0, "precision=fp32")
     assert cell.command().endswith("--variant precision=fp32 --precision fp32")
     assert Cell("stpm", "bottle", 0).precision == Cell("pfadseg", "bottle", 0, "RCM").precision == ""
-
-
-def test_one_pass_makes_the_teachers_of_all_epochs():
-    made = teachers(read_grid("paper").cells())
-    assert {
-        name: (cell.variant, cell.seed)
-        for name, cell in made.items()
-        if not name.startswith(("rate", "loss", "optimiser"))
-    } == {
-        name: value
-        for s in range(3)
-        for name, value in (
-            (f"s{s}", ("e=10", s)),
-            (f"data=B,s{s}", ("data=B", s)),
-            (f"data=C,s{s}", ("data=C", s)),
-        )
-    }
 
 
 def test_only_a_whole_finished_record_of_the_cell_is_done(make_record, tmp_path: Path):

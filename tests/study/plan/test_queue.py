@@ -87,23 +87,18 @@ def test_a_row_that_no_run_can_be_made_of_is_refused_by_name(
     assert not (tmp_path / "QUEUE.md").exists()
 
 
-@pytest.mark.parametrize("option", ["--records", "--data"])
-def test_a_misspelt_folder_never_empties_the_queue(tmp_path: Path, option: str):
-    file = tmp_path / "QUEUE.md"
-    file.write_text(f"{TITLE}\nall of it")
-    options = {"--records": tmp_path, "--data": tmp_path, "--output": file} | {option: tmp_path / "typo"}
-    told = CliRunner().invoke(app, ["queue", *(str(part) for pair in options.items() for part in pair)])
-    assert told.exit_code == 2
+@pytest.mark.parametrize(
+    ("command", "option"), [("queue", "--records"), ("queue", "--data"), ("readme", "--records")]
+)
+def test_a_misspelt_folder_never_empties_what_is_renewed(tmp_path: Path, command: str, option: str):
+    file = tmp_path / "file.md"
+    file.write_text(f"{BEGIN}\nold\n{END}\n{TITLE}\n")
+    before = file.read_bytes()
+    named = {"queue": {"--data": tmp_path, "--output": file}, "readme": {"--file": file}}[command]
+    options = {"--records": tmp_path} | named | {option: tmp_path / "typo"}
+    told = CliRunner().invoke(app, [command, *(str(part) for pair in options.items() for part in pair)])
+    assert (told.exit_code, file.read_bytes()) == (2, before)
     assert f"typo: name another one by {option}" in told.stderr
-    assert file.read_text() == f"{TITLE}\nall of it"
-
-
-def test_a_misspelt_folder_of_records_never_empties_the_readme(tmp_path: Path):
-    file = tmp_path / "README.md"
-    file.write_text(f"{BEGIN}\nold\n{END}\n")
-    told = CliRunner().invoke(app, ["readme", "--records", str(tmp_path / "typo"), "--file", str(file)])
-    assert (told.exit_code, file.read_text()) == (2, f"{BEGIN}\nold\n{END}\n")
-    assert "typo: name another one by --records" in told.stderr
 
 
 def test_the_queue_replaces_no_file_of_another_kind(tmp_path: Path):

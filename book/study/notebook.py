@@ -29,7 +29,7 @@ from stlib.run.fitted import FittedDetector
 from stlib.run.teacher_cache import Teacher
 from study import figures
 from study.analysis import paired, runs
-from study.analysis.paired import RunGroup
+from study.analysis.comparison import RunGroup
 from study.analysis.reported import METHOD_NAMES, reported
 from study.columns import LABELS, PAIRED
 from study.maps import choose_maps, first_of_each, path_of_maps, read_maps, write_maps

@@ -7,7 +7,7 @@ from markupsafe import escape
 from stlib.protocol import CATEGORIES, METRICS, Metric
 from stlib.records.schema import Record
 from study.analysis.answers import answers
-from study.analysis.comparison import METHODS, ComparisonRow, comparison, select
+from study.analysis.comparison import METHODS, ComparisonRow, RunGroup, comparison
 from study.analysis.reported import METHOD_NAMES
 from study.analysis.runs import made
 from study.analysis.status import of_score
@@ -44,7 +44,7 @@ def _section(records: Sequence[Record], method: str) -> str:
     table = [f"| {METHOD_NAMES[method]} | {head} |", "|---|" + "---|---|---|" * len(COLUMNS)]
     table += [f"| {_name(cells)} | " + " | ".join(map(_cells, cells)) + " |" for cells in shown]
     absent = len(CATEGORIES) - sum(cells[0].category in CATEGORIES for cells in shown)
-    runs = [record for record in select(records, method) if record.status == "finished"]
+    runs = [record for record in RunGroup(method).of(records) if record.status == "finished"]
     labelled: dict[str, list[str]] = {}
     for record in runs:
         for label in record.labels():

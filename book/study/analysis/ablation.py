@@ -6,8 +6,8 @@ import pandas as pd
 
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, Metric, Profile
 from stlib.records.schema import Record
-from study.analysis.comparison import comparable, select
-from study.analysis.paired import Couple, PairedDifference, RunGroup, match_runs, pairs
+from study.analysis.comparison import RunGroup, comparable
+from study.analysis.paired import Couple, PairedDifference, match_runs, pairs
 from study.analysis.reported import reported
 
 CHOICES: dict[str, str] = {
@@ -68,7 +68,7 @@ def rows(
     lines = []
     remarks: dict[str, None] = {}
     for label, variant in ABLATION_ROWS.items():
-        runs = select(everything, "pfadseg", profile=profile, variant=variant)
+        runs = RunGroup("pfadseg", variant, profile).of(everything)
         runs = [run for run in (runs if labelled else comparable(runs)) if run not in apart] if full else runs
         means = {m: _mean(runs, m) for m in COLUMNS}
         lines.append({"label": label, "parameters": parameters[label]} | means | {"runs": runs})

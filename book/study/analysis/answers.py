@@ -10,7 +10,7 @@ import pandas as pd
 from stlib.protocol import Metric
 from stlib.records.schema import Record
 from study.analysis.claims import CLAIMS, PRINTED_CLAIMS, Claim, ClaimResult, printed_wins, with_claim
-from study.analysis.comparison import OUTSIDE, comparison, select
+from study.analysis.comparison import OUTSIDE, RunGroup, comparison
 from study.analysis.paired import PairedDifference, adjusted, compare, match_runs, pairs
 from study.analysis.reported import reported
 from study.analysis.schedules import LONG, TUNED_LONG
@@ -125,12 +125,12 @@ def more_seeds(records: Sequence[Record], metric: Metric) -> list[Record]:
 
 
 def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
-    runs = [r for r in select(records, method) if r.status == "finished"]
+    runs = [r for r in RunGroup(method).of(records) if r.status == "finished"]
     *rows, mean = comparison(runs, method, metric)
     printed = reported(method, metric)
     held = [row.category for row in rows if row.difference is not None]
     works = [found.paper for found in (reported(method, metric, name) for name in held) if found]
-    twice = select(records, method, variant="epochs=200")
+    twice = RunGroup(method, "epochs=200").of(records)
     long = comparison(twice, method, metric, variant="epochs=200")
     alike = [row.category for row in long[:-1] if row.difference is not None] == held != []
     outside = [(row.category, row.difference) for row in rows if row.difference and row.verdict in OUTSIDE]

@@ -8,8 +8,9 @@ import pandas as pd
 from scipy.stats import wilcoxon
 
 from stlib.protocol import CATEGORIES, METRICS, TEXTURES, Metric
+from study.analysis.comparison import RunGroup
 from study.analysis.inference import holm
-from study.analysis.paired import PairedDifference, RunGroup, row_of
+from study.analysis.paired import PairedDifference, row_of
 from study.analysis.reported import METHOD_NAMES, reported
 
 

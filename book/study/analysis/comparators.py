@@ -12,8 +12,8 @@ from stlib.paths import REPORTED
 from stlib.protocol import CATEGORIES, Metric
 from stlib.records.schema import Record
 from study.analysis.audit import reimplementations
-from study.analysis.comparison import COMPARATORS, ComparisonRow, measured, printed_row, select
-from study.analysis.paired import PairedDifference, RunGroup, pairs
+from study.analysis.comparison import COMPARATORS, ComparisonRow, RunGroup, measured, printed_row
+from study.analysis.paired import PairedDifference, pairs
 from study.analysis.reported import METHOD_NAMES, reported
 
 CONDITIONS = REPORTED.parent / "conditions.csv"
@@ -91,7 +91,7 @@ def three_ways(records: Iterable[Record], method: str, metric: Metric) -> pd.Dat
     A row per category of MVTec AD: `category`, `printed` (a `Reported` or None), a column per other work, and
     `here` (a `ComparisonRow` or None).
     """
-    runs = [r for r in select(records, method) if r.status == "finished" and metric in r.metrics]
+    runs = [r for r in RunGroup(method).of(records) if r.status == "finished" and metric in r.metrics]
     frame = reimplementations(method, metric)
     frame.insert(0, "printed", pd.Series({c: reported(method, metric, c) for c in CATEGORIES}, dtype=object))
     frame["here"] = pd.Series({c: _measured(runs, c, metric) for c in CATEGORIES}, dtype=object)

@@ -115,11 +115,18 @@ def verdict(values: Sequence[float], reported: float | None, metric: Metric) -> 
     return side if enough and apart(values, reported, tolerance) else "outside, not proven"
 
 
-def select(
-    records: Iterable[Record], method: str, *, profile: Profile = "paper", variant: str = ""
-) -> list[Record]:
-    """All runs of one method, variant and profile, failed ones included."""
-    return [r for r in records if (r.method, r.profile, r.variant) == (method, profile, variant)]
+@dataclass(frozen=True)
+class RunGroup:
+    """Which runs: a method, one of its variants, and a profile."""
+
+    method: str
+    variant: str = ""
+    profile: Profile = "paper"
+
+    def of(self, records: Iterable[Record]) -> list[Record]:
+        """Its runs, failed ones included."""
+        wanted = (self.method, self.variant, self.profile)
+        return [r for r in records if (r.method, r.variant, r.profile) == wanted]
 
 
 def comparable(records: Iterable[Record]) -> list[Record]:
@@ -140,7 +147,7 @@ def comparison(
     The last row covers the categories with a comparable run only, on both sides. `paper`: where the reported
     values are printed, if not where `reported` asks first. Raises ValueError for an unknown method or paper.
     """
-    runs = select(records, method, variant=variant)
+    runs = RunGroup(method, variant).of(records)
     groups = {name: [r for r in runs if r.category == name] for name in CATEGORIES}
     label = variant if variant in ABLATION_ROWS else ""
     known = {c: reported(method, metric, c, variant=label, paper=paper) for c in (*CATEGORIES, "mean")}

@@ -8,8 +8,8 @@ import pandas as pd
 
 from stlib.protocol import CATEGORIES, METRICS, SEEDS_FOR_A_VERDICT, Metric
 from stlib.records.schema import Record
-from study.analysis.comparison import METHODS, comparable, comparison, select
-from study.analysis.paired import RunGroup, compare, match_runs
+from study.analysis.comparison import METHODS, RunGroup, comparable, comparison
+from study.analysis.paired import compare, match_runs
 from study.analysis.runs import auroc, good_and_defective
 
 
@@ -71,7 +71,7 @@ def seed_spread(records: Sequence[Record], metrics: Sequence[Metric]) -> pd.Data
     """
     rows: list[dict[str, object]] = []
     for method in METHODS:
-        clean = comparable(select(records, method))
+        clean = comparable(RunGroup(method).of(records))
         for category in CATEGORIES:
             group = [r for r in clean if r.category == category]
             if len(group) > 1:
@@ -86,7 +86,7 @@ def verdicts(records: Sequence[Record]) -> pd.DataFrame:
     rows = [
         (method, metric, row.verdict, row.seeds, abs(row.difference) / row.tolerance)
         for method in METHODS
-        for runs in [select(records, method)]
+        for runs in [RunGroup(method).of(records)]
         for metric in METRICS
         for row in comparison(runs, method, metric)[:-1]
         if row.difference is not None

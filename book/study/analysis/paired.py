@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, Metric, Profile
+from stlib.protocol import CATEGORIES, SEEDS_FOR_A_VERDICT, Metric
 from stlib.records.schema import Record
-from study.analysis.comparison import select
+from study.analysis.comparison import RunGroup
 from study.analysis.inference import ALPHA, Part, holm, interval, p_value, satterthwaite
 
 Decision = Literal["gain", "loss", "inconclusive", "not as claimed", "too few seeds"]
@@ -33,19 +33,6 @@ SEGMENTING = {"destseg", "pfadseg"}
 """Methods with a segmentation net. Another precision makes another training of it: bf16 moved PFADSeg's pixel
 AP by .09 in a short run, and rounds the softmax and the sums of its blocks on a CPU, not on a GPU
 (`protocol.Precision`)."""
-
-
-@dataclass(frozen=True)
-class RunGroup:
-    """Which runs: a method, one of its variants, and a profile."""
-
-    method: str
-    variant: str = ""
-    profile: Profile = "paper"
-
-    def of(self, records: Iterable[Record]) -> list[Record]:
-        """Its runs, failed ones included."""
-        return select(records, self.method, profile=self.profile, variant=self.variant)
 
 
 Couple = tuple[Record, Record]

@@ -13,7 +13,7 @@ import pandas as pd
 
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, Metric
 from stlib.records.schema import Record
-from study.analysis.comparison import ComparisonRow, Verdict, measured, printed_row, select
+from study.analysis.comparison import ComparisonRow, RunGroup, Verdict, measured, printed_row
 from study.analysis.reported import AVERAGES, Reported
 
 MARKS: dict[Verdict, str] = {"not comparable": "setting", "different backbone": "backbone"}
@@ -63,7 +63,7 @@ def printed_tables(printed: Iterable[Reported], records: Iterable[Record]) -> li
 def _table(paper: str, name: str, printed: Sequence[Reported], runs: Sequence[Record]) -> PrintedTable:
     cells = {}
     for row in printed:
-        own = select(runs, row.method, variant=ABLATION_ROWS.get(row.variant, row.variant))
+        own = RunGroup(row.method, ABLATION_ROWS.get(row.variant, row.variant)).of(runs)
         cell = printed_row(row.method, cast(Metric, row.metric), row.variant or row.category, row)
         if row.spread is not None:
             cell = replace(cell, reported=f"{cell.reported} ± {row.spread:.{row.decimals}f}")
@@ -77,7 +77,9 @@ def _table(paper: str, name: str, printed: Sequence[Reported], runs: Sequence[Re
         if told := [cell.reported_number for cell in run if cell.reported_number is not None]:
             mean = replace(printed_row(method, metric, HERE, None), reported_number=fmean(told))
             mean = replace(mean, reported=f"{fmean(told):.3f}")
-            cells[HERE, method, metric] = _with_runs(mean, select(runs, method), [c.category for c in run])
+            cells[HERE, method, metric] = _with_runs(
+                mean, RunGroup(method).of(runs), [c.category for c in run]
+            )
     names += [HERE] * any(place == HERE for place, _, _ in cells)
     return PrintedTable(paper, name, printed[0].source, names, columns, cells)
 

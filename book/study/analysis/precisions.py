@@ -6,7 +6,8 @@ import pandas as pd
 
 from stlib.protocol import METRICS, SEEDS_FOR_A_VERDICT, Metric, Profile
 from stlib.records.schema import Record
-from study.analysis.paired import Couple, PairedDifference, RunGroup, compare, match_runs, row_of
+from study.analysis.comparison import RunGroup
+from study.analysis.paired import Couple, PairedDifference, compare, match_runs, row_of
 
 
 def couples(records: Sequence[Record], method: str, profile: Profile) -> list[Couple]:

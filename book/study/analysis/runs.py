@@ -10,8 +10,7 @@ from scipy.stats import mannwhitneyu
 
 from stlib.protocol import CATEGORIES, METRICS
 from stlib.records.schema import History, Record
-from study.analysis.comparison import comparable, select
-from study.analysis.paired import RunGroup
+from study.analysis.comparison import RunGroup, comparable
 from study.analysis.reported import METHOD_NAMES, reported
 from study.plan.estimate import held_seconds, seconds
 from study.plan.grid import Cell
@@ -19,7 +18,7 @@ from study.plan.grid import Cell
 
 def histories(records: Iterable[Record], method: str, categories: Iterable[str]) -> dict[str, list[History]]:
     """The trainings of the comparable runs, by category."""
-    runs = comparable(select(records, method))
+    runs = comparable(RunGroup(method).of(records))
     found = {name: [r.history for r in runs if r.category == name and r.history] for name in categories}
     return {name: trainings for name, trainings in found.items() if trainings}
 
@@ -161,7 +160,7 @@ def state_of_study(records: Iterable[Record], methods: Sequence[str]) -> list[di
     runs = list(records)
     return [
         {"Method": METHOD_NAMES.get(method, method)}
-        | {name: _counts([r for r in select(runs, method) if r.category == name]) for name in CATEGORIES}
+        | {name: _counts([r for r in RunGroup(method).of(runs) if r.category == name]) for name in CATEGORIES}
         for method in methods
     ]
 

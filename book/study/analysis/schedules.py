@@ -7,7 +7,8 @@ import pandas as pd
 
 from stlib.protocol import Metric
 from stlib.records.schema import Record
-from study.analysis.paired import RunGroup, compare, labelled, match_runs, pairs, row_of
+from study.analysis.comparison import RunGroup
+from study.analysis.paired import compare, labelled, match_runs, pairs, row_of
 from study.analysis.reported import reported
 
 PAPER, LONG = RunGroup("stpm"), RunGroup("stpm", "epochs=200")

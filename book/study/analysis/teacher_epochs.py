@@ -8,8 +8,8 @@ import pandas as pd
 from stlib.protocol import TUNING_EPOCHS, Metric, Profile
 from stlib.records.schema import Record
 from study.analysis.claims import CLAIMS, with_claim
-from study.analysis.comparison import select
-from study.analysis.paired import PairedDifference, RunGroup, compare, match_runs, row_of
+from study.analysis.comparison import RunGroup
+from study.analysis.paired import PairedDifference, compare, match_runs, row_of
 from study.plan.grid import tuned_variant
 
 
@@ -121,7 +121,7 @@ def _of_data(records: Iterable[Record], rest: str) -> list[Record]:
     """The runs on one kind of data; where a seed has no teacher of its own, its run with that of seed 0."""
     everything = list(records)
     shared, own = (
-        select(everything, "et_stpm", variant=variant)
+        RunGroup("et_stpm", variant).of(everything)
         for variant in (",".join(filter(None, (rest, "teacher=0"))), rest)
     )
     return list({(r.category, r.seed): r for r in (*shared, *own)}.values())

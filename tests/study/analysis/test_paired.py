@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from study.analysis.paired import RunGroup, adjusted, frame, match_runs, pairs
+from study.analysis.comparison import RunGroup
+from study.analysis.paired import adjusted, frame, match_runs, pairs
 from study.analysis.sensitivity import other_seeds
 
 FIRST, SECOND = RunGroup("stpm"), RunGroup("et_stpm")

@@ -37,12 +37,6 @@ def test_seeds_that_differ_too_much_prove_neither_side():
     assert verdict([0.940, 0.950, 0.960], 0.972, "pixel_auroc") == "outside, not proven"
 
 
-def test_a_verdict_needs_both_sides():
-    assert verdict([], 0.9, "iap") == "not run"
-    assert verdict([0.9], None, "iap") == "not reported"
-    assert verdict([], None, "iap") == "not run"
-
-
 def test_without_records_every_category_is_not_run():
     rows = comparison([], "stpm", "image_auroc")
     assert [r.category for r in rows] == [*CATEGORIES, "mean of 0 of 15"]

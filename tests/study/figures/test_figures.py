@@ -141,11 +141,6 @@ def test_a_last_epoch_far_out_does_not_hide_the_gains(make_record, last, told):
     assert below.get_xlim() == pytest.approx((-0.022, 0.042))
 
 
-def test_an_empty_study_can_be_drawn():
-    drawn(figures.reported_vs_reproduced(comparison([], "stpm", "iap")))
-    drawn(figures.reported_vs_reproduced(comparison([], "stpm", "aupro")))
-
-
 def test_every_figure_of_a_page_says_what_it_plots_to_those_who_cannot_see_it():
     names = "|".join(name for name, found in vars(figures).items() if callable(found))
     drawing = re.compile(rf"^(?:display\()?figures\.({names})\(", re.MULTILINE)

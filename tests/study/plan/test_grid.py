@@ -60,7 +60,9 @@ def test_a_grid_is_the_product_of_its_blocks_best_first(file: Path):
         (4, 4, "padim", "", "grass"),
         (4, 4, "padim", "precision=tf32", "grass"),
     ]
-    assert [cell.precision for cell in grid.cells()[-3:]] == ["", "fp32", "tf32"]
+    *_, free, needed, named = grid.cells()
+    assert [cell.precision for cell in (free, needed, named)] == ["", "fp32", "tf32"]
+    assert named.command().endswith("--variant precision=tf32 --precision tf32")
     assert list(grid.headings().values()) == [
         "all, first seed", "all, other seeds", "rows, first seed", "one seed, first seed",
     ]  # fmt: skip
@@ -103,12 +105,6 @@ def test_no_cell_is_wanted_twice_and_every_cell_can_be_run(name: str):
     assert len({cell.path for cell in cells}) == len(cells)
     for cell in cells:
         METHODS[cell.method].recipe(cell.profile, cell.variant)  # raises for one that does not exist
-
-
-def test_a_variant_may_name_the_arithmetic():
-    cell = Cell("stpm", "bottle", 0, "precision=fp32")
-    assert cell.command().endswith("--variant precision=fp32 --precision fp32")
-    assert Cell("stpm", "bottle", 0).precision == Cell("pfadseg", "bottle", 0, "RCM").precision == ""
 
 
 def test_only_a_whole_finished_record_of_the_cell_is_done(make_record, tmp_path: Path):

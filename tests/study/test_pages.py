@@ -5,10 +5,12 @@ import subprocess
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stlib.detector import Detector
 from stlib.paths import ROOT
+from stlib.protocol import DEMO_IMAGE_SIZE
 from stlib.records.store import write_record
 
 PAGES = sorted(
@@ -23,7 +25,9 @@ def text_of(shown):
 
 @pytest.mark.parametrize("given", ["nothing", "a pair", "every schedule and teacher"])
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_stands_on_any_records(run_page, make_record, page, given):
+def test_a_page_stands_on_any_records(run_page, make_record, monkeypatch, page, given):
+    grey = torch.full((1, 3, DEMO_IMAGE_SIZE, DEMO_IMAGE_SIZE), 128, dtype=torch.uint8)
+    monkeypatch.setattr("study.notebook.load_textures", lambda *_: (grey, None))  # the demo's take seconds
     foreign = {"source": "<script>", "file_sha256": None, "pyramid_sha256": "1", "missing": ["<script>"]}
     fields = {"gaps": ["<script>"], "teacher": "<script>", "value": 0.9}
     pair = [make_record(method=method, **fields) for method in ("stpm", "et_stpm")]

@@ -6,7 +6,7 @@ every kind, so that all methods show the same and nobody picks.
 
 import io
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stlib.files import write_atomic
-from stlib.protocol import Profile
+from stlib.paths import BUILD
 from stlib.records.schema import Record, record_path
 from study.analysis.comparison import METHODS
 
@@ -110,9 +110,8 @@ def read_maps(path: Path) -> KeptMaps:
         ) from error
 
 
-def load_maps(
-    runs: Path, category: str, *, profile: Profile, methods: Iterable[str] = METHODS
-) -> list[KeptMaps]:
-    """What the methods' runs of seed 0 on one category left under `runs`, as far as there is something."""
-    paths = [path_of_maps(record_path(method, category, 0, profile), runs) for method in methods]
+def demo_maps(*methods: str) -> list[KeptMaps]:
+    """What the demo's runs of `methods`, or of all papers', on the washer left, if they left something."""
+    records = [record_path(method, "washer", 0, "demo") for method in methods or METHODS]
+    paths = [path_of_maps(record, BUILD / "runs") for record in records]
     return [read_maps(path) for path in paths if path.is_file()]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from study.maps import choose_maps, first_of_each, load_maps, path_of_maps, read_maps, write_maps
+from study.maps import choose_maps, demo_maps, first_of_each, path_of_maps, read_maps, write_maps
 
 
 def test_the_first_of_every_kind_whatever_the_order():
@@ -11,16 +11,16 @@ def test_the_first_of_every_kind_whatever_the_order():
     assert first_of_each(names) == [2, 4, 3]
 
 
-def test_what_is_kept_comes_back_bit_for_bit(kept, tmp_path, make_record):
-    path = path_of_maps(make_record("bottle", 0).path, tmp_path)
+def test_what_is_kept_comes_back_bit_for_bit(kept, tmp_path, make_record, monkeypatch):
+    monkeypatch.setattr("study.maps.BUILD", tmp_path)
+    path = path_of_maps(make_record("washer", profile="demo").path, tmp_path / "runs")
     write_maps(kept, path)
     again = read_maps(path)
     assert (again.method, again.fingerprint, again.names) == (kept.method, kept.fingerprint, kept.names)
     for name in ("images", "masks", "rates", "layers"):
         assert np.array_equal(getattr(again, name), getattr(kept, name))
-    found = load_maps(tmp_path, "bottle", profile="paper")
-    assert [one.method for one in found] == ["stpm"]  # the other methods left nothing
-    assert load_maps(tmp_path, "bottle", profile="demo") == []
+    assert [one.method for one in demo_maps()] == ["stpm"]  # the other methods left nothing
+    assert demo_maps("pfadseg") == []
 
 
 def test_a_map_is_kept_as_the_share_of_normal_pixels_that_score_as_high(make_record):

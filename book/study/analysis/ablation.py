@@ -178,16 +178,12 @@ def printed_steps(metric: Metric) -> dict[str, float | None]:
     return {name: b.number - a.number if a and b else None for name, (a, b) in found.items()}
 
 
-def choices(records: Iterable[Record], metric: Metric, profile: Profile) -> dict[str, list[PairedDifference]]:
+def choices(records: Iterable[Record], metric: Metric) -> dict[str, list[PairedDifference]]:
     """A row with one open choice changed, minus that row as this study builds it: all modules, or `none`."""
     everything = list(records)
-    rows = {row: RunGroup("pfadseg", row, profile) for row in ("", "none")}
-    return {
-        f"{name}: {words}": pairs(
-            everything,
-            rows["none" if name.startswith("none+") else ""],
-            RunGroup("pfadseg", name, profile),
-            metric,
-        )
-        for name, words in CHOICES.items()
-    }
+    none_at_all, all_modules = RunGroup("pfadseg", "none"), RunGroup("pfadseg")
+    found = {}
+    for name, words in CHOICES.items():
+        row = none_at_all if name.startswith("none+") else all_modules
+        found[f"{name}: {words}"] = pairs(everything, row, RunGroup("pfadseg", name), metric)
+    return found

@@ -29,13 +29,14 @@ def missing(records: Iterable[Record], at_hand: Collection[str] = (), grid: str 
 
 def queue_text(records: Iterable[Record], at_hand: Collection[str] = (), grid: str = "paper") -> str:
     """`results/QUEUE.md`: a table of commands for the images at hand, and a count for the others."""
+    study = read_grid(grid)
     cells = missing(records, at_hand, grid)
-    total = len(read_grid(grid).cells())
+    total = len(study.cells())
     here = [cell for cell in cells if cell.category in at_hand]
     lines = [
         f"{total - len(cells)} of {total} wanted runs are recorded; {len(here)} of the others can be run."
     ]
-    for tier, words in read_grid(grid).headings().items():
+    for tier, words in study.headings().items():
         group = [(number, cell) for number, cell in enumerate(here, 1) if cell.tier == tier]
         if group:
             lines += ["", f"## {words[0].upper()}{words[1:]}", "", "| | command |", "|---|---|"]

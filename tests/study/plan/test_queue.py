@@ -5,22 +5,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from stlib.records.schema import Dataset, Record
 from study import cli
 from study.cli import app
 from study.plan.grid import Cell, read_grid
 from study.plan.queue import TITLE, missing, queue_text
 from study.readme import BEGIN, END
-
-FOCUS = read_grid().categories["focus"]
-
-
-def record(category: str, seed: int, **changes: object) -> Record:
-    """The few fields that the queue reads."""
-    fields = {"method": "stpm", "variant": "", "category": category, "seed": seed, "profile": "paper"}
-    data = {"name": "MVTec AD", "fingerprint": "0"}
-    fields |= {"dataset": Dataset.model_construct(None, **data)}
-    return Record.model_construct(**{**fields, "status": "finished", **changes})
 
 
 def test_images_at_hand_come_first_then_what_is_worth_more():
@@ -32,17 +21,21 @@ def test_images_at_hand_come_first_then_what_is_worth_more():
     assert cells[0].seed == 0
 
 
-def test_only_a_finished_run_at_the_paper_schedule_counts():
+def test_only_a_finished_run_at_the_paper_schedule_counts(make_record):
     assert missing([]) == read_grid().cells()
-    records = [record("pill", 0), record("grid", 0, status="failed"), record("wood", 0, profile="short")]
+    records = [
+        make_record("pill", 0),
+        make_record("grid", 0, status="failed"),
+        make_record("wood", 0, profile="short"),
+    ]
     left = {(c.method, c.variant, c.category, c.seed) for c in missing(records)}
     assert ("stpm", "", "pill", 0) not in left
     assert {("stpm", "", "grid", 0), ("stpm", "", "wood", 0), ("et_stpm", "", "pill", 0)} <= left
     assert ("stpm", "epochs=200", "pill", 0) in left  # a variant is another cell than its method
 
 
-def test_the_text_counts_and_gives_commands():
-    text = queue_text([record("pill", 0)], at_hand=["grid", "pill"])
+def test_the_text_counts_and_gives_commands(make_record):
+    text = queue_text([make_record("pill", 0)], at_hand=["grid", "pill"])
     assert f"1 of {len(read_grid().cells())} wanted runs are recorded" in text
     assert text.index("| 1 | `stlib run ") < text.index(" | `stlib run stpm grid --seed 0 --profile paper` |")
     assert "`stlib run stpm pill --seed 0 --profile paper`" not in text

@@ -1,10 +1,9 @@
 """Does one method beat another on the same images and seeds? Paired differences.
 
-An interval is Student's, around the difference that was measured. Its variance has two
-sources: chance in the test images, from the paired bootstrap replicates, and chance in the training, from the
-differences of the seeds. Their degrees of freedom are joined by Satterthwaite's rule. Replicates give a
-variance and no percentile, so the few hundred in a record are enough: what they leave unsure is in the
-degrees of freedom.
+An interval is Student's, around the difference that was measured. Its variance has two sources: chance in the
+test images, from the paired bootstrap replicates, and chance in the training, from the differences of the
+seeds. Their degrees of freedom are joined by Satterthwaite's rule. Replicates give a variance and no
+percentile, so the few hundred in a record are enough: what they leave unsure is in the degrees of freedom.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -3,7 +3,7 @@
 The statements are inputs: results/claims.csv, one per row, with a verbatim quote.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -225,7 +225,7 @@ def _higher_elsewhere(table: Columns, statement: Statement, listed: Mapping[str,
             yield f"{METHOD_NAMES[name]} {mean.shown} ({place(mean)})"
 
 
-def of_abstracts(printed: Iterable[Reported], statements: Iterable[Statement]) -> pd.DataFrame:
+def of_abstracts(printed: Sequence[Reported], statements: Iterable[Statement]) -> pd.DataFrame:
     """What each abstract says of gains and places, and whether the tables support it; a row per phrase.
 
     Of a phrase about several metrics, the one that supports it least (`LEAST_FIRST`).

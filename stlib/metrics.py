@@ -18,6 +18,8 @@ FPR_LIMIT = 0.3
 """Upper end of the false positive rate that AUPRO integrates to."""
 INSTANCE_SHARE = 0.5
 """An instance counts as found when more than this share of its pixels is positive (IAP)."""
+POINTS = 200
+"""Of a curve that is kept for plotting."""
 
 
 def label_regions(masks: Tensor) -> Tensor:
@@ -96,16 +98,14 @@ class PixelRanking:
             return math.nan
         return (self.gained.double() * self.precision()).sum().item() / self.positives
 
-    def best_f1(self) -> tuple[float, float]:
-        """(F1, threshold) with the largest F1 over all thresholds; NaN without defective pixels."""
+    def best_f1(self) -> float:
+        """The largest F1 over all thresholds; NaN without defective pixels."""
         if not self.positives:
-            return math.nan, math.nan
-        f1 = 2 * self.tp.double() / (self.tp + self.fp + self.positives)
-        best = int(f1.argmax())
-        return f1[best].item(), self.thresholds[best].item()
+            return math.nan
+        return (2 * self.tp.double() / (self.tp + self.fp + self.positives)).max().item()
 
-    def aupro(self, limit: float = FPR_LIMIT) -> float:
-        """Mean region overlap, averaged over false positive rates 0..`limit`; NaN for a single class."""
+    def aupro(self) -> float:
+        """Mean region overlap, averaged over false positive rates 0..FPR_LIMIT; NaN for a single class."""
         if not (self.positives and self.negatives):
             return math.nan
         share = 1 / (self.sizes.double() * len(self.sizes))
@@ -113,13 +113,13 @@ class PixelRanking:
         fp, overlap = self._corners(overlap)
         rate = fp.double() / self.negatives
         # The curve up to the limit, with the point at the limit interpolated on its segment.
-        inside = int((rate <= limit).sum())
+        inside = int((rate <= FPR_LIMIT).sum())
         rate, overlap = rate[: inside + 1].clone(), overlap[: inside + 1].clone()
-        if rate[-1] > limit:
+        if rate[-1] > FPR_LIMIT:
             slope = (overlap[-1] - overlap[-2]) / (rate[-1] - rate[-2])
-            overlap[-1] = overlap[-2] + slope * (limit - rate[-2])
-            rate[-1] = limit
-        return min(torch.trapezoid(overlap, rate).item() / limit, 1.0)  # rounding may exceed 1 by 1e-15
+            overlap[-1] = overlap[-2] + slope * (FPR_LIMIT - rate[-2])
+            rate[-1] = FPR_LIMIT
+        return min(torch.trapezoid(overlap, rate).item() / FPR_LIMIT, 1.0)  # rounding may exceed 1 by 1e-15
 
     def instance_thresholds(self) -> Tensor:
         """(K,) per region, the highest score that accepts more than INSTANCE_SHARE of its pixels."""
@@ -127,33 +127,26 @@ class PixelRanking:
         start = self.sizes.cumsum(0) - self.sizes
         return self.ranked[by_region][start + (self.sizes * INSTANCE_SHARE).long()]
 
-    def instance_precisions(self) -> tuple[Tensor, Tensor]:
-        """Recall and interpolated pixel precision at which each instance is found: (K,) float64 each.
+    def instance_precisions(self) -> Tensor:
+        """(K,) float64 interpolated pixel precision at the instance recalls 1, 1 - 1/K, ..., 1/K.
 
-        Ordered by rising threshold, so recall falls from 1 to 1/K. Precision at a recall is the best one
-        reachable at that recall or a higher one.
+        Precision at a recall is the best one reachable at that recall or a higher one.
         """
         needed = self.instance_thresholds().sort().values
         index = torch.searchsorted(-self.thresholds, -needed)
-        precision = self.precision()[index].cummax(0).values
-        count = len(needed)
-        recall = 1 - torch.arange(count, dtype=torch.float64, device=needed.device) / count
-        return recall, precision
+        return self.precision()[index].cummax(0).values
 
     def iap(self) -> float:
         """Instance average precision: mean of the interpolated precisions; NaN without instances."""
-        return self.instance_precisions()[1].mean().item() if len(self.sizes) else math.nan
+        return self.instance_precisions().mean().item() if len(self.sizes) else math.nan
 
     def iap90(self) -> float:
         """Interpolated precision at the smallest instance recall >= 0.9; NaN without instances."""
-        if not len(self.sizes):
-            return math.nan
-        recalls, precisions = self.instance_precisions()
-        # A recall such as 1 - 1/10 must count as 0.9 in spite of rounding.
-        return precisions[int((recalls >= 0.9 - 1e-9).sum()) - 1].item()
+        missed = len(self.sizes) // 10  # in whole numbers, as 1 - 1/10 is rounded
+        return self.instance_precisions()[missed].item() if len(self.sizes) else math.nan
 
-    def curves(self, points: int = 200) -> dict[str, list[float]]:
-        """ROC and precision-recall curves thinned to about `points` thresholds, for plotting."""
+    def curves(self) -> dict[str, list[float]]:
+        """ROC and precision-recall curves thinned to about POINTS thresholds, for plotting."""
         if not (self.positives and self.negatives):
             return {}
         fp, tp = (corner[1:] for corner in self._corners(self.tp))
@@ -161,7 +154,7 @@ class PixelRanking:
         fp, tp = fp[seen], tp[seen]
         # Even steps along the longer way through the ROC plane keep the steep start.
         way = tp.double() / self.positives + fp.double() / self.negatives
-        wanted = torch.linspace(0, 2, points, dtype=torch.float64, device=way.device)
+        wanted = torch.linspace(0, 2, POINTS, dtype=torch.float64, device=way.device)
         index = torch.unique(torch.searchsorted(way, wanted).clamp(max=len(way) - 1))
         fp, tp = fp[index].double(), tp[index].double()
         curves = {"fpr": fp / self.negatives, "recall": tp / self.positives, "precision": tp / (tp + fp)}
@@ -205,7 +198,7 @@ def pixel_metrics(ranking: PixelRanking) -> dict[Metric, float]:
     return {
         "pixel_auroc": ranking.auroc(),
         "pixel_ap": ranking.average_precision(),
-        "pixel_f1": ranking.best_f1()[0],
+        "pixel_f1": ranking.best_f1(),
         "aupro": ranking.aupro(),
         "iap": ranking.iap(),
         "iap90": ranking.iap90(),

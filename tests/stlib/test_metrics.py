@@ -4,14 +4,8 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
-from stlib.metrics import (
-    PixelRanking,
-    image_metrics,
-    label_regions,
-    pixel_metrics,
-)
+from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.protocol import METRICS, Metric
 
 
@@ -26,16 +20,6 @@ def row(scores: list[float], mask: list[int]) -> PixelRanking:
     return PixelRanking(torch.tensor(scores)[None, None], label_regions(masks))
 
 
-def test_iap_of_two_instances_by_hand():
-    # Instance A = {.9, .4}: more than half of 2 pixels is 2 pixels, so it is found at .4. B = {.6}: at .6.
-    # Precision at .4: accepted .9 .8 .6 .4, defective 3 of 4. At .6: accepted .9 .8 .6, defective 2 of 3.
-    # Interpolated: 3/4 at recall 1, and the better 3/4 instead of 2/3 at recall 1/2.
-    ranking = row([0.9, 0.4, 0.8, 0.6, 0.3, 0.1], [1, 1, 0, 1, 0, 0])
-    assert ranking.instance_thresholds().tolist() == pytest.approx([0.4, 0.6])
-    assert ranking.iap() == pytest.approx(3 / 4)
-    assert ranking.iap90() == pytest.approx(3 / 4)
-
-
 def test_iap_of_three_instances_by_hand():
     # A = {.9 .7 .2}: found with its 2nd pixel, at .7. B = {.5}: at .5. C = {.8 .6 .3 .1}: 3rd pixel, at .3.
     # In falling order: .9A .85 .8C .7A .65 .6C .5B .4 .3C .2A .1C .05, so precision is 3/4 at .7, 5/7 at .5,
@@ -43,9 +27,7 @@ def test_iap_of_three_instances_by_hand():
     scores = [0.9, 0.7, 0.2, 0.85, 0.5, 0.65, 0.8, 0.6, 0.3, 0.1, 0.4, 0.05]
     mask = [1, 1, 1, 0, 1, 0, 1, 1, 1, 1, 0, 0]
     ranking = row(scores, mask)
-    recall, precision = ranking.instance_precisions()
-    assert recall.tolist() == pytest.approx([1, 2 / 3, 1 / 3])
-    assert precision.tolist() == pytest.approx([6 / 9, 5 / 7, 3 / 4])
+    assert ranking.instance_precisions().tolist() == pytest.approx([6 / 9, 5 / 7, 3 / 4])
     assert ranking.iap() == pytest.approx((6 / 9 + 5 / 7 + 3 / 4) / 3)
     assert ranking.iap90() == pytest.approx(6 / 9)
 
@@ -76,19 +58,6 @@ def test_aupro_by_hand():
     assert ranking.aupro() == pytest.approx((1 / 16 + 0.05) / 0.3)
 
 
-def test_aupro_interpolates_within_the_step_that_crosses_the_limit():
-    # One tie group holds everything: the curve is the diagonal from (0, 0) to (1, 1).
-    ranking = row([0.5] * 4, [1, 0, 0, 0])
-    assert ranking.aupro() == pytest.approx(0.15)
-    assert ranking.aupro(limit=1.0) == pytest.approx(0.5)
-
-
-def test_aupro_weighs_regions_equally_whatever_their_size():
-    # The large region is found at once, the single pixel never: overlap 1/2, not 9/10.
-    ranking = row([0.9] * 9 + [0.5] * 10 + [0.1], [1] * 9 + [0] * 10 + [1])
-    assert ranking.aupro() == pytest.approx(0.5)
-
-
 def test_aupro_of_a_perfect_map_does_not_exceed_one():
     # Overlaps are sums of 1/(pixels * regions): unchecked they add up to 1 + 1e-15, which a record refuses.
     for seed in range(30):
@@ -99,40 +68,10 @@ def test_aupro_of_a_perfect_map_does_not_exceed_one():
         assert PixelRanking(scores, label_regions(masks)).aupro() <= 1
 
 
-def test_best_f1_by_hand():
-    # At .7: 2 of 3 accepted are defective, both defective pixels found: F1 = 2 * 2 / (3 + 2).
-    f1, threshold = row([0.9, 0.8, 0.7, 0.1], [1, 0, 1, 0]).best_f1()
-    assert f1 == pytest.approx(0.8)
-    assert threshold == pytest.approx(0.7)
-
-
-def test_average_precision_treats_ties_as_one_step():
-    # One step from recall 0 to 1 at precision 1/2, whatever the order of the pixels.
-    assert row([0.5, 0.5], [1, 0]).average_precision() == 0.5
-    assert row([0.5, 0.5], [0, 1]).average_precision() == 0.5
-
-
 def test_negative_and_positive_zero_are_one_score():
     ranking = row([0.0, -0.0], [1, 0])
     assert len(ranking.thresholds) == 1
     assert ranking.auroc() == 0.5
-
-
-def test_diagonal_neighbours_are_one_region():
-    masks = torch.eye(3, dtype=torch.bool)[None]
-    assert label_regions(masks).max() == 1
-
-
-def test_regions_are_counted_through_all_images_and_never_join_two():
-    masks = torch.zeros(3, 4, 4, dtype=torch.bool)
-    masks[0, 3], masks[2, 0], masks[2, 2, 2] = True, True, True
-    labels = label_regions(masks)
-    assert labels.dtype == torch.int32
-    assert labels[0, 3].tolist() == [1] * 4
-    assert (labels[1] == 0).all()
-    assert labels[2, 0].tolist() == [2] * 4
-    assert labels[2, 2, 2] == 3
-    assert PixelRanking(torch.rand(3, 4, 4), labels).sizes.tolist() == [4, 4, 1]
 
 
 def test_every_metric_is_nan_without_defective_pixels():
@@ -154,13 +93,6 @@ def test_image_metrics_need_both_classes(labels: list[bool]):
     assert all(math.isnan(value) for value in values.values())
 
 
-def test_image_metrics_by_hand():
-    # Pairs (defective, normal): .9>.4, .9>.2, .3<.4, .3>.2: 3 of 4. AP: 1/2 * 1 + 1/2 * 2/3.
-    values = image_metrics(torch.tensor([0.9, 0.4, 0.3, 0.2]), torch.tensor([True, False, True, False]))
-    assert values["image_auroc"] == pytest.approx(3 / 4)
-    assert values["image_ap"] == pytest.approx(1 / 2 + 1 / 3)
-
-
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_scores_that_are_not_finite_are_refused(value: float):
     with pytest.raises(FloatingPointError, match="NaN or infinite"):
@@ -172,21 +104,13 @@ def test_shapes_that_differ_are_refused():
         PixelRanking(torch.rand(1, 2, 2), torch.zeros(1, 2, 3, dtype=torch.int32))
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-def test_other_float_types_are_ranked_too(dtype: torch.dtype):
-    scores: Tensor = torch.arange(16.0).view(1, 4, 4).to(dtype)
-    masks = scores > 9
-    values = pixel_metrics(PixelRanking(scores, label_regions(masks)))
-    assert values == pytest.approx(dict.fromkeys(values, 1.0))
-
-
 def test_curves_run_from_the_first_threshold_to_the_last():
     generator = torch.Generator().manual_seed(0)
     masks = torch.rand(2, 32, 32, generator=generator) < 0.1
     ranking = PixelRanking(torch.rand(2, 32, 32, generator=generator), label_regions(masks))
-    curves = ranking.curves(points=50)
+    curves = ranking.curves()
     assert len({len(series) for series in curves.values()}) == 1
-    assert 40 <= len(curves["fpr"]) <= 50
+    assert 150 <= len(curves["fpr"]) <= 200
     assert curves["fpr"] == sorted(curves["fpr"])
     assert curves["recall"] == sorted(curves["recall"])
     assert (curves["fpr"][-1], curves["recall"][-1]) == (1, 1)

@@ -26,13 +26,12 @@ def measured(
     """The measured part of a record: the fields from `metrics` to `bootstrap`, computed on `device`."""
     maps = maps.to(device)
     found = evaluate(maps, category)
-    defined = {name: value for name, value in found.metrics.items() if not math.isnan(value)}
-    draws = replicates(found.ranking, maps.image, category.labels) if defined else {}
+    draws = replicates(found.ranking, maps.image, category.labels) if found.defined else {}
     # A metric that some draw leaves undefined has no interval: dropping the draw would break the pairing.
-    whole = [name for name in defined if not any(map(math.isnan, draws[name]))]
+    whole = [name for name in found.defined if not any(map(math.isnan, draws[name]))]
     return {
-        "metrics": defined,
-        "undefined": {name: _reason(category, name) for name in METRICS if name not in defined},
+        "metrics": found.defined,
+        "undefined": {name: _reason(category, name) for name in METRICS if name not in found.defined},
         "sensitivity": _sensitivity(category, detector, maps, device),
         "image_scores": _image_scores(category, maps.image),
         "pixel_curves": rounded(found.ranking.curves()),
@@ -51,6 +50,11 @@ class Evaluation:
     """Fractions in [0, 1], by name; NaN for a metric that the images leave undefined."""
     ranking: PixelRanking = field(repr=False)
     """Every pixel of the test set, ranked; its `curves()` are what ROC and precision-recall plots show."""
+
+    @property
+    def defined(self) -> dict[Metric, float]:
+        """The metrics that have a value."""
+        return {name: value for name, value in self.metrics.items() if not math.isnan(value)}
 
     def __str__(self) -> str:
         """A line per metric: the words that readers know it by, and the value or a dash."""
@@ -81,8 +85,7 @@ def evaluate(maps: Maps, category: Category, masks: Tensor | None = None) -> Eva
     """
     regions = label_regions(category.masks if masks is None else masks)
     ranking = PixelRanking(maps.pixel, regions)
-    values = image_metrics(maps.image, category.labels) | pixel_metrics(ranking)
-    return Evaluation({name: values[name] for name in METRICS}, ranking)
+    return Evaluation(image_metrics(maps.image, category.labels) | pixel_metrics(ranking), ranking)
 
 
 def observed(
@@ -96,8 +99,8 @@ def observed(
     maps = detector.maps(category.test)
     if steps <= 0:
         maps = detector.alternatives(maps).get("maps=distances", maps)
-    values = evaluate(maps.to(device), category).metrics
-    return {name: _round(value) for name, value in values.items() if not math.isnan(value)}
+    values = evaluate(maps.to(device), category).defined
+    return {name: _round(value) for name, value in values.items()}
 
 
 def _sensitivity(
@@ -107,24 +110,20 @@ def _sensitivity(
 
     Only metrics are kept: a ranking holds every pixel of the test set, on the device.
     """
-    found = {name: evaluate(other, category).metrics for name, other in detector.alternatives(maps).items()}
+    found = {name: evaluate(other, category).defined for name, other in detector.alternatives(maps).items()}
     if category.mask_rule != "80/255":  # the other rules are not what they say where masks were resized
-        found["masks=80/255"] = evaluate(maps, category, with_mask_rule(category, "80/255")).metrics
+        found["masks=80/255"] = evaluate(maps, category, with_mask_rule(category, "80/255")).defined
     if half := unseen_indices(category.layout):
-        found["test=untouched"] = evaluate(
-            Maps(*(part[half] for part in maps)), _part(category, half)
-        ).metrics
+        part = Maps(*(tensor[half] for tensor in maps))
+        found["test=untouched"] = evaluate(part, _part(category, half)).defined
     names = list(detector.snapshots)
     for other in names[1:]:
         detector.use(other)
         name = other if "=" in other else f"checkpoint={other}"
-        found[name] = evaluate(detector.maps(category.test).to(device), category).metrics
+        found[name] = evaluate(detector.maps(category.test).to(device), category).defined
     if names[1:]:
         detector.use(names[0])
-    return {
-        name: {metric: value for metric, value in metrics.items() if not math.isnan(value)}
-        for name, metrics in found.items()
-    }
+    return found
 
 
 def _part(category: Category, indices: list[int]) -> Category:

@@ -29,7 +29,7 @@ from stlib.nn.backbone import load_teacher
 from stlib.nn.maps import Maps
 from stlib.paths import RUNS
 from stlib.protocol import PRECISIONS, Metric, Precision, Profile
-from stlib.records.schema import Dataset, Record, TeacherInfo, TextureInfo, record_path
+from stlib.records.schema import Dataset, Record, TeacherInfo, TextureInfo
 from stlib.records.store import is_recorded, require_free
 from stlib.run.evaluation import observed, rounded
 from stlib.run.fitted import AlreadyFinished, FittedDetector, failure, unfinished
@@ -144,15 +144,15 @@ def train(
     `skip_finished`, AlreadyFinished where `records` hold this run.
     """
     spec.check()
-    _require_room(runs, records)
+    require_space(runs, SPACE, "run")
+    if records:
+        require_space(records, RECORD_SPACE, "keep the record")
     if spec.device == "cpu":
         reuse_memory()
     method = get_method(spec.method)
     config = method.recipe(spec.profile, spec.variant, spec.seed)
     teacher = Teacher(*load_teacher(spec.teacher))
-    if category is None:
-        category = load_category(spec.data, spec.category, image_size=config.image_size)
-    _check_size(spec, config.image_size, category)
+    category = _category(spec, config.image_size, category)
     device = torch.device(spec.device)
     execution = Execution(device, spec.precision, progress, compiled=spec.compiled)
     parts, textures = _synthesis(spec, category, device) if method.needs_textures else ({}, None)
@@ -173,20 +173,18 @@ def train(
     }
     clock = Clock(device)
 
-    def require_place(info: TeacherInfo) -> None:
-        _require_place({**about, "teacher": info}, clock, records, skip=skip_finished)
+    def begin(info: TeacherInfo) -> Record:
+        return _begun({**about, "teacher": info}, clock, records, skip=skip_finished)
 
     try:
-        teacher = prepare_teacher(spec, teacher, execution, runs, require_place)  # it may take hours
-        base = {**about, "teacher": teacher.info}
-        require_place(teacher.info)
-        foreign = textures.fingerprint if textures else ""
-        recipe, weights = config.model_dump_json(), teacher.info.pyramid_sha256
-        checkpoint = _checkpoint(spec, runs, category, recipe, weights, category.fingerprint, foreign)
+        teacher = prepare_teacher(spec, teacher, execution, runs, begin)  # it may take hours
+        begun = begin(teacher.info)
+        path = (runs / begun.path).with_suffix(".ckpt")
+        checkpoint = Checkpoint(path, _identity(spec, config, begun), TRAINING_CODE)
         watched = observe if spec.profile == "paper" and len(category.test) else None
         execution = replace(execution, checkpoint=checkpoint, observe=watched)
         # the lock is held by the process that trains: a notebook's kernel may outlive whoever started it
-        with file_lock(checkpoint.path.with_suffix(".lock")):
+        with file_lock(path.with_suffix(".lock")):
             with seeded(spec.seed):  # for what a method draws beside its own generators
                 detector: Method = method.build(config, teacher.network, execution, **parts)
                 clock = Clock(device, checkpoint, compiled=spec.compiled)
@@ -195,9 +193,10 @@ def train(
             teacher.require_untouched(method.title)
             # copies: one that the network in use shares would change when another is put to use
             detector.snapshots = copy.deepcopy(detector.snapshots)
-            base["threshold"] = _threshold(spec, config, detector, category)
+            about["threshold"] = _threshold(spec, config, detector, category)
     except FloatingPointError as error:
         raise failure({**about, "teacher": teacher.info}, error, clock) from error
+    base = {**about, "teacher": teacher.info}
     described = DetectorInfo.model_validate({**base, "training_images": digests(category.train)})
     return FittedDetector(
         described,
@@ -221,11 +220,10 @@ def prepare_teacher(
 ) -> Teacher:
     """What the method learns from: `teacher` as it comes, or fine-tuned first (ET-STPM).
 
-    Before the work `announce` is called with what is known of it. Raises what `tuned_teacher` raises.
+    Before a fine-tuning `announce` is called with what is known of it. Raises what `tuned_teacher` raises.
     """
     method = get_method(spec.method)
     if method.tuning is None:
-        announce(teacher.info)
         return teacher
     tuning, epochs = method.tuning(method.recipe(spec.profile, spec.variant, spec.seed))
     return tuned_teacher(
@@ -241,32 +239,29 @@ def prepare_teacher(
     )
 
 
-def _require_room(runs: Path, records: Path | None) -> None:
-    """Raise OSError where checkpoints or the record would find a full disk."""
-    require_space(runs, SPACE, "run")
-    if records:
-        require_space(records, RECORD_SPACE, "keep the record")
+def _category(spec: RunSpec, size: int, given: Category | None) -> Category:
+    """The spec's category, loaded now unless it is `given`. Raises ValueError for one of another size."""
+    category = given or load_category(spec.data, spec.category, image_size=size)
+    if (side := category.test.shape[-1]) != size:
+        raise ValueError(
+            f"{category.name} was loaded at {side} pixels, and profile '{spec.profile}' of {spec.method} "
+            f"takes {size}: load_category(..., image_size={size})"
+        )
+    return category
 
 
-def _require_place(base: Mapping[str, object], clock: Clock, records: Path | None, *, skip: bool) -> None:
-    """Raise ValueError for a run that no record can describe, or whose place in `records` is taken.
+def _begun(base: Mapping[str, object], clock: Clock, records: Path | None, *, skip: bool) -> Record:
+    """The record of a run that begins. Raises ValueError for a run that no record can describe.
 
-    Raises AlreadyFinished for one that is there, if told to `skip` such.
+    Raises ValueError, too, where its place in `records` is taken, and AlreadyFinished where this very run is
+    there, if told to `skip` such.
     """
     begun = unfinished(base, "not finished", clock)
     if records:
         require_free(begun, records)
         if skip and is_recorded(begun, records):
             raise AlreadyFinished(records / begun.path)
-
-
-def _check_size(spec: RunSpec, wanted: int, category: Category) -> None:
-    """Raise ValueError unless the category's images have the size that the recipe takes."""
-    if (given := category.test.shape[-1]) != wanted:
-        raise ValueError(
-            f"{category.name} was loaded at {given} pixels, and profile '{spec.profile}' of {spec.method} "
-            f"takes {wanted}: load_category(..., image_size={wanted})"
-        )
+    return begun
 
 
 def _dataset(category: Category) -> Dataset:
@@ -302,10 +297,9 @@ def _threshold(spec: RunSpec, config: Recipe, detector: Method, category: Catego
     return threshold_from(detector.maps(category.train[held]).image.tolist()) if held else None
 
 
-def _checkpoint(spec: RunSpec, runs: Path, category: Category, *identity: str) -> Checkpoint:
-    """Where a run continues from; with `identity` and the code it holds all that its numbers depend on."""
-    own = category.fingerprint if category.layout.dataset == "other" else ""
-    place = record_path(spec.method, spec.category, spec.seed, spec.profile, spec.variant, own=own)
+def _identity(spec: RunSpec, config: Recipe, run: Record) -> str:
+    """All that the numbers of a `run` depend on beside the code: what continues it is equal in it."""
     how = [spec.precision, torch.device(spec.device).type, *(["compiled"] if spec.compiled else [])]
-    parts = (str(spec.seed), *how, *identity)
-    return Checkpoint((runs / place).with_suffix(".ckpt"), "|".join(parts), TRAINING_CODE)
+    foreign = run.textures.fingerprint if run.textures else ""
+    made_of = [config.model_dump_json(), run.teacher.pyramid_sha256, run.dataset.fingerprint, foreign]
+    return "|".join([str(spec.seed), *how, *made_of])

@@ -131,7 +131,7 @@ def tuned_teacher(
             }
             with _learning_from(root):
                 record = _fine_tuned(
-                    folder, about, source, layouts, tuning, epochs=epochs, execution=execution
+                    folder, about, record, source, layouts, tuning=tuning, epochs=epochs, execution=execution
                 )
     pyramid = ResNet18Pyramid()
     kept = folder / f"epoch-{epochs}.safetensors"
@@ -164,22 +164,22 @@ def _read(path: Path) -> TeacherRecord | None:
 def _fine_tuned(
     folder: Path,
     about: Mapping[str, object],
+    record: TeacherRecord | None,
     source: str,
     layouts: Sequence[Layout],
-    tuning: Tuning,
     *,
+    tuning: Tuning,
     epochs: int,
     execution: Execution,
 ) -> TeacherRecord:
-    """Fine-tune up to `epochs` full epochs and keep every one in `folder`; continues what was begun.
+    """Fine-tune up to `epochs` full epochs and keep every one in `folder`; continues what `record` describes.
 
-    `about` are the fields of the record that are known before.
+    `about` are the fields of a record that are known before.
     """
     checkpoint = Checkpoint(folder / "state.ckpt", str(about["name"]))
     clock = Clock(execution.device, checkpoint)
     data = classifier_data(layouts, tuning)
     network = load_classifier(source, len(layouts), seed=tuning.seed)
-    record = _read(folder / "record.json")
     if record is None:  # a checkpoint would go on behind epochs that no record describes any more
         checkpoint.remove()
     work = FineTuning(tuning, network, data, replace(execution, checkpoint=checkpoint))
@@ -199,8 +199,7 @@ def _fine_tuned(
         write_atomic(folder / "record.json", record.model_dump_json(indent=1).encode())
 
     work.run(epochs, keep)
-    if record is None or len(record.pyramids) <= epochs:
-        raise ValueError(f"{folder} holds a checkpoint but no record of all its epochs: delete the folder")
+    assert record  # a checkpoint is written after the record of its epoch
     return record
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import torch
 from pydantic import BaseModel, Field
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from stlib.decision import Threshold
 from stlib.files import require_writable, write_atomic
 from stlib.methods import get_method
+from stlib.methods.training import seeded
 from stlib.nn.maps import Maps, in_batches
 from stlib.protocol import Precision, Profile, require_precision
 from stlib.records.schema import TeacherInfo
@@ -37,13 +39,13 @@ class DetectorInfo(BaseModel, frozen=True, extra="ignore"):
     category: str
     seed: int
     profile: Profile
-    config: Mapping[str, object]
+    config: Mapping[str, Any]
     """The recipe; `maps` needs its `image_size` and `batch_size`."""
     teacher: TeacherInfo
     threshold: Threshold | None = None
     """Above which an image is anomalous: `stlib threshold` reads one from other good images."""
     training_images: list[str] = Field(default_factory=list, repr=False)
-    """The `digests` of the training's images, held-out ones among them; older files know none."""
+    """The `digests` of the training's images, held-out ones among them."""
 
 
 def kept_threshold(path: Path) -> Threshold | None:
@@ -77,9 +79,8 @@ class Detector:
     @property
     def image_size(self) -> int:
         """Side of the input in pixels."""
-        size = self.info.config["image_size"]
-        assert isinstance(size, int)
-        return size
+        side: int = self.info.config["image_size"]
+        return side
 
     def maps(
         self,
@@ -113,7 +114,7 @@ class Detector:
             )
         network = self.on(device).network.to(memory_format=torch.channels_last)  # as the run measured it
         where = next(network.parameters()).device
-        size = batch_size or self._batch_size
+        size = batch_size or self.info.config["batch_size"]
         require_precision(precision, str(where))
         with torch.autocast(where.type, torch.bfloat16, enabled=precision == "bf16"):
             return in_batches(network, images, size, where, tf32=precision == "tf32")
@@ -125,24 +126,18 @@ class Detector:
             return self
         return Detector(self.info, copy.deepcopy(self.network).to(wanted))
 
-    @property
-    def _batch_size(self) -> int:
-        size = self.info.config["batch_size"]
-        assert isinstance(size, int)
-        return size
-
     @classmethod
     def untrained(cls, method: str, profile: Profile) -> "Detector":
         """The networks of a recipe with random weights: costs as much as a trained one, and knows nothing.
 
         Raises ValueError for a method without training: its cost depends on the images that it remembers.
         """
-        if get_method(method).training_free:
-            raise ValueError(f"{get_method(method).title} remembers images: fit it to know what it costs")
-        config = get_method(method).recipe(profile)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = get_method(method).empty_network(config)
+        entry = get_method(method)
+        if entry.training_free:
+            raise ValueError(f"{entry.title} remembers images: fit it to know what it costs")
+        config = entry.recipe(profile)
+        with seeded(0):
+            network = entry.empty_network(config)
             for name, buffer in network.named_buffers():
                 if name.endswith("running_mean"):
                     buffer.normal_(0, 0.1)  # trivial statistics would hide a mistake in folding them
@@ -208,8 +203,6 @@ class Detector:
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             info = DetectorInfo.model_validate_json(metadata[_KEY])
             entry = get_method(info.method)
-            for name in ("image_size", "batch_size"):
-                info.config[name]  # an older card, or no detector's: KeyError names what is missing
             config = type(entry.profiles[info.profile]).model_validate(info.config)
             network = entry.empty_network(config)
             network.load_state_dict(state)

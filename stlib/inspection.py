@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import torch
@@ -172,7 +171,7 @@ def inspect(
     files, notes = listed([Path(place) for place in places])
     for note in notes:
         logger.warning(note)
-    return _scored(detector, files, device, precision, unreadable or _raise)
+    return _scored(detector, files, device, precision, unreadable)
 
 
 def _scored(
@@ -180,7 +179,7 @@ def _scored(
     files: Sequence[Path],
     device: str | None,
     precision: Precision,
-    unreadable: Callable[[DatasetError], object],
+    unreadable: Callable[[DatasetError], object] | None,
 ) -> Iterator[Inspected]:
     detector = detector.on(device)
     limit = detector.info.threshold.value if detector.info.threshold else None
@@ -191,6 +190,8 @@ def _scored(
             try:
                 opened[path] = open_image(path)
             except DatasetError as error:
+                if unreadable is None:
+                    raise
                 unreadable(error)
         if not opened:
             continue
@@ -198,10 +199,6 @@ def _scored(
         maps = detector.maps(pixels, precision=precision)
         for (path, image), pixel, score in zip(opened.items(), maps.pixel, maps.image.tolist(), strict=True):
             yield Inspected(path, image, pixel, score, limit, apart)
-
-
-def _raise(error: DatasetError) -> NoReturn:
-    raise error
 
 
 def map_paths(places: Sequence[Path], files: Sequence[Path], folder: Path) -> dict[Path, Path]:

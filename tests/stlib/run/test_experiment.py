@@ -4,7 +4,6 @@ import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from weakref import WeakSet
@@ -15,9 +14,9 @@ from PIL import Image
 
 from stlib import paths
 from stlib.data.images import DatasetError
-from stlib.data.mvtec import load_category, with_mask_rule
+from stlib.data.masks import MaskRule
+from stlib.data.mvtec import Category, load_category, with_mask_rule
 from stlib.data.splits import unseen_indices
-from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
 from stlib.demo.dataset import MARKER
 from stlib.methods import METHODS, MethodEntry, et_stpm
@@ -27,12 +26,13 @@ from stlib.methods.training import Execution
 from stlib.metrics import PixelRanking, image_metrics, label_regions, pixel_metrics
 from stlib.nn.maps import Maps
 from stlib.protocol import METRICS, Profile
+from stlib.records.schema import Record, TextureInfo
 from stlib.records.store import read_record, write_record
 from stlib.run import experiment, teacher_cache
 from stlib.run.evaluation import evaluate, observed
 from stlib.run.experiment import RunResult, RunSpec, run, train
 from stlib.run.fitted import AlreadyFinished, RunFailed
-from stlib.run.provenance import forget_peak, peak_memory
+from stlib.run.provenance import TRAINING_CODE, forget_peak, peak_memory
 
 TINY = Config(image_size=64, epochs=2, batch_size=4)
 
@@ -69,6 +69,14 @@ def result(make_category, tmp_path_factory: pytest.TempPathFactory) -> RunResult
     return finished
 
 
+def measured_on(category: Category, result: RunResult) -> tuple[Record, Maps]:
+    """The record of the run if its category had been this one, and the maps; nothing is trained."""
+    base = {**result.detector.base, "dataset": experiment._dataset(category)}
+    detector = replace(result.detector, category=category, base=base)
+    maps = detector.maps(category.test)
+    return detector.record(maps), maps
+
+
 def test_the_record_is_complete(result: RunResult):
     record = result.record
     assert (record.method, record.category, record.seed, record.profile) == ("stpm", "plate", 3, "demo")
@@ -86,6 +94,8 @@ def test_the_record_is_complete(result: RunResult):
     assert record.history.steps == 2 * 2
     assert len(record.history.curves["train_loss"]) == 2
     assert record.labels() == ["other data", "demo schedule", "random teacher"]
+    assert {len(record.bootstrap[name]) for name in METRICS} == {200}
+    assert set(record.pixel_curves) == {"fpr", "recall", "precision"}
 
 
 def test_metrics_are_those_of_the_maps(result: RunResult):
@@ -137,35 +147,18 @@ def test_the_detector_of_a_run_is_that_of_the_tested_epoch_and_the_last_is_measu
     assert done.record.sensitivity["checkpoint=last"] == last != done.record.metrics
 
 
-@pytest.mark.usefixtures("tiny")
-def test_masks_of_another_rule_are_those_that_its_row_is_measured_against(make_category, tmp_path: Path):
-    # masks of the input's own size are the same under every rule
-    make_category(tmp_path, train=6, good=2, defects={"turned": 2}, size=90)
-    done = run(spec(tmp_path), runs=tmp_path / "runs")
-    category = done.detector.category
-    expected = evaluate(done.maps, category, with_mask_rule(category, "80/255")).metrics
-    assert done.record.sensitivity["masks=80/255"] == expected != done.record.metrics
-
-
-@pytest.mark.usefixtures("tiny")
-def test_another_mask_rule_is_named_in_the_record_and_not_measured_again(make_category, tmp_path: Path):
+@pytest.mark.parametrize(("rule", "beside"), [("80/255", []), ("any", ["masks=80/255"])])
+def test_another_mask_rule_is_named_in_the_record_and_80_of_255_measured_beside_it(
+    result: RunResult, make_category, tmp_path: Path, rule: MaskRule, beside: list[str]
+):
     # the masks of these files, larger than the input, differ between the rules
     make_category(tmp_path, train=6, good=2, defects={"turned": 2}, size=90)
-    rules = {"80/255": [], "any": ["masks=80/255"]}
-    for rule, expected in rules.items():
-        category = load_category(tmp_path, "plate", image_size=64, mask_rule=rule)
-        record = RunResult.of(train(spec(tmp_path), category, runs=tmp_path / "runs")).record
-        assert record.dataset.mask_rule == rule
-        rows = [name for name in record.sensitivity if name.startswith("masks=")]
-        assert rows == expected
-        assert all(record.sensitivity[row]["pixel_ap"] != record.metrics["pixel_ap"] for row in rows)
-
-
-def test_bootstrap_and_curves_are_there_for_every_metric(result: RunResult):
-    record = result.record
-    assert set(record.bootstrap) == set(METRICS)
-    assert {len(values) for values in record.bootstrap.values()} == {200}
-    assert set(record.pixel_curves) == {"fpr", "recall", "precision"}
+    category = load_category(tmp_path, "plate", image_size=64, mask_rule=rule)
+    record, maps = measured_on(category, result)
+    assert record.dataset.mask_rule == rule
+    assert [name for name in record.sensitivity if name.startswith("masks=")] == beside
+    expected = evaluate(maps, category, with_mask_rule(category, "80/255")).metrics
+    assert all(record.sensitivity[row] == expected != record.metrics for row in beside)
 
 
 def test_runtime_says_where_it_ran(result: RunResult):
@@ -197,10 +190,6 @@ def test_test_images_that_a_leaking_teacher_may_see_are_left_out_of_untouched(re
     assert found["pixel_ap"] == pixel_metrics(PixelRanking(result.maps.pixel[left], masks))["pixel_ap"]
 
 
-def test_the_record_survives_its_file(result: RunResult, tmp_path: Path):
-    assert read_record(write_record(result.record, tmp_path)) == result.record
-
-
 def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
     result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -211,10 +200,12 @@ def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
     tiny = line.profiles["demo"].model_copy(update=few)
     monkeypatch.setitem(METHODS, method, replace(line, profiles={"demo": tiny}))
     wanted = spec(result.detector.category.layout.folder.parent, method=method, variant=variant)
+    drawn = load_textures("demo", 32)
+    monkeypatch.setattr(experiment, "load_textures", lambda *_: drawn)
     finished = run(wanted, runs=tmp_path / "runs")
     record = finished.record
     assert (record.method, record.variant, record.config["rcm"]) == (method, variant, True)
-    assert record.textures == load_textures("demo", 32)[1]
+    assert record.textures == drawn[1]
     assert list(record.sensitivity) == [
         "maps=distances",
         "score=max",
@@ -235,30 +226,17 @@ def test_a_segmenting_method_leaves_a_record_with_its_textures_and_variant(
     assert not (tmp_path / "teachers").exists()
 
 
-@pytest.mark.parametrize("method", ["destseg", "pfadseg", "aand"])
+@pytest.mark.parametrize(
+    ("name", "train", "known"), [("screw", 8, ""), ("Schraube", 8, ""), ("toothbrush", 60, "toothbrush")]
+)
 def test_the_name_of_a_folder_changes_nothing_for_own_parts_and_tells_mvtec_ads_apart(
-    make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+    make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, train: int, known: str
 ):
-    def build(*_arguments: object, synthesis: AnomalySynthesis) -> STPM:
-        known.append(synthesis.category)
-        raise KeyboardInterrupt
-
-    known: list[str] = []
-    make_category(tmp_path, "screw", train=8)
-    make_category(tmp_path, "Schraube", train=8)
-    make_category(tmp_path, "toothbrush", train=60, defects={"defective": 1})
-    entry = replace(METHODS[method], profiles={"demo": TINY}, variants={}, build=build)
-    monkeypatch.setitem(METHODS, method, entry)
-    for category in ("screw", "Schraube", "toothbrush"):
-        with pytest.raises(KeyboardInterrupt):
-            run(spec(tmp_path, category, method=method), runs=tmp_path / "runs")
-    assert known == ["", "", "toothbrush"]
-
-
-@pytest.mark.usefixtures("tiny")
-def test_the_same_run_gives_the_same_result(result: RunResult, tmp_path: Path, same_result):
-    again = run(spec(result.detector.category.layout.folder.parent, seed=3), runs=tmp_path)
-    assert same_result(again.record, result.record)
+    monkeypatch.setattr(experiment, "load_textures", lambda *_: (torch.zeros(1, 3, 64, 64), None))
+    make_category(tmp_path, name, train=train, defects={"defective": 1})
+    category = load_category(tmp_path, name, image_size=64)
+    parts, _ = experiment._synthesis(spec(tmp_path, name), category, torch.device("cpu"))
+    assert parts["synthesis"].category == known
 
 
 def test_a_killed_run_continues_and_ends_alike(
@@ -291,70 +269,41 @@ def test_a_killed_run_continues_and_ends_alike(
     assert resumed.runtime.evaluate_seconds < 1000
 
 
-@pytest.mark.parametrize("other", ["settings", "teacher", "data"])
-def test_a_run_never_goes_on_from_the_checkpoint_of_other_settings_another_teacher_or_other_data(
-    make_category, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+def test_a_run_goes_on_only_with_the_same_settings_teacher_data_precision_and_code(
+    make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    def begin(config: Config = TINY, **options: object) -> Checkpoint:
+        def build(_config: Config, _teacher: torch.nn.Module, execution: Execution) -> STPM:
+            begun.append(execution.checkpoint)
+            raise KeyboardInterrupt
+
+        monkeypatch.setitem(METHODS, "stpm", replace(profiles(config), build=build))
+        with pytest.raises(KeyboardInterrupt):
+            run(spec(tmp_path, "brick", **options), runs=tmp_path / "runs")
+        return begun.pop()
+
+    begun: list[Checkpoint] = []
     # of the demo, as the checkpoints of own data are told apart by their names
     make_category(tmp_path, "brick", train=8, good=1, defects={"turned": 1})
     (tmp_path / MARKER).touch()
-    monkeypatch.setattr(experiment, "Checkpoint", partial(Checkpoint, seconds=0))
-
-    def kill(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(spec(tmp_path, "brick"), progress=kill, runs=tmp_path / "runs")
-    if other == "settings":
-        tiny(TINY.model_copy(update={"learning_rate": 0.3}))
-    if other == "data":
-        make_category(tmp_path, "brick", train=8, good=1, defects={"turned": 1}, seed=1)
-    epochs: list[int] = []
-    with pytest.warns(UserWarning, match="other data, settings or code"):
-        run(
-            spec(tmp_path, "brick", teacher="demo" if other == "teacher" else "random"),
-            progress=lambda done, *_: epochs.append(done),
-            runs=tmp_path / "runs",
-        )
-    assert epochs == [1, 2]
+    first, again = begin(), begin()
+    others = [begin(TINY.model_copy(update={"learning_rate": 0.3})), begin(teacher="demo")]
+    others.append(begin(precision="bf16"))
+    make_category(tmp_path, "brick", train=8, good=1, defects={"turned": 1}, seed=1)
+    others.append(begin())
+    assert {place.path for place in others} == {first.path}
+    assert {place.code for place in others} == {TRAINING_CODE}
+    assert again.identity == first.identity
+    assert len({place.identity for place in (first, *others)}) == 5
 
 
-@pytest.mark.usefixtures("tiny")
-def test_a_run_begun_by_other_code_starts_anew_and_goes_on_when_that_code_is_back(
-    make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    make_category(tmp_path, "brick", train=8, good=1, defects={"turned": 1})
-    monkeypatch.setattr(experiment, "Checkpoint", partial(Checkpoint, seconds=0))
-
-    def begin(code: str) -> list[int]:
-        """The epochs that are made until the run is killed after one."""
-        epochs: list[int] = []
-
-        def kill(done: int, *_: object) -> None:
-            epochs.append(done)
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(experiment, "TRAINING_CODE", code)
-        with pytest.raises(KeyboardInterrupt):
-            run(spec(tmp_path, "brick"), progress=kill, runs=tmp_path / "runs")
-        return epochs
-
-    assert begin("old") == [1]
-    with pytest.warns(UserWarning, match="made by other code of stlib, which alone continues it"):
-        assert begin("new") == [1]
-    with pytest.warns(UserWarning, match="made by other code"):
-        assert begin("old") == [2]
-
-
-def test_a_run_continues_on_another_gpu_of_its_machine(result: RunResult, tmp_path: Path):
-    category = result.detector.category
-    here = spec(category.layout.folder.parent)
-    places = [
-        experiment._checkpoint(replace(here, device=device), tmp_path, category)
-        for device in ("cuda", "cuda:0", "cuda:1", "cpu")
-    ]
-    identities = [place.identity for place in places]
-    assert identities[0] == identities[1] == identities[2] != identities[3]
+def test_a_run_continues_on_another_gpu_of_its_machine_but_not_with_other_textures(result: RunResult):
+    devices = ("cuda", "cuda:0", "cuda:1", "cpu")
+    same = [experiment._identity(spec(Path(), device=name), TINY, result.record) for name in devices]
+    assert same[0] == same[1] == same[2] != same[3]
+    textures = TextureInfo(source="demo", fingerprint="1" * 64, images=1)
+    other = result.record.model_copy(update={"textures": textures})
+    assert experiment._identity(spec(Path()), TINY, other) != same[3]
 
 
 NO_NORMAL = dict.fromkeys(["image_auroc", "image_ap"], "the test set holds no normal image")
@@ -362,51 +311,51 @@ NO_MASKS = dict.fromkeys(list(METRICS)[2:], "the defective images have no masks"
 SOME_MASKS = dict.fromkeys(NO_MASKS, "1 of 3 defective images have no mask, such as turned/001.png")
 
 
-@pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(
     ("good", "defects", "removed", "undefined"),
     [
         (0, 3, None, NO_NORMAL),
         (3, 3, "ground_truth", NO_MASKS),
         (3, 3, "ground_truth/turned/001_mask.png", SOME_MASKS),
-        (0, 3, "ground_truth", NO_NORMAL | NO_MASKS),
+        (0, 1, "ground_truth", NO_NORMAL | NO_MASKS),
         (3, 0, None, dict.fromkeys(METRICS, "the test set holds no defective image")),
-        (3, 3, "test", dict.fromkeys(METRICS, "there are no test images")),
     ],
 )
 def test_what_cannot_be_measured_is_said_and_the_rest_is_done(
-    make_category, tmp_path: Path, good: int, defects: int, removed: str | None, undefined: dict[str, str]
+    result: RunResult,
+    make_category,
+    tmp_path: Path,
+    good: int,
+    defects: int,
+    removed: str | None,
+    undefined: dict[str, str],
 ):
     make_category(tmp_path, train=6, good=good, defects={"turned": defects} if defects else {})
     if removed:
         place = tmp_path / "plate" / removed
         shutil.rmtree(place) if place.is_dir() else place.unlink()
-    result = run(spec(tmp_path), runs=tmp_path / "runs")
-    record = result.record
+    record, _ = measured_on(load_category(tmp_path, "plate", image_size=64), result)
     assert record.undefined == undefined
     assert set(record.metrics) | set(undefined) == set(METRICS)
     assert set(record.bootstrap) <= set(record.metrics)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_without_test_images_there_is_a_record_and_a_detector(make_category, tmp_path: Path):
+    make_category(tmp_path, train=6)
+    shutil.rmtree(tmp_path / "plate" / "test")
+    result = run(spec(tmp_path), runs=tmp_path / "runs")
     path = result.save(tmp_path / "records", tmp_path / "d.safetensors")
-    assert read_record(path) == record
+    assert read_record(path).undefined == dict.fromkeys(METRICS, "there are no test images")
     assert (tmp_path / "d.safetensors").is_file()
 
 
-@pytest.mark.usefixtures("tiny")
-def test_a_single_test_image_leaves_nothing_untouched_and_the_run_still_ends(make_category, tmp_path: Path):
-    make_category(tmp_path, train=6, good=0, defects={"turned": 1})
-    record = run(spec(tmp_path), runs=tmp_path / "runs").record
-    assert "test=untouched" not in record.sensitivity
-    assert "pixel_auroc" in record.metrics
-
-
-@pytest.mark.usefixtures("tiny")
 def test_draws_that_hold_no_defective_pixel_leave_no_interval_rather_than_a_broken_file(
-    make_category, tmp_path: Path
+    result: RunResult, make_category, tmp_path: Path
 ):
     make_category(tmp_path, train=6, good=2, defects={"turned": 2})
-    mask = tmp_path / "plate/ground_truth/turned/001_mask.png"
-    Image.new("L", (64, 64)).save(mask)
-    record = run(spec(tmp_path), runs=tmp_path / "runs").record
+    Image.new("L", (64, 64)).save(tmp_path / "plate/ground_truth/turned/001_mask.png")
+    record, _ = measured_on(load_category(tmp_path, "plate", image_size=64), result)
     assert set(record.metrics) == set(METRICS)
     assert set(record.bootstrap) == {"image_auroc", "image_ap"}
     assert read_record(write_record(record, tmp_path / "records")) == record
@@ -421,10 +370,7 @@ def test_a_run_that_diverges_leaves_a_valid_failed_record(result: RunResult, tin
     assert read_record(write_record(record, tmp_path)) == record
 
 
-@pytest.mark.usefixtures("tiny")
-def test_measuring_again_keeps_no_ranking_of_all_pixels(
-    result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_measuring_again_keeps_no_ranking_of_all_pixels(result: RunResult, monkeypatch: pytest.MonkeyPatch):
     # each holds the whole test set several times over, on the GPU: the tested and the one at work, no more
     alive: WeakSet[PixelRanking] = WeakSet()
     most = []
@@ -437,7 +383,7 @@ def test_measuring_again_keeps_no_ranking_of_all_pixels(
             most.append(len(alive))
 
     monkeypatch.setattr(PixelRanking, "__init__", counted)
-    run(spec(result.detector.category.layout.folder.parent), runs=tmp_path)
+    result.detector.record(result.maps)
     assert len(most) == 6
     assert max(most) == 2
 
@@ -466,50 +412,40 @@ def test_bad_input_is_refused_before_any_work(
         run(spec(tmp_path, **options), runs=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("place", "told"), [("runs", "to run: 1.07 GB needed, 0.00 GB free"), ("records", "to keep the record")]
+)
 @pytest.mark.usefixtures("tiny")
-def test_a_full_disk_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(experiment, "load_teacher", lambda _: pytest.fail("work has begun"))
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=experiment.SPACE - 1))
-    with pytest.raises(OSError, match=r"not enough space in .*runs to run: 1\.07 GB needed, 1\.07 GB free"):
-        run(spec(tmp_path), runs=tmp_path / "runs")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.usefixtures("tiny")
-def test_scores_that_are_not_finite_fail_the_run_and_leave_a_record(
-    result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, told: str
 ):
-    def broken(self: STPM, images: torch.Tensor) -> Maps:
-        return result.maps._replace(pixel=torch.full_like(result.maps.pixel, math.nan))
+    for name in ("runs", "records"):
+        (tmp_path / name).mkdir()
+    free = {str(tmp_path / place): SimpleNamespace(free=100)}
+    monkeypatch.setattr("shutil.disk_usage", lambda at: free.get(str(at), SimpleNamespace(free=1 << 40)))
+    monkeypatch.setattr(experiment, "load_teacher", lambda _: pytest.fail("work has begun"))
+    with pytest.raises(OSError, match=f"not enough space in .*{place} {told}"):
+        run(spec(tmp_path), runs=tmp_path / "runs", records=tmp_path / "records")
 
-    monkeypatch.setattr(STPM, "maps", broken)
+
+def test_scores_that_are_not_finite_fail_the_run_and_leave_a_record(result: RunResult):
+    broken = result.maps._replace(pixel=torch.full_like(result.maps.pixel, math.nan))
     with pytest.raises(RunFailed, match="scores are NaN or infinite") as caught:
-        run(spec(result.detector.category.layout.folder.parent), runs=tmp_path)
+        result.detector.record(broken)
     assert (caught.value.record.status, caught.value.record.metrics) == ("failed", {})
 
 
 @pytest.mark.parametrize("method", ["destseg", "pfadseg", "aand"])
-def test_a_folder_without_textures_is_told_before_an_image_is_read(
-    make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+def test_textures_are_asked_for_before_an_image_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ):
-    make_category(tmp_path, train=1)
     for step in ("load_teacher", "load_category"):
         monkeypatch.setattr(experiment, step, lambda *_, **__: pytest.fail("work has begun"))
-    wanted = spec(tmp_path, method=method, textures=tmp_path / "none")
-    for told in (wanted.check, partial(run, wanted, runs=tmp_path / "runs")):
-        with pytest.raises(DatasetError, match="none/images holds no image: name DTD's folder by --textures"):
-            told()
-
-
-@pytest.mark.parametrize("method", ["destseg", "pfadseg", "aand"])
-@pytest.mark.parametrize("profile", ["paper", "short"])
-def test_drawn_textures_are_for_the_demo_only(tmp_path: Path, method: str, profile: Profile):
-    wanted = spec(tmp_path, "bottle", method=method, profile=profile)
-    with pytest.raises(ValueError, match=f"profile '{profile}' of .* takes its textures from DTD"):
+    wanted = spec(tmp_path, "bottle", method=method, profile="short")
+    with pytest.raises(ValueError, match=r"profile 'short' of .* takes its textures from DTD"):
         run(wanted, runs=tmp_path)
-    with pytest.raises(DatasetError, match="dtd/images holds no image"):
-        replace(wanted, textures=tmp_path / "dtd").check()
-    replace(wanted, method="stpm").check()
+    with pytest.raises(DatasetError, match="none/images holds no image: name DTD's folder by --textures"):
+        run(replace(wanted, textures=tmp_path / "none"), runs=tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -565,13 +501,6 @@ def test_a_learning_curve_is_for_the_papers_schedule(
         run(spec(tmp_path, "bottle", profile=profile), runs=tmp_path / "runs")
 
 
-def test_other_masks_can_be_measured(result: RunResult):
-    category = load_category(result.detector.category.layout.folder.parent, "plate", image_size=64)
-    everywhere = torch.zeros_like(category.masks)
-    everywhere[:, 0, 0] = True
-    assert evaluate(result.maps, category, everywhere).ranking.positives == len(category.test)
-
-
 def test_a_demos_record_goes_among_the_committed_ones_only_where_they_are_named(
     result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -582,25 +511,6 @@ def test_a_demos_record_goes_among_the_committed_ones_only_where_they_are_named(
     demo = result.record.model_copy(update={"dataset": data})
     assert replace(result, record=demo).save().is_relative_to(tmp_path / "build" / "records")
     assert result.save().is_relative_to(tmp_path / "results" / "own" / "records")
-
-
-def test_a_place_that_is_taken_is_told_before_a_teacher_is_fine_tuned(
-    make_category, make_record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    for name in ("plate", "bolt"):
-        make_category(tmp_path / "data", name, train=2, good=1, defects={})
-    monkeypatch.setattr(teacher_cache, "_fine_tuned", lambda *_, **__: pytest.fail("fine-tuning has begun"))
-    wanted = spec(tmp_path / "data", method="et_stpm")
-    (tmp_path / "strange").mkdir()
-    (tmp_path / "strange" / "notes.txt").touch()
-    with pytest.raises(ValueError, match=r"holds notes\.txt, which no run left"):
-        train(wanted, runs=tmp_path / "runs", records=tmp_path / "strange")
-    data = load_category(wanted.data, "plate", image_size=32)
-    earlier = make_record("plate", method="et_stpm", profile=wanted.profile, dataset="other")
-    made = earlier.dataset.model_copy(update={"fingerprint": data.fingerprint})
-    write_record(earlier.model_copy(update={"dataset": made}), tmp_path / "records")
-    with pytest.raises(ValueError, match="finished record of other teacher and settings and precision"):
-        train(wanted, runs=tmp_path / "runs", records=tmp_path / "records")
 
 
 @pytest.fixture
@@ -615,27 +525,22 @@ def two(make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunSp
     return spec(tmp_path / "data", method="et_stpm")
 
 
-def test_a_record_of_another_fine_tuned_teacher_is_told_before_one_is_made(
+def test_a_place_that_is_taken_is_told_before_a_teacher_is_fine_tuned(
     two: RunSpec, make_category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    records = tmp_path / "records"
+    records, strange = tmp_path / "records", tmp_path / "strange"
     run(two, runs=tmp_path / "runs", records=records).save(records)
     monkeypatch.setattr(teacher_cache, "_fine_tuned", lambda *_, **__: pytest.fail("fine-tuning has begun"))
-    run(two, runs=tmp_path / "runs", records=records)  # the same teacher: no refusal
+    train(two, runs=tmp_path / "runs", records=records)  # the same teacher: no refusal
+    elsewhere = {"runs": tmp_path / "elsewhere", "records": records}
     with pytest.raises(AlreadyFinished, match="nothing is trained"):
-        run(two, runs=tmp_path / "elsewhere", records=records, skip_finished=True)
+        train(two, **elsewhere, skip_finished=True)
+    with pytest.raises(ValueError, match="finished record of other teacher and precision and fine-tuning"):
+        train(replace(two, teacher="demo", precision="bf16"), **elsewhere)
     make_category(tmp_path / "data", "screw", train=10, good=2, defects={"turned": 2}, seed=2)
     with pytest.raises(ValueError, match="is a finished record of other fine-tuning: name another folder"):
-        run(two, runs=tmp_path / "runs", records=records)
-
-
-@pytest.mark.usefixtures("tiny")
-def test_a_full_disk_of_records_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(experiment, "load_teacher", lambda _: pytest.fail("work has begun"))
-    full = {str(tmp_path / "full"): SimpleNamespace(free=100)}
-    monkeypatch.setattr(
-        "shutil.disk_usage", lambda place: full.get(str(place), SimpleNamespace(free=1 << 40))
-    )
-    (tmp_path / "full").mkdir()
-    with pytest.raises(OSError, match=r"not enough space in .*full/records to keep the record"):
-        run(spec(tmp_path), runs=tmp_path / "runs", records=tmp_path / "full" / "records")
+        train(two, **elsewhere)
+    strange.mkdir()
+    (strange / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"holds notes\.txt, which no run left"):
+        train(two, runs=tmp_path / "elsewhere", records=strange)

@@ -149,10 +149,6 @@ def read_record(path: Path) -> Record:
             for item in error.errors()[:5]
         )
         raise RecordError(f"{path} is not a valid record (schema {SCHEMA_VERSION}): {problems}") from error
-    except OSError as error:  # a folder of that name, a link to nowhere
-        if isinstance(error, FileNotFoundError) and not path.is_symlink():
-            raise
-        raise RecordError(f"{path} is not a readable file ({error.strerror}): take it away") from error
 
 
 def load_records(folder: Path | str = RECORDS, rows: Collection[str] = ("*",)) -> list[Record]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from stlib import report
 from stlib.cli import app
@@ -60,10 +60,22 @@ def rows(output: str) -> dict[str, tuple[float, str]]:
     return {Path(line["image"]).name: (float(line["score"]), line["decision"]) for line in lines}
 
 
+def scored(detector: Path, *arguments: object, status: int = 0) -> Result:
+    """What `stlib detect` prints."""
+    result = runner.invoke(app, ["detect", *map(str, (detector, *arguments))])
+    assert result.exit_code == status, result.output
+    return result
+
+
+def learnt(detector: Path, *arguments: object, status: int = 0) -> Result:
+    """What `stlib threshold` prints."""
+    result = runner.invoke(app, ["threshold", *map(str, (detector, *arguments))])
+    assert result.exit_code == status, result.output
+    return result
+
+
 def test_scores_decisions_maps_and_report_agree(detector: Path, folder: Path, tmp_path: Path):
-    command = ["detect", str(detector), str(folder)]
-    plain = runner.invoke(app, command)
-    assert plain.exit_code == 0, plain.output
+    plain = scored(detector, folder)
     assert "photos/notes.txt" in plain.stderr
     assert "photos/a_label.bmp" in plain.stderr
     assert "no threshold" in plain.stderr
@@ -73,8 +85,7 @@ def test_scores_decisions_maps_and_report_agree(detector: Path, folder: Path, tm
     trained = Detector.load(detector)
     trained.with_threshold(threshold_from([limit * 1.001])).save(detector)
     report, maps = tmp_path / "new" / "report.html", tmp_path / "maps"
-    result = runner.invoke(app, [*command, "--maps", str(maps), "--report", str(report)])
-    assert result.exit_code == 0, result.output
+    result = scored(detector, folder, "--maps", maps, "--report", report)
     decided = rows(result.stdout)
     assert decided == {n: (s, "anomalous" if s > limit * 1.001 else "good") for n, s in scores.items()}
     page = report.read_text()
@@ -85,13 +96,14 @@ def test_scores_decisions_maps_and_report_agree(detector: Path, folder: Path, tm
     assert (wide.shape, wide.dtype) == ((90, 150), np.float32)
     assert wide.max() == pytest.approx(scores["wide.png"], rel=0.1)  # STPM's score is the largest pixel
     assert pixel_size(maps / "wide.png.png") == (150, 90)
+    scored(detector, folder, folder / "a.png", "--report", report)  # its own kind is replaced
+    assert report.read_text() == page  # and an image named twice is scored once
 
 
 def test_a_bad_image_is_told_and_the_others_are_scored(detector: Path, folder: Path, tmp_path: Path):
     (folder / "b.JPG").write_bytes(b"<script>alert(1)</script>")
     report = tmp_path / "report.html"
-    result = runner.invoke(app, ["detect", str(detector), str(folder), "--report", str(report)])
-    assert result.exit_code == 3
+    result = scored(detector, folder, "--report", report, status=3)
     assert set(rows(result.stdout)) == {"a.png", "c.webp", "d.png", "wide.png"}
     assert "b.JPG is not a readable image" in result.stderr
     assert "1 of 5 images could not be read" in result.stderr
@@ -116,8 +128,7 @@ def test_files_that_are_left_out_are_told_once_in_python_and_by_the_command(
     list(inspect(Detector.load(detector), folder))
     assert caplog.text.count("photos/notes.txt") == caplog.text.count("photos/a_label.bmp") == 1
     caplog.clear()
-    told = runner.invoke(app, ["detect", str(detector), str(folder)])
-    assert told.stderr.count("photos/notes.txt") == 1
+    assert scored(detector, folder).stderr.count("photos/notes.txt") == 1
     assert caplog.text == ""
 
 
@@ -138,42 +149,41 @@ def test_what_was_scored_is_reported_when_the_command_is_broken_off(
     # a shell that starts the tests in the background has them ignore Ctrl-C
     ctrl_c = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        result = runner.invoke(app, ["detect", str(detector), str(folder), "--report", str(report)])
+        status = 143 if how == "SIGTERM" else 130
+        result = scored(detector, folder, "--report", report, status=status)
     finally:
         signal.signal(signal.SIGINT, ctrl_c)
-    assert result.exit_code == (143 if how == "SIGTERM" else 130)
     assert set(rows(result.stdout)) == {"a.png", "b.JPG"}
     assert "broken off: 2 of 5 images were scored" in result.stderr
     assert "2 images; broken off after 2 of 5; 0 could not be read" in report.read_text()
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_report_names_what_was_left_out(detector: Path, folder: Path, tmp_path: Path):
+def test_a_report_names_what_was_left_out_and_shows_names_as_text(
+    detector: Path, folder: Path, tmp_path: Path
+):
     (folder / "a.png").rename(folder / "a<b>.heic")
+    (folder / "d.png").rename(folder / "<b>d.png")
     report = tmp_path / "report.html"
-    assert runner.invoke(app, ["detect", str(detector), str(folder), "--report", str(report)]).exit_code == 0
+    scored(detector, folder, "--report", report)
     told = "<h2>Left out</h2>.*no image by its ending\\) 2: photos/a&lt;b&gt;.heic, photos/notes.txt"
     assert re.search(told, report.read_text(), re.DOTALL)
-
-
-def test_a_report_shows_names_as_text(detector: Path, folder: Path, tmp_path: Path):
-    (folder / "a.png").rename(folder / "<b>a.png")
-    report = tmp_path / "report.html"
-    assert runner.invoke(app, ["detect", str(detector), str(folder), "--report", str(report)]).exit_code == 0
-    assert "&lt;b&gt;a.png" in report.read_text()
+    assert "&lt;b&gt;d.png" in report.read_text()
     assert "<b>" not in report.read_text()
 
 
-def test_a_threshold_is_kept_in_the_detector(detector: Path, folder: Path):
-    result = runner.invoke(app, ["threshold", str(detector), str(folder), "--quantile", "0.5"])
-    assert result.exit_code == 0, result.output
-    scores = sorted(
-        score for score, _ in rows(runner.invoke(app, ["detect", str(detector), str(folder)]).stdout).values()
-    )
+def test_a_threshold_is_kept_in_the_detector_and_tells_what_it_replaces(detector: Path, folder: Path):
+    detected = rows(scored(detector, folder).stdout)
+    first = learnt(detector, folder, "--quantile", "0.5").stdout
     kept = Detector.load(detector).info.threshold
     assert kept is not None
-    assert kept.value == pytest.approx(scores[2], rel=1e-5)
-    assert str(kept) in result.stdout
+    assert kept.value == pytest.approx(sorted(score for score, _ in detected.values())[2], rel=1e-5)
+    assert str(kept) in first
+    assert f"5 in {folder}\n" in first
+    highest = [line.split()[-1] for line in first.splitlines() if line.startswith("  ")]
+    assert [Path(name).name for name in highest] == sorted(detected, key=detected.get, reverse=True)[:3]
+    again = learnt(detector, folder).stdout
+    assert ["in the place of threshold" in told for told in (first, again)] == [False, True]
 
 
 @pytest.mark.parametrize("option", ["--maps", "--report", "--device"])
@@ -181,8 +191,7 @@ def test_nothing_is_scored_for_a_target_or_device_that_is_not_there(
     detector: Path, folder: Path, option: str
 ):
     target = {"--maps": folder / "a.png", "--report": folder, "--device": "cuda:99"}[option]
-    result = runner.invoke(app, ["detect", str(detector), str(folder), option, str(target)])
-    assert result.exit_code == 2
+    result = scored(detector, folder, option, target, status=2)
     assert result.stdout == ""
     assert "error: " in result.stderr
 
@@ -197,72 +206,56 @@ def test_a_detector_is_not_replaced_by_what_is_made_with_it(detector: Path, fold
     assert detector.read_bytes() == before
 
 
-def test_a_report_is_replaced_by_the_next_one(detector: Path, folder: Path, tmp_path: Path):
-    command = ["detect", str(detector), str(folder), "--report", str(tmp_path / "report.html")]
-    assert [runner.invoke(app, command).exit_code for _ in range(2)] == [0, 0]
-
-
 def test_a_threshold_that_cannot_be_kept_is_told_before_any_score(detector: Path, folder: Path, monkeypatch):
     monkeypatch.setattr(Detector, "maps", lambda *_a, **_k: pytest.fail("scoring has begun"))
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
-    result = runner.invoke(app, ["threshold", str(detector), str(folder)])
-    assert (result.exit_code, f"error: cannot write {detector} (" in result.stderr) == (2, True)
+    assert f"error: cannot write {detector} (" in learnt(detector, folder, status=2).stderr
 
 
 def test_a_threshold_is_printed_even_if_it_cannot_be_kept(detector: Path, folder: Path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
-    result = runner.invoke(app, ["threshold", str(detector), str(folder)])
-    assert result.exit_code == 2
+    result = learnt(detector, folder, status=2)
     assert "from 5 held-out good images" in result.stdout
     assert f"error: cannot write {detector} (No space left on device): make room" in result.stderr
 
 
-def test_a_threshold_that_is_replaced_is_told(detector: Path, folder: Path):
-    told = [runner.invoke(app, ["threshold", str(detector), str(folder)]).stdout for _ in range(2)]
-    assert ["in the place of threshold" in text for text in told] == [False, True]
-
-
 def test_an_empty_folder_is_refused(detector: Path, tmp_path: Path):
     (tmp_path / "empty").mkdir()
-    result = runner.invoke(app, ["detect", str(detector), str(tmp_path / "empty")])
-    assert result.exit_code == 2
-    assert "holds no image" in result.output
+    assert "holds no image" in scored(detector, tmp_path / "empty", status=2).stderr
 
 
-@pytest.mark.parametrize("verb", ["detect", "threshold"])
-def test_a_misspelt_place_is_told_before_any_work(detector: Path, folder: Path, monkeypatch, verb: str):
-    monkeypatch.setattr(Detector, "load", lambda _path: pytest.fail("work has begun"))
-    result = runner.invoke(app, [verb, str(detector), str(folder), str(folder / "neu heut")])
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert f"error: no such file or folder: {folder / 'neu heut'}\n" in result.stderr
-
-
-@pytest.mark.parametrize("name", ["ground_truth", "Ground_Truth"])
-def test_masks_below_a_category_are_left_out_and_not_scored(
-    detector: Path, tmp_path: Path, make_category, name: str
+@pytest.mark.parametrize(
+    ("call", "wrong", "told"),
+    [
+        ("scored", ["neu heut"], "no such file or folder: neu heut\n"),
+        ("learnt", ["neu heut"], "no such file or folder: neu heut\n"),
+        ("learnt", ["--quantile", "95"], "quantile 95.0"),
+    ],
+)
+def test_a_misspelt_place_or_quantile_is_told_before_any_work(
+    detector: Path, folder: Path, monkeypatch, call: str, wrong: list[str], told: str
 ):
+    monkeypatch.setattr(Detector, "load", lambda _path: pytest.fail("work has begun"))
+    result = {"scored": scored, "learnt": learnt}[call](detector, folder, *wrong, status=2)
+    assert result.stdout == ""
+    assert f"error: {told}" in result.stderr
+
+
+def test_masks_below_a_category_are_left_out_and_not_scored(detector: Path, tmp_path: Path, make_category):
     folder = make_category(tmp_path, train=1, good=1, defects={"turned": 1}) / "plate"
-    (folder / "ground_truth").rename(folder / name)
-    result = runner.invoke(app, ["detect", str(detector), str(folder)])
-    assert result.exit_code == 0, result.output
+    (folder / "ground_truth").rename(folder / "Ground_Truth")
+    result = scored(detector, folder)
     assert len(result.stdout.splitlines()) == 4
-    assert f"left out (folder of masks) 1: plate/{name}" in result.stderr
-    masks = runner.invoke(app, ["detect", str(detector), str(folder / name)])
+    assert "left out (folder of masks) 1: plate/Ground_Truth" in result.stderr
+    masks = scored(detector, folder / "Ground_Truth")
     assert len(masks.stdout.splitlines()) == 2  # a person who names the masks has them
-
-
-def test_an_image_named_twice_is_scored_once(detector: Path, folder: Path):
-    result = runner.invoke(app, ["detect", str(detector), *[str(folder)] * 2, str(folder / "a.png")])
-    assert len(result.stdout.splitlines()) == 6
 
 
 def test_images_of_one_name_have_a_map_each(detector: Path, tmp_path: Path, make_category):
     for root in ("a", "b"):
         make_category(tmp_path / root, train=1, good=1, defects={"turned": 1})
     Image.open(tmp_path / "b/plate/test/good/000.png").save(tmp_path / "b/plate/test/good/000.jpg")
-    places = [str(tmp_path / root / "plate" / "test") for root in "ab"]
-    result = runner.invoke(app, ["detect", str(detector), *places, "--maps", str(tmp_path / "maps")])
-    assert result.exit_code == 0, result.output
+    scored(detector, tmp_path / "a/plate/test", tmp_path / "b/plate/test", "--maps", tmp_path / "maps")
     kinds = ["a/plate/test/good/000.png", "a/plate/test/turned/000.png", "b/plate/test/good/000.jpg"]
     kinds += ["b/plate/test/good/000.png", "b/plate/test/turned/000.png"]
     written = sorted(p.relative_to(tmp_path / "maps").as_posix() for p in (tmp_path / "maps").rglob("*.*"))
@@ -270,23 +263,23 @@ def test_images_of_one_name_have_a_map_each(detector: Path, tmp_path: Path, make
 
 
 def test_a_map_never_replaces_an_image(detector: Path, folder: Path):
-    command = ["detect", str(detector), str(folder / "a.png"), "--maps", str(folder)]
-    assert runner.invoke(app, command).exit_code == 0
-    result = runner.invoke(app, [*command, str(folder / "a.png.png")])  # the picture beside the map
-    assert (result.exit_code, result.stdout) == (2, "")
+    scored(detector, folder / "a.png", "--maps", folder)
+    picture = folder / "a.png.png"  # beside the map
+    result = scored(detector, folder / "a.png", picture, "--maps", folder, status=2)
+    assert result.stdout == ""
     assert "would replace one of the images: name another folder" in result.stderr
 
 
-@pytest.mark.parametrize("below", ["", "maps", "new/maps"])
+@pytest.mark.parametrize("below", ["", "new/maps"])
 def test_maps_go_nowhere_where_the_next_call_would_take_them_for_photographs(
     detector: Path, folder: Path, monkeypatch, below: str
 ):
     monkeypatch.chdir(folder)
-    result = runner.invoke(app, ["detect", str(detector), ".", "--maps", str(folder / below)])
-    assert (result.exit_code, result.stdout) == (2, "")
+    result = scored(detector, ".", "--maps", folder / below, status=2)
+    assert result.stdout == ""
     assert "would be images of . the next time: name a folder outside, such as " in result.stderr
     assert f"{folder.parent / 'maps'}\n" in result.stderr
-    assert not (folder / "maps").exists()
+    assert not (folder / "new").exists()
 
 
 def test_names_that_are_no_utf8_are_told_or_shown(detector: Path, folder: Path, tmp_path: Path):
@@ -294,81 +287,44 @@ def test_names_that_are_no_utf8_are_told_or_shown(detector: Path, folder: Path, 
     odd = folder / os.fsdecode(b"Gr\xfcn.png")
     (folder / "d.png").rename(odd)
     report = tmp_path / "report.html"
-    command = ["detect", str(detector), str(folder), "--report", str(report)]
-    result = runner.invoke(app, command)
-    assert result.exit_code == 0, result.output
+    result = scored(detector, folder)
     assert set(rows(result.stdout)) == {"a.png", "b.JPG", "c.webp", "wide.png"}
     assert "left out (name is not UTF-8: rename it) 1: photos/Gr\\udcfcn.png" in result.stderr
-    result = runner.invoke(app, [*command, str(odd)])
-    assert result.exit_code == 0, result.output
-    assert "Gr\\udcfcn.png" in rows(result.stdout)
+    assert "Gr\\udcfcn.png" in rows(scored(detector, folder, odd, "--report", report).stdout)
     assert "Gr\\udcfcn.png<" in report.read_text()
 
 
-@pytest.mark.parametrize("name", ["good", "OK"])
+@pytest.mark.parametrize(("name", "below"), [("good", ""), ("OK", "part1")])
 def test_a_threshold_is_refused_from_a_folder_of_good_images_and_others(
-    detector: Path, tmp_path: Path, make_category, name: str
+    detector: Path, tmp_path: Path, make_category, name: str, below: str
 ):
     test = make_category(tmp_path, train=1, good=3, defects={"turned": 1}) / "plate" / "test"
-    (test / "good").rename(test / name)
-    result = runner.invoke(app, ["threshold", str(detector), str(test)])
-    assert result.exit_code == 2
-    assert f"{test} holds good images in {name} beside others in turned" in result.stderr
-    assert f"name {test / name}" in result.stderr
-    assert runner.invoke(app, ["threshold", str(detector), str(test / name)]).exit_code == 0
-
-
-def test_the_remedy_for_a_threshold_is_the_folder_of_all_good_images(
-    detector: Path, tmp_path: Path, make_category
-):
-    test = make_category(tmp_path, train=1, good=3, defects={"turned": 1}) / "plate" / "test"
-    (test / "good" / "part1").mkdir()
-    for image in list((test / "good").glob("*.png")):
-        image.rename(test / "good" / "part1" / image.name)
-    result = runner.invoke(app, ["threshold", str(detector), str(test)])
-    assert result.stderr.rstrip().endswith(f"name {test / 'good'}")
-
-
-def test_a_threshold_says_which_pictures_score_highest_and_how_many_are_where(detector: Path, folder: Path):
-    detected = rows(runner.invoke(app, ["detect", str(detector), str(folder)]).stdout)
-    result = runner.invoke(app, ["threshold", str(detector), str(folder)])
-    assert f"5 in {folder}\n" in result.stdout
-    told = [line.split()[-1] for line in result.stdout.splitlines() if line.startswith("  ")]
-    assert [Path(name).name for name in told] == sorted(detected, key=detected.get, reverse=True)[:3]
-
-
-def test_a_quantile_that_cannot_be_is_told_before_any_work(detector: Path, folder: Path, monkeypatch):
-    monkeypatch.setattr(Detector, "load", lambda _path: pytest.fail("work has begun"))
-    result = runner.invoke(app, ["threshold", str(detector), str(folder), "--quantile", "95"])
-    assert (result.exit_code, "error: quantile 95.0" in result.stderr) == (2, True)
-
-
-def trained_on(detector: Path, files: list[Path]) -> None:
-    """Let the detector know these as the images of its training."""
-    trained = Detector.load(detector)
-    known = digests(read_images(files, trained.image_size))
-    info = trained.info.model_copy(update={"training_images": known})
-    Detector(info, trained.network).save(detector)
+    (test / name / below).parent.mkdir(exist_ok=True)
+    (test / "good").rename(test / name / below)
+    told = learnt(detector, test, status=2).stderr
+    assert f"{test} holds good images in {name} beside others in turned" in told
+    assert told.rstrip().endswith(f"name {test / name}")  # the folder of all good images
+    learnt(detector, test / name)
 
 
 def test_a_threshold_is_refused_from_a_picture_of_the_training_under_any_name(detector: Path, folder: Path):
-    trained_on(detector, [folder / "d.png"])
+    trained = Detector.load(detector)
+    known = digests(read_images([folder / "d.png"], trained.image_size))
+    Detector(trained.info.model_copy(update={"training_images": known}), trained.network).save(detector)
     Image.open(folder / "d.png").save(folder / "copy.bmp")
     (folder / "d.png").unlink()
     before = detector.read_bytes()
-    result = runner.invoke(app, ["threshold", str(detector), str(folder)])
-    assert result.exit_code == 2, result.output
-    assert "copy.bmp is one of the pictures the detector learnt from (1 of 5 are)" in result.stderr
+    told = learnt(detector, folder, status=2).stderr
+    assert "copy.bmp is one of the pictures the detector learnt from (1 of 5 are)" in told
     assert detector.read_bytes() == before
 
 
 def test_a_picture_named_three_times_counts_once(detector: Path, folder: Path):
     Image.open(folder / "d.png").save(folder / "copy.bmp")
-    result = runner.invoke(app, ["threshold", str(detector), *[str(folder)] * 3])
-    assert result.exit_code == 0, result.output
+    told = learnt(detector, folder, folder, folder).output
     assert Detector.load(detector).info.threshold.images == 5
-    assert "named before: each counts once" in result.output
-    assert "does not know what it learnt from" in result.output
+    assert "named before: each counts once" in told
+    assert "does not know what it learnt from" in told
 
 
 def test_a_detector_knows_what_its_training_read(plate: Category):
@@ -395,8 +351,7 @@ def test_a_score_that_is_no_number_is_anomalous_and_the_worst(
 
     monkeypatch.setattr(Detector, "maps", broken)
     report = tmp_path / "report.html"
-    result = runner.invoke(app, ["detect", str(detector), str(folder), "--report", str(report)])
-    assert result.exit_code == 0, result.output
+    result = scored(detector, folder, "--report", report)
     decided = {name: decision for name, (_, decision) in rows(result.stdout).items()}
     assert decided == dict.fromkeys(decided, "good") | {"wide.png": "anomalous"}
     page = report.read_text()

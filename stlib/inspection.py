@@ -80,7 +80,7 @@ def listed(places: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """
     files: list[Path] = []
     notes: list[str] = []
-    for place in places:
+    for place in dict.fromkeys(places):
         if not place.exists():
             raise FileNotFoundError(f"no such file or folder: {place}")
         if not place.is_dir():

@@ -107,10 +107,6 @@ def test_a_fit_that_changes_its_teacher_is_refused(finish):
         finish(Retrained)
 
 
-def test_forgotten_snapshots_do_not_cost_the_record(finish):
-    assert finish(MadeUp).record.status == "finished"
-
-
 def test_several_snapshots_and_no_way_to_use_them_are_no_equal_scores_but_an_error(finish):
     with pytest.raises(NotImplementedError, match="Unused has several snapshots and no method `use`: add it"):
         finish(Unused)

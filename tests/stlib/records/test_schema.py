@@ -51,13 +51,15 @@ def test_records_are_loaded_in_path_order(tmp_path: Path, make_record):
     assert load_records(tmp_path / "nothing here") == []
 
 
-def test_profiles_and_variants_never_share_a_file():
+def test_profiles_and_variants_never_share_a_file(make_record):
     paths = {
         record_path("stpm", "bottle", 0, profile, variant)
         for profile in ("paper", "short", "demo")
-        for variant in ("", "e=5")
+        for variant in ("", "e=5", "precision=fp32")
     }
-    assert len(paths) == 6
+    assert len(paths) == 9
+    with pytest.raises(ValidationError, match="variant 'precision=fp32' of a run in bf16"):
+        make_record(precision="bf16", variant="precision=fp32")
 
 
 @pytest.mark.parametrize(
@@ -301,11 +303,3 @@ def test_a_teacher_record_never_loses_epochs(tmp_path: Path, teacher: TeacherRec
     other = shorter.model_copy(update={"pyramids": ["3" * 64]})
     write_teacher_record(other, tmp_path)  # made anew: the earlier teachers are gone
     assert load_teacher_records(tmp_path) == [other]
-
-
-def test_both_precisions_of_a_cell_have_a_place(make_record):
-    usual, other = make_record(precision="bf16"), make_record(precision="fp32", variant="precision=fp32")
-    assert usual.path.name == other.path.name
-    assert usual.path.parent != other.path.parent
-    with pytest.raises(ValidationError, match="variant 'precision=fp32' of a run in bf16"):
-        make_record(precision="bf16", variant="precision=fp32")

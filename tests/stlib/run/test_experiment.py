@@ -96,6 +96,12 @@ def test_the_record_is_complete(result: RunResult):
     assert record.labels() == ["other data", "demo schedule", "random teacher"]
     assert {len(record.bootstrap[name]) for name in METRICS} == {200}
     assert set(record.pixel_curves) == {"fpr", "recall", "precision"}
+    runtime = record.runtime
+    assert runtime.device.startswith("CPU, ")
+    assert runtime.threads == 1
+    assert runtime.train_seconds > 0
+    assert runtime.peak_memory_mb > 50
+    assert torch.__version__.startswith(runtime.versions["torch"])
 
 
 def test_metrics_are_those_of_the_maps(result: RunResult):
@@ -159,15 +165,6 @@ def test_another_mask_rule_is_named_in_the_record_and_80_of_255_measured_beside_
     assert [name for name in record.sensitivity if name.startswith("masks=")] == beside
     expected = evaluate(maps, category, with_mask_rule(category, "80/255")).metrics
     assert all(record.sensitivity[row] == expected != record.metrics for row in beside)
-
-
-def test_runtime_says_where_it_ran(result: RunResult):
-    runtime = result.record.runtime
-    assert runtime.device.startswith("CPU, ")
-    assert runtime.threads == 1
-    assert runtime.train_seconds > 0
-    assert runtime.peak_memory_mb > 50
-    assert torch.__version__.startswith(runtime.versions["torch"])
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can forget a peak")

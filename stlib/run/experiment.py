@@ -32,7 +32,7 @@ from stlib.protocol import PRECISIONS, Metric, Precision, Profile
 from stlib.records.schema import Dataset, Record, TeacherInfo, TextureInfo
 from stlib.records.store import is_recorded, require_free
 from stlib.run.evaluation import observed, rounded
-from stlib.run.fitted import AlreadyFinished, FittedDetector, failure, unfinished
+from stlib.run.fitted import AlreadyFinished, FittedDetector, RunFailed, unfinished
 from stlib.run.provenance import TRAINING_CODE, Clock
 from stlib.run.teacher_cache import Teacher, require_classes, tuned_teacher
 
@@ -195,7 +195,7 @@ def train(
             detector.snapshots = copy.deepcopy(detector.snapshots)
             about["threshold"] = _threshold(spec, config, detector, category)
     except FloatingPointError as error:
-        raise failure({**about, "teacher": teacher.info}, error, clock) from error
+        raise RunFailed(unfinished({**about, "teacher": teacher.info}, str(error), clock)) from error
     base = {**about, "teacher": teacher.info}
     described = DetectorInfo.model_validate({**base, "training_images": digests(category.train)})
     return FittedDetector(

@@ -58,7 +58,7 @@ class FittedDetector(Detector):
         try:
             found = measured(self.category, self.method, maps, self.clock.device)
         except FloatingPointError as error:
-            raise failure(self.base, error, self.clock) from error
+            raise RunFailed(unfinished(self.base, str(error), self.clock)) from error
         about = {"history": self.history, "runtime": self.clock.runtime()}
         return Record.model_validate({**self.base, **about, **found})
 
@@ -82,11 +82,6 @@ class FittedDetector(Detector):
         path = write_record(record, folder)
         self.checkpoint.remove()
         return path
-
-
-def failure(base: Mapping[str, object], error: FloatingPointError, clock: Clock) -> RunFailed:
-    """What a training or a measurement that has diverged raises."""
-    return RunFailed(unfinished(base, str(error), clock))
 
 
 def unfinished(base: Mapping[str, object], why: str, clock: Clock) -> Record:

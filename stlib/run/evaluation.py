@@ -26,12 +26,13 @@ def measured(
     """The measured part of a record: the fields from `metrics` to `bootstrap`, computed on `device`."""
     maps = maps.to(device)
     found = evaluate(maps, category)
-    draws = replicates(found.ranking, maps.image, category.labels) if found.defined else {}
+    defined = _defined(found)
+    draws = replicates(found.ranking, maps.image, category.labels) if defined else {}
     # A metric that some draw leaves undefined has no interval: dropping the draw would break the pairing.
-    whole = [name for name in found.defined if not any(map(math.isnan, draws[name]))]
+    whole = [name for name in defined if not any(map(math.isnan, draws[name]))]
     return {
-        "metrics": found.defined,
-        "undefined": {name: _reason(category, name) for name in METRICS if name not in found.defined},
+        "metrics": defined,
+        "undefined": {name: _reason(category, name) for name in METRICS if name not in defined},
         "sensitivity": _sensitivity(category, detector, maps, device),
         "image_scores": _image_scores(category, maps.image),
         "pixel_curves": rounded(found.ranking.curves()),
@@ -50,11 +51,6 @@ class Evaluation:
     """Fractions in [0, 1], by name; NaN for a metric that the images leave undefined."""
     ranking: PixelRanking = field(repr=False)
     """Every pixel of the test set, ranked; its `curves()` are what ROC and precision-recall plots show."""
-
-    @property
-    def defined(self) -> dict[Metric, float]:
-        """The metrics that have a value."""
-        return {name: value for name, value in self.metrics.items() if not math.isnan(value)}
 
     def __str__(self) -> str:
         """A line per metric: the words that readers know it by, and the value or a dash."""
@@ -99,7 +95,7 @@ def observed(
     maps = detector.maps(category.test)
     if steps <= 0:
         maps = detector.alternatives(maps).get("maps=distances", maps)
-    values = evaluate(maps.to(device), category).defined
+    values = _defined(evaluate(maps.to(device), category))
     return {name: _round(value) for name, value in values.items()}
 
 
@@ -110,20 +106,26 @@ def _sensitivity(
 
     Only metrics are kept: a ranking holds every pixel of the test set, on the device.
     """
-    found = {name: evaluate(other, category).defined for name, other in detector.alternatives(maps).items()}
+    others = detector.alternatives(maps)
+    found = {name: _defined(evaluate(other, category)) for name, other in others.items()}
     if category.mask_rule != "80/255":  # the other rules are not what they say where masks were resized
-        found["masks=80/255"] = evaluate(maps, category, with_mask_rule(category, "80/255")).defined
+        found["masks=80/255"] = _defined(evaluate(maps, category, with_mask_rule(category, "80/255")))
     if half := unseen_indices(category.layout):
         part = Maps(*(tensor[half] for tensor in maps))
-        found["test=untouched"] = evaluate(part, _part(category, half)).defined
+        found["test=untouched"] = _defined(evaluate(part, _part(category, half)))
     names = list(detector.snapshots)
     for other in names[1:]:
         detector.use(other)
         name = other if "=" in other else f"checkpoint={other}"
-        found[name] = evaluate(detector.maps(category.test).to(device), category).defined
+        found[name] = _defined(evaluate(detector.maps(category.test).to(device), category))
     if names[1:]:
         detector.use(names[0])
     return found
+
+
+def _defined(found: Evaluation) -> dict[Metric, float]:
+    """The metrics that have a value."""
+    return {name: value for name, value in found.metrics.items() if not math.isnan(value)}
 
 
 def _part(category: Category, indices: list[int]) -> Category:

@@ -185,7 +185,7 @@ def test_a_threshold_is_kept_in_the_detector_and_tells_what_it_replaces(detector
 @pytest.mark.parametrize(
     ("option", "target", "told"),
     [
-        ("--maps", "photos/a.png", "cannot write"),
+        ("--maps", "d.safetensors", "cannot write"),
         ("--report", "photos", "is a folder"),
         ("--report", "d.safetensors", "is a file of another kind, which would be lost"),
         ("--device", "cuda:99", "use device 'cpu'"),

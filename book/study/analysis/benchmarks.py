@@ -145,7 +145,7 @@ def jumps(found: Benchmark | None) -> pd.DataFrame:
     whether the jump is then `gone` by the rule that finds one.
     """
     if found is None:
-        return pd.DataFrame()
+        return pd.DataFrame(columns=["jump"], dtype=bool)
     results: Any = found.results
     frame = pd.DataFrame(
         {"category": run["category"], "seed": run["seed"], "epoch": number} | epoch
@@ -156,6 +156,32 @@ def jumps(found: Benchmark | None) -> pd.DataFrame:
     frame["jump"] = frame["validation"] > limit
     frame["gone"] = frame["jump"] & (frame["validation_anew"] <= limit)
     return frame
+
+
+def statistics_anew(jumps: pd.DataFrame) -> pd.DataFrame:
+    """What fresh statistics of BatchNorm change, by category: at the jumps, elsewhere and at the last epoch.
+
+    A row per `category` and `where`: how many `epochs`, how many of them are jumps that are `gone`, and means
+    of the scores with both statistics, named as in `jumps`.
+    """
+    if not len(jumps):
+        return jumps
+    looked = jumps.dropna(subset="validation_anew")
+    last = looked["epoch"] == looked.groupby("category")["epoch"].transform("max")
+    scores = {
+        f"{name}{when}": "mean"
+        for name in ("image_auroc", "pixel_auroc", "pixel_ap")
+        for when in ("", "_anew")
+    }
+    parts = [
+        looked[rows]
+        .groupby("category", sort=False)
+        .agg({"epoch": "size", "gone": "sum"} | scores)
+        .assign(where=where)
+        for where, rows in (("jumps", looked["jump"]), ("others", ~looked["jump"]), ("last", last))
+    ]
+    frame = pd.concat(parts).rename(columns={"epoch": "epochs"}).reset_index()
+    return frame.sort_values("category", kind="stable", ignore_index=True)
 
 
 def invariance(found: Benchmark | None) -> list[dict[str, Any]]:

@@ -75,14 +75,11 @@ def test_runs_that_differ_in_one_thing_move_together_or_not(tmp_path: Path):
 
 
 def test_a_jump_is_gone_where_fresh_statistics_bring_the_error_back_under_its_limit(tmp_path: Path):
+    names = [name + when for name in ("image_auroc", "pixel_auroc", "pixel_ap") for when in ("", "_anew")]
+    scores = dict.fromkeys(names, 0.5) | {"pixel_auroc_anew": 0.9}
+
     def looked(validation: float, anew: float) -> dict[str, float]:
-        return {
-            "loss": 1,
-            "validation": validation,
-            "validation_anew": anew,
-            "pixel_auroc": 0.5,
-            "pixel_auroc_anew": 0.9,
-        }
+        return scores | {"loss": 1, "validation": validation, "validation_anew": anew}
 
     quiet = [{"loss": 1, "validation": one} for one in (8.0, 1.0)]
     runs = [
@@ -97,6 +94,15 @@ def test_a_jump_is_gone_where_fresh_statistics_bring_the_error_back_under_its_li
     assert found["epoch"].tolist() == [1, 2, 3, 4, 5, 1, 2]
     assert found["jump"].tolist() == [False, False, True, True, False, False, False]
     assert found["gone"].tolist() == [False, False, True, False, False, False, False]
+    anew = benchmarks.statistics_anew(found).set_index("where")
+    assert anew.loc["jumps", ["category", "epochs", "gone", "pixel_auroc", "pixel_auroc_anew"]].tolist() == [
+        "grid",
+        2,
+        1,
+        0.5,
+        0.9,
+    ]
+    assert anew.loc[["others", "last"], "epochs"].tolist() == [1, 1]  # the last one is no jump
     assert benchmarks.jumps(None).empty
 
 

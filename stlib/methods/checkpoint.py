@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from types import FrameType
-from typing import ClassVar, NoReturn
+from typing import ClassVar
 
 import torch
 
@@ -37,9 +37,7 @@ class Checkpoint:
 
     path: Path
     identity: str
-    """Whatever makes two runs the same run (config, seed, data, teacher, precision)."""
-    code: str = ""
-    """Hash of the code that trains: what other code has begun, this one must not end."""
+    """Whatever makes two runs the same run: config, seed, data, teacher, precision, the code that trains."""
     seconds: float = 60.0
     """Least time between two checkpoints; methods offer one after an epoch or when they log. It grows, up to
     LONGEST, until saving takes no more than SHARE of it; 0 saves at every offer."""
@@ -68,8 +66,7 @@ class Checkpoint:
         """
         buffer = io.BytesIO()
         spent = self.spent_before + time.monotonic() - self._begun
-        saved = {"identity": self.identity, "code": self.code, "spent": spent, "state": dict(state)}
-        torch.save(saved, buffer)
+        torch.save({"identity": self.identity, "spent": spent, "state": dict(state)}, buffer)
         write_atomic(self.path, buffer.getbuffer())
         if self.ending:
             sys.stderr.write(f"saved after {spent:.0f} s of training: the same command continues\n")
@@ -81,7 +78,7 @@ class Checkpoint:
         A damaged file, and one of a run of other data, settings or code, are set aside with a warning: hours
         may be in them. The latter is found again when that run is back.
         """
-        state, kept = self._load(), self._aside(self.identity, self.code)
+        state, kept = self._load(), self._aside(self.identity)
         if state is None and kept.is_file():
             kept.replace(self.path)
             state = self._load()
@@ -91,20 +88,19 @@ class Checkpoint:
         if not self.path.is_file():
             return None
         try:
-            identity, code, spent, state = _read(self.path)
+            identity, spent, state = _read(self.path)
         except Exception as error:  # damage shows in any way, from EOFError to UnicodeDecodeError
             self._set_aside(self.path.with_suffix(".corrupt"), f"is damaged ({error})")
             return None
-        if (identity, code) != (self.identity, self.code):
-            only = "was made by other code of stlib, which alone continues it"
-            why = only if identity == self.identity else "belongs to a run of other data, settings or code"
-            self._set_aside(self._aside(identity, code), why)
+        if identity != self.identity:
+            why = "belongs to a run of other data, settings or code of stlib, which alone continues it"
+            self._set_aside(self._aside(identity), why)
             return None
         self.spent_before = spent
         return state
 
-    def _aside(self, identity: str, code: str) -> Path:
-        return self.path.with_suffix(f".{sha256((identity + code).encode()).hexdigest()[:8]}.other")
+    def _aside(self, identity: str) -> Path:
+        return self.path.with_suffix(f".{sha256(identity.encode()).hexdigest()[:8]}.other")
 
     def _set_aside(self, aside: Path, why: str) -> None:
         self.path.replace(aside)
@@ -140,21 +136,17 @@ def end_with_checkpoint(*signals: signal.Signals) -> Iterator[None]:
         for number, handler in earlier.items():
             signal.signal(number, handler)
     if ended:
-        _die_of(ended)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        signal.signal(ended, signal.SIG_DFL)
+        os.kill(os.getpid(), ended)
+        raise SystemExit(128 + ended)  # where that has not ended it
 
 
-def _die_of(number: int) -> NoReturn:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-    raise SystemExit(128 + number)  # of another system
-
-
-def _read(path: Path) -> tuple[str, str, float, State]:
+def _read(path: Path) -> tuple[str, float, State]:
     # torch.load does not compare the archive's checksums: it would accept a flipped bit in a tensor.
     with zipfile.ZipFile(path) as archive:
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"checksum of {damaged}")
     saved = torch.load(path, weights_only=True, map_location="cpu")
-    return saved["identity"], saved.get("code", ""), saved["spent"], saved["state"]
+    return saved["identity"], saved["spent"], saved["state"]

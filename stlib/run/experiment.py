@@ -180,7 +180,7 @@ def train(
         teacher = prepare_teacher(spec, teacher, execution, runs, begin)  # it may take hours
         begun = begin(teacher.info)
         path = (runs / begun.path).with_suffix(".ckpt")
-        checkpoint = Checkpoint(path, _identity(spec, config, begun), TRAINING_CODE)
+        checkpoint = Checkpoint(path, _identity(spec, config, begun))
         watched = observe if spec.profile == "paper" and len(category.test) else None
         execution = replace(execution, checkpoint=checkpoint, observe=watched)
         # the lock is held by the process that trains: a notebook's kernel may outlive whoever started it
@@ -298,8 +298,8 @@ def _threshold(spec: RunSpec, config: Recipe, detector: Method, category: Catego
 
 
 def _identity(spec: RunSpec, config: Recipe, run: Record) -> str:
-    """All that the numbers of a `run` depend on beside the code: what continues it is equal in it."""
+    """All that the numbers of a `run` depend on: what continues it is equal in it."""
     how = [spec.precision, torch.device(spec.device).type, *(["compiled"] if spec.compiled else [])]
     foreign = run.textures.fingerprint if run.textures else ""
     made_of = [config.model_dump_json(), run.teacher.pyramid_sha256, run.dataset.fingerprint, foreign]
-    return "|".join([str(spec.seed), *how, *made_of])
+    return "|".join([str(spec.seed), *how, *made_of, TRAINING_CODE])

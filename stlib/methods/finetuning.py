@@ -17,7 +17,7 @@ from torchvision.models import ResNet
 
 from stlib.methods.training import Execution, Resumable, descend, generator
 from stlib.nn.backbone import ResNet18Pyramid, prepare
-from stlib.nn.classifier import feature_cosine, freeze_backbone, pyramid_of, unfreeze, weight_change
+from stlib.nn.classifier import feature_cosine, pyramid_of, weight_change
 from stlib.protocol import IMAGE_SIZE, LAYERS
 
 
@@ -104,10 +104,13 @@ class FineTuning(Resumable):
         """One pass over the images; the mean cross-entropy per image."""
         if self.epoch < self.tuning.head_epochs:
             optimiser = self.head_optimiser
-            freeze_backbone(self.network)
+            # eval: frozen parameters do not stop BatchNorm's statistics
+            self.network.eval().requires_grad_(False)
+            self.network.fc.requires_grad_(True)
         else:
             optimiser = self.full_optimiser
-            unfreeze(self.network)  # every epoch: the examination has switched BatchNorm to stored statistics
+            # every epoch: the examination has switched BatchNorm to stored statistics
+            self.network.train().requires_grad_(True)
         order = torch.randperm(len(self.data.images), generator=generator(self.tuning.seed, self.epoch))
         total = 0.0
         for index in torch.split(order, self.tuning.batch_size):

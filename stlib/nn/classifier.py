@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet, resnet18
 
-from stlib.nn.backbone import ResNet18Pyramid, load_state, load_teacher
+from stlib.nn.backbone import ResNet18Pyramid, load_state
 from stlib.protocol import LAYERS
 
 
@@ -18,21 +18,9 @@ def load_classifier(source: str, classes: int, *, seed: int) -> ResNet:
         torch.manual_seed(seed)
         network = resnet18(weights=None, num_classes=classes)
     own = network.state_dict()
-    state = load_state(source) or load_teacher(source)[0].state_dict()  # 'random' is a pyramid, not a file
-    given = {n: t for n, t in state.items() if n in own and not n.startswith("fc.")}
+    given = {n: t for n, t in load_state(source).items() if n in own and not n.startswith("fc.")}
     network.load_state_dict(own | given)
     return network
-
-
-def freeze_backbone(network: ResNet) -> None:
-    """Leave only the head to train. In eval mode: frozen parameters do not stop BatchNorm's statistics."""
-    network.eval().requires_grad_(False)
-    network.fc.requires_grad_(True)
-
-
-def unfreeze(network: ResNet) -> None:
-    """Everything trains, BatchNorm statistics included."""
-    network.train().requires_grad_(True)
 
 
 def pyramid_of(network: nn.Module) -> ResNet18Pyramid:

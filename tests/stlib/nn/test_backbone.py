@@ -1,6 +1,7 @@
 """The feature pyramid and where its weights come from."""
 
-import pickle
+import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -28,16 +29,6 @@ def pyramid_part(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if not name.startswith(("layer4", "fc"))}
 
 
-@pytest.mark.parametrize("side", [64, 256])
-def test_shapes_and_strides(random_teacher: ResNet18Pyramid, side: int):
-    features = random_teacher(prepare(torch.zeros(2, 3, side, side, dtype=torch.uint8)))
-    expected = [
-        (2, c, side // stride, side // stride) for c, stride in zip(CHANNELS, (4, 8, 16), strict=True)
-    ]
-    assert [tuple(level.shape) for level in features] == expected
-    assert all((level >= 0).all() for level in features)  # the last operation of a stage is a ReLU
-
-
 def test_features_are_those_of_torchvision_stage_by_stage(full_state: dict[str, Tensor]):
     net = resnet18(weights=None)
     net.load_state_dict(full_state)
@@ -51,6 +42,7 @@ def test_features_are_those_of_torchvision_stage_by_stage(full_state: dict[str, 
         third = net.layer3(second)
         for ours, theirs in zip(pyramid(x), (first, second, third), strict=True):
             torch.testing.assert_close(ours, theirs)
+    assert (first.shape[1], second.shape[1], third.shape[1]) == CHANNELS
 
 
 def test_a_student_starts_from_torchvisions_own_initialisation():
@@ -63,20 +55,12 @@ def test_a_student_starts_from_torchvisions_own_initialisation():
     assert (student["layer1.0.bn2.weight"] == 1).all()
 
 
-def test_the_teacher_is_frozen_and_in_eval_mode():
-    teacher, _ = load_teacher("random")
+def test_the_random_teacher_is_always_the_same_frozen_and_in_eval_mode():
+    (teacher, info), (_, again) = load_teacher("random"), load_teacher("random")
+    assert info == again
+    assert (info.source, info.file_sha256, info.missing) == ("random", None, [])
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert not any(module.training for module in teacher.modules())
-
-
-def test_the_random_teacher_is_always_the_same_and_leaves_the_callers_seed_alone():
-    torch.manual_seed(1)
-    expected = torch.rand(1)
-    torch.manual_seed(1)
-    first, second = load_teacher("random")[1], load_teacher("random")[1]
-    assert torch.equal(torch.rand(1), expected)
-    assert first == second
-    assert (first.source, first.file_sha256) == ("random", None)
 
 
 def test_prepare_normalises_as_imagenet():
@@ -129,17 +113,13 @@ def test_the_hash_sees_one_changed_number(random_teacher: ResNet18Pyramid):
     assert pyramid_hash(other) != pyramid_hash(random_teacher)
 
 
-def test_loaded_weights_are_used(tmp_path: Path, full_state: dict[str, Tensor]):
-    torch.save(full_state, tmp_path / "w.pth")
-    teacher, _ = load_teacher(str(tmp_path / "w.pth"))
-    assert torch.equal(teacher.layer3[1].conv2.weight, full_state["layer3.1.conv2.weight"])
-
-
 def test_a_file_that_ends_at_layer3_is_accepted_and_what_it_lacks_is_named(
     tmp_path: Path, full_state: dict[str, Tensor]
 ):
     save_file(pyramid_part(full_state), tmp_path / "w.safetensors")
-    missing = load_teacher(str(tmp_path / "w.safetensors"))[1].missing
+    teacher, info = load_teacher(str(tmp_path / "w.safetensors"))
+    assert torch.equal(teacher.layer3[1].conv2.weight, full_state["layer3.1.conv2.weight"])
+    missing = info.missing
     assert {"fc.weight", "fc.bias", "layer4.0.conv1.weight"} <= set(missing)
     assert all(name.startswith(("layer4", "fc")) for name in missing)
     torch.save(full_state, tmp_path / "w.pth")
@@ -152,33 +132,22 @@ def test_half_precision_files_become_float32(tmp_path: Path, full_state: dict[st
     assert {parameter.dtype for parameter in teacher.parameters()} == {torch.float32}
 
 
-def test_a_missing_tensor_is_refused_by_name(tmp_path: Path, full_state: dict[str, Tensor]):
-    state = {name: t for name, t in full_state.items() if name != "layer2.0.conv1.weight"}
-    torch.save(state, tmp_path / "w.pth")
-    with pytest.raises(
-        ValueError, match=r"w\.pth lacks 1 tensors of conv1 to layer3, first layer2\.0\.conv1"
-    ):
-        load_teacher(str(tmp_path / "w.pth"))
-
-
-def test_a_tensor_of_another_shape_is_refused_by_name(tmp_path: Path, full_state: dict[str, Tensor]):
-    torch.save(full_state | {"conv1.weight": torch.zeros(64, 1, 7, 7)}, tmp_path / "w.pth")
-    with pytest.raises(
-        ValueError, match=r"w\.pth: conv1\.weight is \(64, 1, 7, 7\), ResNet-18 has \(64, 3, 7, 7\)"
-    ):
-        load_teacher(str(tmp_path / "w.pth"))
-
-
-def test_layer4_is_checked_too_but_a_head_of_other_classes_may_be_there(
-    tmp_path: Path, full_state: dict[str, Tensor]
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"layer2.0.conv1.weight": None}, "lacks 1 tensors of conv1 to layer3, first layer2.0.conv1"),
+        ({"conv1.weight": (64, 1, 7, 7)}, "conv1.weight is (64, 1, 7, 7), ResNet-18 has (64, 3, 7, 7)"),
+        ({"layer4.1.conv2.weight": (512, 512, 1, 1)}, "layer4.1.conv2.weight is (512, 512, 1, 1), ResNet-18"),
+        ({"fc.weight": (5, 512)}, ""),  # other classes: the head is not read
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused_by_name(
+    tmp_path: Path, full_state: dict[str, Tensor], change: dict[str, tuple[int, ...] | None], told: str
 ):
-    torch.save(full_state | {"layer4.1.conv2.weight": torch.zeros(512, 512, 1, 1)}, tmp_path / "w.pth")
-    with pytest.raises(
-        ValueError, match=r"w\.pth: layer4\.1\.conv2\.weight is \(512, 512, 1, 1\), ResNet-18 has"
-    ):
+    state = full_state | {name: torch.zeros(shape) for name, shape in change.items() if shape}
+    torch.save({name: t for name, t in state.items() if change.get(name, 1)}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=re.escape(told)) if told else nullcontext():
         load_teacher(str(tmp_path / "w.pth"))
-    torch.save(full_state | {"fc.weight": torch.zeros(5, 512)}, tmp_path / "w.pth")
-    assert load_teacher(str(tmp_path / "w.pth"))[1].missing == []
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
@@ -201,18 +170,15 @@ class _Bomb:
         return Path.touch, (self.mark,)
 
 
-@pytest.mark.parametrize("save", [torch.save, lambda bomb, path: path.write_bytes(pickle.dumps(bomb))])
-def test_a_pickle_with_code_is_refused_and_the_code_does_not_run(tmp_path: Path, save):
+def test_a_pickle_with_code_is_refused_and_the_code_does_not_run(tmp_path: Path):
     path, mark = tmp_path / "w.pth", tmp_path / "mark"
-    save({"conv1.weight": _Bomb(mark)}, path)
+    torch.save({"conv1.weight": _Bomb(mark)}, path)
     with pytest.raises(ValueError, match="not a readable state dict"):
         load_teacher(str(path))
     assert not mark.exists()
 
 
-@pytest.mark.parametrize(
-    "content", [torch.zeros(3), [1, 2], 5, {"state_dict": {"a": torch.zeros(1)}}, {"a": 1}]
-)
+@pytest.mark.parametrize("content", [torch.zeros(3), {"state_dict": {"a": torch.zeros(1)}}])
 def test_anything_but_a_dictionary_of_tensors_is_refused(tmp_path: Path, content: object):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(
@@ -244,15 +210,6 @@ def test_a_failing_download_is_an_error_and_no_other_teacher_takes_its_place(mon
     monkeypatch.setattr(type(ResNet18_Weights.IMAGENET1K_V1), "get_state_dict", offline)
     with pytest.raises(OSError, match=r"no network\).*resnet18.*--teacher FILE"):
         load_teacher("torchvision")
-
-
-def test_a_tensor_that_claims_more_than_its_file_holds_is_refused(
-    tmp_path: Path, full_state: dict[str, Tensor]
-):
-    huge = torch.zeros(1, dtype=torch.float16).expand(1 << 33)  # 32 GB in float32, two bytes here
-    torch.save(full_state | {"conv1.weight": huge}, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match=r"w\.pth: conv1\.weight claims \(8589934592,\) and holds less"):
-        load_teacher(str(tmp_path / "w.pth"))
 
 
 def test_the_demo_teacher_reports_its_own_name(

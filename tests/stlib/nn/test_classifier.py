@@ -1,5 +1,6 @@
 """The classifier that ET-STPM fine-tunes, and the two measures of how far its backbone has moved."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -9,15 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
-from stlib.nn.classifier import (
-    feature_cosine,
-    freeze_backbone,
-    load_classifier,
-    pyramid_of,
-    unfreeze,
-    weight_change,
-)
-from stlib.protocol import LAYERS
+from stlib.nn.classifier import feature_cosine, load_classifier, pyramid_of, weight_change
 
 
 @pytest.mark.parametrize("source", ["demo", "random"])
@@ -46,19 +39,8 @@ def test_the_seed_decides_what_the_source_lacks():
     assert torch.equal(one.layer3[0].conv1.weight, other.layer3[0].conv1.weight)
 
 
-def test_freezing_leaves_the_head_and_unfreezing_everything():
-    network = load_classifier("random", 2, seed=0)
-    freeze_backbone(network)
-    assert [name for name, p in network.named_parameters() if p.requires_grad] == ["fc.weight", "fc.bias"]
-    assert not any(module.training for module in network.modules())
-    unfreeze(network)
-    assert all(p.requires_grad for p in network.parameters())
-    assert all(module.training for module in network.modules())
-
-
 def test_the_pyramid_is_a_frozen_copy():
     network = load_classifier("random", 2, seed=0)
-    unfreeze(network)
     pyramid = pyramid_of(network)
     assert not pyramid.training
     assert not any(p.requires_grad for p in pyramid.parameters())
@@ -67,28 +49,16 @@ def test_the_pyramid_is_a_frozen_copy():
     assert pyramid_hash(pyramid) == before != pyramid_hash(pyramid_of(network))
 
 
-def with_scaled_convolutions(pyramid: ResNet18Pyramid, level: str, factor: float) -> ResNet18Pyramid:
-    copy = ResNet18Pyramid()
-    state = {name: tensor.clone() for name, tensor in pyramid.state_dict().items()}
-    for name, tensor in state.items():
-        if name.startswith(level) and tensor.dim() == 4:
-            tensor *= factor
-    copy.load_state_dict(state)
-    return copy.eval()
-
-
-@pytest.mark.parametrize(("factor", "change"), [(1.5, 0.5), (1.0, 0.0), (0.0, 1.0), (-1.0, 2.0)])
-def test_weight_change_by_hand(random_teacher: ResNet18Pyramid, factor: float, change: float):
-    scaled = with_scaled_convolutions(random_teacher, "layer2", factor)
+@pytest.mark.parametrize(("factor", "change"), [(1.5, 0.5), (1.0, 0.0), (-1.0, 2.0)])
+def test_weight_change_is_that_of_the_convolutions_alone(
+    random_teacher: ResNet18Pyramid, factor: float, change: float
+):
+    scaled = deepcopy(random_teacher)
+    for name, tensor in scaled.state_dict().items():
+        if name.startswith("layer2"):
+            tensor.mul_(factor if tensor.dim() == 4 else 3)  # and BatchNorm, which does not count
     expected = {"layer1": 0.0, "layer2": pytest.approx(change, rel=1e-6), "layer3": 0.0}
     assert weight_change(random_teacher, scaled) == expected
-
-
-def test_weight_change_ignores_batchnorm(random_teacher: ResNet18Pyramid):
-    copy = with_scaled_convolutions(random_teacher, "none", 1.0)
-    nn.init.constant_(copy.layer1[0].bn1.weight, 3.0)
-    nn.init.constant_(copy.layer1[0].bn1.running_var, 3.0)
-    assert weight_change(random_teacher, copy) == dict.fromkeys(LAYERS, 0.0)
 
 
 class _Features(nn.Module):
@@ -109,13 +79,3 @@ def test_feature_cosine_by_hand():
     before = _Features(right, right, right.expand(1, 2, 1, 2))
     found = feature_cosine(before, _Features(up, slant, half), torch.zeros(1, 3, 8, 8))
     assert found == pytest.approx({"layer1": 0.0, "layer2": 0.6, "layer3": 0.5})
-
-
-def test_the_same_network_has_feature_cosine_one(random_teacher: ResNet18Pyramid):
-    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    same = feature_cosine(random_teacher, random_teacher, images)
-    assert same == pytest.approx(dict.fromkeys(LAYERS, 1.0), abs=1e-5)
-    scaled = with_scaled_convolutions(random_teacher, "layer2", 1.5)
-    moved = feature_cosine(random_teacher, scaled, images)
-    assert moved["layer1"] == pytest.approx(1.0, abs=1e-5)
-    assert 0.5 < moved["layer3"] < 1 - 1e-4 or moved["layer2"] < 1 - 1e-4

@@ -1,6 +1,7 @@
 """The detectors, by name: every file of this folder that ends in `METHOD = MethodEntry(...)` is one."""
 
 import pkgutil
+from collections.abc import Iterator
 from importlib import import_module
 
 from stlib.methods.entry import Method, MethodEntry
@@ -8,22 +9,14 @@ from stlib.methods.entry import Method, MethodEntry
 __all__ = ["METHODS", "Method", "MethodEntry", "get_method"]
 
 
-def _entries() -> dict[str, MethodEntry]:
-    modules = {
-        found.name: import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
-    }
-    found = {name: vars(module).get("METHOD") for name, module in modules.items()}
-    entries = {name: entry for name, entry in found.items() if isinstance(entry, MethodEntry)}
-    files: dict[str, str] = {}
-    for name, entry in entries.items():
-        if (other := files.setdefault(entry.title, name)) != name:
-            raise ValueError(
-                f"{other}.py and {name}.py in stlib/methods are both '{entry.title}': rename one"
-            )
-    return entries
+def _entries() -> Iterator[tuple[str, MethodEntry]]:
+    for found in pkgutil.iter_modules(__path__):
+        entry = getattr(import_module(f"{__name__}.{found.name}"), "METHOD", None)
+        if isinstance(entry, MethodEntry):
+            yield found.name, entry
 
 
-METHODS = _entries()
+METHODS = dict(_entries())
 
 
 def get_method(method: str) -> MethodEntry:

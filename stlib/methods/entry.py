@@ -1,10 +1,8 @@
 """What a method is, and what it says of itself at the end of its file: `METHOD = MethodEntry(...)`."""
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
 
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -12,7 +10,7 @@ from torch import Tensor, nn
 from stlib.methods.finetuning import Tuning
 from stlib.methods.training import Execution, Recipe
 from stlib.nn.maps import Maps, in_batches
-from stlib.protocol import NAME, PRECISIONS, Profile
+from stlib.protocol import PRECISIONS, Profile
 from stlib.records.schema import History
 
 
@@ -92,12 +90,6 @@ class MethodEntry:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a recipe that no trained detector could score by, and for a wrong variant."""
-        for variant in self.variants:
-            if not re.fullmatch(NAME, variant):
-                raise ValueError(
-                    f"{self.title}'s variant '{variant}' can be no part of a path: "
-                    "rename it, without / < > & \\, quotes and a leading dot"
-                )
         for profile, recipe in self.profiles.items():
             if "batch_size" not in type(recipe).model_fields:
                 raise ValueError(f"{self.title}'s recipe for '{profile}' has no field batch_size: add it")
@@ -105,7 +97,7 @@ class MethodEntry:
                 try:
                     self.recipe(profile, variant)
                 except ValidationError as error:
-                    raise ValueError(f"{self.title}'s variant '{variant}': {_told(error, recipe)}") from error
+                    raise ValueError(f"{self.title}'s variant '{variant}': {error}") from error
 
     def recipe(self, profile: Profile, variant: str = "", seed: int = 0) -> Recipe:
         """The config of a run, whose `seed` is its fine-tuned teacher's too unless the variant names another.
@@ -126,16 +118,6 @@ class MethodEntry:
         if self.tuning:
             fields["tuning"]["seed"] = seed
         return type(base).model_validate(_changed(fields, self.variants.get(variant, {})))
-
-
-def _told(error: ValidationError, recipe: Recipe) -> str:
-    """The first field that is wrong, what is wrong with it, and what there is instead."""
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    if first["type"] != "extra_forbidden":
-        return f"{place} = {first['input']!r}: {first['msg']}"
-    there = reduce(getattr, map(str, first["loc"][:-1]), recipe)  # the recipe, or a part of it
-    return f"no field {place}, there are {', '.join(type(there).model_fields)}"
 
 
 def _changed(fields: Mapping[str, object], change: Mapping[str, object]) -> dict[str, object]:

@@ -42,30 +42,22 @@ PROFILES: dict[Profile, Config] = {
     ),
 }
 
-DATA: dict[str, dict[str, object]] = {
+_OTHERS: dict[str, dict[str, object]] = {
     "data=B": {"tuning": {"data": "B"}},
     "data=C": {"tuning": {"data": "C"}},
-}
-RATES: dict[str, dict[str, object]] = {
     "rate=1e-5": {"tuning": {"full_rate": 1e-5}},
     "rate=1e-3": {"tuning": {"full_rate": 1e-3}},
-}
-SHARED: dict[str, dict[str, object]] = {
-    "teacher=0": {"tuning": {"seed": 0}},
-    "data=B,teacher=0": {"tuning": {"data": "B", "seed": 0}},
-}
-"""The teacher of seed 0 whatever the run's seed: what is left is chance in the student's training alone."""
-OPTIMISERS: dict[str, dict[str, object]] = {
+    # the only optimiser that the paper names, with its momentum, weight decay and batch: the student's,
+    # whose rate of 0.4 would destroy the teacher: the two rates are this study's
     "optimiser=sgd": {"tuning": {"optimiser": "sgd", "head_rate": 1e-2, "full_rate": 1e-3}},
+    "loss=l1+cosine": {"loss": "l1+cosine"},
 }
-"""The only optimiser that the paper names, with its momentum, weight decay and batch. It names them for the
-student, whose rate of 0.4 would destroy the teacher: the two rates are this study's."""
-_OTHERS = DATA | RATES | OPTIMISERS | {"loss=l1+cosine": {"loss": "l1+cosine"}}
-
 VARIANTS: dict[str, dict[str, object]] = {
     **stpm.VARIANTS,
     **_OTHERS,
-    **SHARED,
+    # the teacher of seed 0 whatever the run's seed: what is left is chance in the student's training alone
+    "teacher=0": {"tuning": {"seed": 0}},
+    "data=B,teacher=0": {"tuning": {"data": "B", "seed": 0}},
     **{f"e={e}": {"teacher_epochs": e} for e in TUNING_EPOCHS if e != 2},
     **{f"e={e},{name}": {"teacher_epochs": e} | fields for e in TUNING_EPOCHS if e not in (0, 2)
        for name, fields in _OTHERS.items()},

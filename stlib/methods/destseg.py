@@ -15,7 +15,6 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from stlib.data.synthesis import AnomalySynthesis, Synthetic, send
-from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.entry import Method, MethodEntry
 from stlib.methods.replay import Replayed
 from stlib.methods.training import Execution, Recipe, Resumable, generator, seeded
@@ -185,7 +184,8 @@ class Training(Resumable):
         """All remaining steps."""
         while self.step < self.total:
             learn = self._denoise if self.step < self.config.student_steps else self._segment
-            self._log(learn(self._picks()))
+            for name, value in learn(self._picks()).items():
+                self.running.setdefault(name, []).append(value)
             self._close_step()
         self._end_stage(self.segmenting, self.segmentation_optimiser)
         return History(
@@ -262,10 +262,6 @@ class Training(Resumable):
         areas = {"predicted_area": predicted, "target_area": target.mean()}
         return {"focal_loss": focal.detach(), "l1_loss": l1.detach()} | areas
 
-    def _log(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            self.running.setdefault(name, []).append(value)
-
     @staticmethod
     def _end_stage(gradients: Replayed, optimiser: torch.optim.Optimizer) -> None:
         """Free what only this stage needs; on a GPU it is gigabytes."""
@@ -277,22 +273,23 @@ class Training(Resumable):
         if self.step == self.config.student_steps:
             self.taught = None
             self._end_stage(self.denoising, self.student_optimiser)
-        if self.step % self.log_every and self.step not in (self.config.student_steps, self.total):
-            if Checkpoint.ending:  # the next point may be minutes away
-                self.offer()
-            return
+        if self.step % self.log_every == 0 or self.step in (self.config.student_steps, self.total):
+            self._close_point()
+        self.offer()
+
+    def _close_point(self) -> None:
+        """Log the means since the last point of the curves, look at the test set, report progress."""
         means = {name: torch.stack(values).mean().item() for name, values in self.running.items()}
         for name, value in means.items():
             if not math.isfinite(value):
                 raise FloatingPointError(f"step {self.step}: {name} is {value}")
             self.curves.setdefault(name, []).append(value)
-        state = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
         self.running = {}
         trained = self.step - self.config.student_steps
         if self.execution.observe and (self.step if trained < 0 else trained) in OBSERVED:
             self.learning_curve[trained] = dict(self.execution.observe(trained))
+        state = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
         self.execution.progress(self.step, self.total, state)
-        self.offer()
 
 
 METHOD = MethodEntry("DeSTSeg", PROFILES, DeSTSeg, empty_network, needs_textures=True, compiles=True)

@@ -238,10 +238,7 @@ class Training(rd4ad.Training):
 def foreground(images: Tensor, category: str) -> Tensor:
     """Of (N, 3, S, S) uint8 images: (N, S, S) bool, where anomalies may lie."""
     count, side = len(images), images.shape[-1]
-    if category in (
-        "bottle",
-        "cable",
-    ):  # the code's list says 'cabel': cable gets bottle's circle all the same
+    if category in ("bottle", "cable"):  # the code's list says 'cabel': cable gets the circle all the same
         axis = torch.arange(side, device=images.device) - side // 2
         circle = axis.square()[:, None] + axis.square() <= int(0.45 * side) ** 2
         return circle.expand(count, side, side)

@@ -15,6 +15,7 @@ crops. Follows the official code (amazon-science/patchcore-inspection) where it 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
@@ -22,7 +23,7 @@ from stlib.methods.training import generator
 from stlib.methods.training_free import MemoryNetwork, MemoryRecipe, entry
 from stlib.nn.backbone import CHANNELS, prepare
 from stlib.nn.maps import Maps, fuse, resize, smooth
-from stlib.nn.memory import average_patches, nearest_distances, squared_distances, vectors
+from stlib.nn.memory import nearest_distances, squared_distances, vectors
 from stlib.protocol import DEMO_IMAGE_SIZE, Profile
 
 STARTS = 10
@@ -79,7 +80,7 @@ class Network(MemoryNetwork):
 
 def _embedding(levels: Sequence[Tensor]) -> Tensor:
     """Levels 2 and 3 on the grid of level 2: (B, 384, S / 8, S / 8)."""
-    second, third = (average_patches(level) for level in levels[1:])
+    second, third = (F.avg_pool2d(level, 3, stride=1, padding=1) for level in levels[1:])
     return torch.cat([second, resize(third, second.shape[-1])], dim=1)
 
 

@@ -64,9 +64,7 @@ class Student(nn.Module):
             nn.Sequential(_doubled(*pair), BasicBlock(pair[1], pair[1])) for pair in pairwise(sizes)
         )
         for module in self.modules():
-            if isinstance(
-                module, nn.Conv2d
-            ):  # the code leaves transposed convolutions as PyTorch starts them
+            if isinstance(module, nn.Conv2d):  # transposed ones stay as PyTorch starts them: as in the code
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:

@@ -57,7 +57,7 @@ class Replayed:
         kept, graph = [given.clone() for given in inputs], torch.cuda.CUDAGraph()
         with torch.cuda.device(stream.device), torch.cuda.graph(graph, stream=stream):
             values = gradients(*kept)
-        self.inputs, self.values, self.graph = kept, values, graph  # not before: a recording may fail
+        self.inputs, self.values, self.graph = kept, values, graph
         return graph
 
 

@@ -251,9 +251,7 @@ class RCM(nn.Module):
         """(B, C, H, W) -> (B, C, H, W)."""
         rows = average(features, features.shape[2], 1)
         columns = average(features, 1, features.shape[3])
-        attention = torch.sigmoid(
-            self.rectangle(rows + columns)
-        )  # the sum spans H x W: a rectangle of attention
+        attention = torch.sigmoid(self.rectangle(rows + columns))  # the sum spans H x W
         calibrated = attention * self.local(features)
         update: Tensor = self.mlp(self.norm(calibrated))
         return features + self.gamma * update

@@ -4,7 +4,6 @@ Not `torch.cdist`: a network with it cannot be exported to ONNX for any number o
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK = 512
@@ -30,8 +29,3 @@ def squared_distances(queries: Tensor, bank: Tensor) -> Tensor:
 def vectors(level: Tensor) -> Tensor:
     """(B, C, h, w) -> (B, h * w, C): one vector per position."""
     return level.flatten(2).mT
-
-
-def average_patches(level: Tensor) -> Tensor:
-    """(B, C, h, w) -> the same, each position the mean of the 3 x 3 around it."""
-    return F.avg_pool2d(level, 3, stride=1, padding=1)

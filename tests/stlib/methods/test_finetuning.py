@@ -1,14 +1,11 @@
-"""Fine-tuning: what moves in which stage, that it learns, and that a killed one goes on unharmed."""
-
-from pathlib import Path
+"""Fine-tuning: what moves in which stage, and that it learns; test_teacher_cache.py kills and resumes one."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.finetuning import ClassifierData, FineTuning, Tuning
-from stlib.methods.training import Execution, Progress, no_progress
+from stlib.methods.training import Execution
 from stlib.nn.backbone import ResNet18Pyramid, pyramid_hash
 from stlib.nn.classifier import load_classifier
 from stlib.protocol import LAYERS
@@ -36,14 +33,8 @@ def data() -> ClassifierData:
     return ClassifierData(*striped(4, seed=0), *striped(2, seed=1))
 
 
-def begin(
-    data: ClassifierData,
-    checkpoint: Checkpoint | None = None,
-    progress: Progress = no_progress,
-    source: str = "random",
-) -> FineTuning:
-    execution = Execution(CPU, progress=progress, checkpoint=checkpoint)
-    return FineTuning(TUNING, load_classifier(source, 3, seed=0), data, execution)
+def begin(data: ClassifierData, source: str = "random") -> FineTuning:
+    return FineTuning(TUNING, load_classifier(source, 3, seed=0), data, Execution(CPU))
 
 
 class Kept(dict[int, str]):
@@ -101,57 +92,15 @@ def test_sgd_steps_with_the_papers_momentum_and_weight_decay(data: ClassifierDat
     torch.testing.assert_close(head.weight.detach(), weight)
 
 
-@pytest.fixture(scope="module")
-def unbroken(data: ClassifierData) -> tuple[FineTuning, Kept]:
-    """The reference: two full epochs in one go."""
-    work, kept, counts = begin(data), Kept(), []
-
-    def keep(epoch: int, teacher: ResNet18Pyramid) -> None:
-        kept(epoch, teacher)
-        counts.append(int(work.network.bn1.num_batches_tracked))
-
-    work.run(2, keep)
-    assert len(set(kept.values())) == 3
-    assert counts == [0, 3, 6]  # the examination after an epoch must not leave eval mode behind
-    return work, kept
-
-
-def test_the_curves_have_one_value_per_epoch_the_heads_first(unbroken: tuple[FineTuning, Kept]):
-    work, _ = unbroken
+def test_the_examination_after_an_epoch_leaves_no_eval_mode_behind_and_the_curves_begin_with_the_head(data):
+    work, counts = begin(data), []
+    work.run(2, lambda *_: counts.append(int(work.network.bn1.num_batches_tracked)))
+    assert counts == [0, 3, 6]
     names = ["train_loss", "accuracy"]
     names += [f"{kind}_{level}" for level in LAYERS for kind in ("weight_change", "feature_cosine")]
     assert list(work.curves) == names
     assert {len(values) for values in work.curves.values()} == {3}
     assert work.curves["train_loss"][0] == pytest.approx(1.1, abs=0.6)  # mean per image; ln 3 at chance
-
-
-def test_more_epochs_continue_where_fewer_ended(data: ClassifierData, unbroken: tuple[FineTuning, Kept]):
-    calls: list[tuple[int, int]] = []
-    work, kept = begin(data, progress=lambda done, total, _: calls.append((done, total))), Kept()
-    for epochs in (0, 1, 1, 2):
-        work.run(epochs, kept)
-    assert calls == [(1, 1), (2, 2), (3, 3)]
-    assert kept == unbroken[1]
-    assert work.curves == unbroken[0].curves
-
-
-def test_a_killed_fine_tuning_goes_on_as_if_it_had_not_been(
-    data: ClassifierData, unbroken: tuple[FineTuning, Kept], tmp_path: Path
-):
-    def kill(done: int, *_: object) -> None:
-        if done == 2:
-            raise KeyboardInterrupt
-
-    path, seen, kept = tmp_path / "state.ckpt", [], Kept()
-    with pytest.raises(KeyboardInterrupt):
-        begin(data, Checkpoint(path, "same"), kill).run(2, kept)
-    resumed = begin(data, Checkpoint(path, "same"), lambda done, *_: seen.append(done))
-    resumed.run(2, kept)
-    assert seen == [3]  # no epoch is repeated
-    assert kept == unbroken[1]
-    assert resumed.curves == unbroken[0].curves
-    expected = unbroken[0].network.state_dict()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in resumed.network.state_dict().items())
 
 
 def test_it_learns_to_tell_held_out_images_apart():
@@ -168,9 +117,3 @@ def test_a_loss_that_is_not_finite_stops_it_and_names_the_epoch(data: Classifier
     torch.nn.init.constant_(work.network.fc.weight, float("nan"))
     with pytest.raises(FloatingPointError, match="fine-tuning, epoch 1: loss nan"):
         work.run(1, Kept())
-
-
-@pytest.mark.parametrize("field", [{"head_epochs": 0}, {"full_rate": 0}, {"data": "D"}, {"seed": -1}])
-def test_a_recipe_that_cannot_work_is_refused(field: dict[str, object]):
-    with pytest.raises(ValueError, match=next(iter(field))):
-        Tuning(**field)

@@ -86,20 +86,6 @@ def test_from_the_fourth_call_on_the_recording_sees_every_new_input(cuda: None):
     assert (net.calls, Graph.made) == (WARM + 2, 1)
 
 
-def test_a_recording_that_fails_is_none(cuda: None):
-    net, replayed = Net(), Replayed(GPU)
-    for _ in range(WARM):
-        replayed(net.gradients, torch.ones(2))
-
-    def full(_: Tensor) -> dict[str, Tensor]:
-        raise RuntimeError("out of memory")
-
-    with pytest.raises(RuntimeError, match="out of memory"):
-        replayed(full, torch.ones(2))
-    assert replayed.graph is None
-    assert replayed(net.gradients, torch.ones(2))["loss"].item() == 2
-
-
 def test_without_a_gpu_every_call_is_the_call():
     net, replayed = Net(), Replayed(None)
     for step in range(WARM + 3):

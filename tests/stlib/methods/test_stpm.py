@@ -1,7 +1,5 @@
 """STPM on a handful of small striped images: what it learns from, and that it learns."""
 
-import math
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,9 +9,7 @@ from stlib.data.splits import split_train
 from stlib.methods.stpm import PROFILES, STPM, Config
 from stlib.methods.training import Execution
 from stlib.metrics import PixelRanking, image_metrics, label_regions
-from stlib.nn.backbone import ResNet18Pyramid, features, prepare
-from stlib.nn.losses import l2_normalize
-from stlib.protocol import Precision
+from stlib.nn.backbone import ResNet18Pyramid, prepare
 from stlib.records.schema import History
 
 SMALL = Config(image_size=64, epochs=4, batch_size=4)
@@ -24,10 +20,8 @@ def trained(
     images: Tensor,
     teacher: nn.Module,
     config: Config = SMALL,
-    *,
-    execution: Execution | None = None,
 ) -> tuple[STPM, History]:
-    method = STPM(config, teacher, execution or Execution(CPU))
+    method = STPM(config, teacher, Execution(CPU))
     return method, method.fit(images, seed=0)
 
 
@@ -87,7 +81,8 @@ def test_a_student_equal_to_the_teacher_gives_a_map_of_zeros(
 def test_every_epoch_shows_each_training_image_once_in_an_order_of_its_own(
     plate: Category, random_teacher: ResNet18Pyramid, monkeypatch: pytest.MonkeyPatch
 ):
-    # 9 of 12 to learn from: batches of 4, 4 and 1, the last small one included
+    # 9 of 12 to learn from: batches of 4, 4 and 1, the last small one included. Only a student in train mode
+    # is spied on: one that validation left in eval mode would freeze BatchNorm's statistics silently.
     shown, settings = [], []
     step, forward = torch.optim.SGD.step, ResNet18Pyramid.forward
 
@@ -146,61 +141,11 @@ def test_the_validation_score_is_the_mean_product_map_of_the_held_out_images(
     assert layers.prod(1).mean().item() == pytest.approx(history.selected["val_score"], rel=1e-4)
 
 
-def test_batch_statistics_are_used_in_every_epochs_training(
-    few: Tensor, random_teacher: ResNet18Pyramid, monkeypatch: pytest.MonkeyPatch
-):
-    # Forgetting student.train() after validation silently trains with frozen BatchNorm statistics.
-    modes = []
-    forward = ResNet18Pyramid.forward
-
-    def spy(self: ResNet18Pyramid, images: Tensor) -> object:
-        if self is not random_teacher:
-            modes.append(self.training)
-            assert all(module.training == self.training for module in self.modules())
-        return forward(self, images)
-
-    monkeypatch.setattr(ResNet18Pyramid, "forward", spy)
-    trained(few, random_teacher)
-    assert modes == [True, True, False] * 4  # two steps, then one validation batch
-
-
-def test_teacher_features_computed_once_equal_those_of_each_batch(
-    few: Tensor, random_teacher: ResNet18Pyramid
-):
-    order = torch.tensor([7, 1, 9, 3, 0])
-    cached = [l2_normalize(level)[order] for level in features(random_teacher, few, batch_size=4)]
-    with torch.no_grad():
-        fresh = [l2_normalize(level) for level in random_teacher(prepare(few[order]))]
-    for a, b in zip(cached, fresh, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_maps_are_computed_in_float32_whatever_trained(
-    few: Tensor, random_teacher: ResNet18Pyramid, run: tuple[STPM, History], precision: Precision
+    few: Tensor, random_teacher: ResNet18Pyramid, run: tuple[STPM, History]
 ):
-    method = STPM(SMALL, random_teacher, Execution(CPU, precision))
+    method = STPM(SMALL, random_teacher, Execution(CPU, "bf16"))
     method.student.load_state_dict(run[0].snapshots["best"])
     maps = method.maps(few[:4])
     assert {part.dtype for part in maps} == {torch.float32}
     torch.testing.assert_close(maps.pixel, run[0].maps(few[:4]).pixel, rtol=1e-4, atol=1e-8)
-
-
-def test_bf16_trains_almost_alike(few: Tensor, random_teacher: ResNet18Pyramid, run: tuple[STPM, History]):
-    config = Config(image_size=64, epochs=1, batch_size=4)
-    _, history = trained(few, random_teacher, config, execution=Execution(CPU, "bf16"))
-    first, reference = history.curves["train_loss"][0], run[1].curves["train_loss"][0]
-    assert first != reference
-    assert first == pytest.approx(reference, rel=0.02)
-
-
-def test_the_loss_starts_at_the_official_scale(few: Tensor, run: tuple[STPM, History]):
-    # Three levels of 2 (1 - cosine) of features that are not negative: above 1, at most 6.
-    assert 1 < run[1].curves["train_loss"][0] <= 6
-    assert all(math.isfinite(loss) for loss in run[1].curves["train_loss"])
-
-
-@pytest.mark.parametrize("field", [{"epochs": 0}, {"learning_rate": -1}, {"batch_size": 0}, {"epoch": 3}])
-def test_a_recipe_that_cannot_work_is_refused(field: dict[str, float]):
-    with pytest.raises(ValueError, match=next(iter(field))):
-        Config(**field)

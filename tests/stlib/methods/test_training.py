@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
-from stlib.methods.checkpoint import Checkpoint
-from stlib.methods.training import Execution, Resumable, descend, require_compiler
+from stlib.methods.training import Execution, require_compiler
 from stlib.protocol import Precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -55,42 +53,6 @@ def test_tf32_on_a_cpu_is_refused_instead_of_computing_something_else():
         Execution(CPU, "tf32")
     with pytest.raises(ValueError, match="unknown precision 'fp16': choose fp32, tf32, bf16"):
         Execution(CPU, "fp16")
-
-
-class Small(Resumable):
-    """One convolution in channels-last memory, and a curve."""
-
-    kept = ("network", "optimiser", "curve")
-
-    def __init__(self, execution: Execution) -> None:
-        self.execution = execution
-        self.network = execution.place(nn.Conv2d(3, 4, 3))
-        self.optimiser = torch.optim.SGD(self.network.parameters(), lr=0.1, momentum=0.9)
-        self.curve: list[float] = []
-        self.resume()
-
-    def step(self) -> None:
-        loss = self.network(torch.ones(1, 3, 8, 8)).square().sum()
-        descend(self.optimiser, loss)
-        self.curve.append(loss.item())
-        self.offer()
-
-
-def test_a_resumed_training_has_weights_momentum_and_curves_in_the_layout_that_they_had(tmp_path: Path):
-    execution = Execution(CPU, checkpoint=Checkpoint(tmp_path / "a.ckpt", "one", seconds=0))
-    first = Small(execution)
-    first.step()
-    resumed = Small(execution)
-    assert resumed.curve == first.curve
-    weight, momentum = resumed.network.weight, resumed.optimiser.state[resumed.network.weight]
-    assert torch.equal(weight, first.network.weight)
-    assert torch.equal(
-        momentum["momentum_buffer"], first.optimiser.state[first.network.weight]["momentum_buffer"]
-    )
-    assert momentum["momentum_buffer"].stride() == weight.stride() != weight.contiguous().stride()
-    first.step()
-    resumed.step()
-    assert torch.equal(weight, first.network.weight)
 
 
 def test_a_compiler_is_asked_for_before_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -13,7 +13,7 @@ from stlib.data.mvtec import Category
 from stlib.detector import Detector, DetectorInfo
 from stlib.methods import METHODS, get_method, padim, patchcore, spade
 from stlib.methods.training import Execution, generator
-from stlib.methods.training_free import MemoryNetwork, TrainingFree
+from stlib.methods.training_free import TrainingFree
 from stlib.metrics import PixelRanking, label_regions
 from stlib.nn.backbone import ResNet18Pyramid, features
 from stlib.nn.maps import smooth
@@ -82,14 +82,6 @@ def test_a_coreset_of_equal_points_takes_none_twice(monkeypatch):
     assert sorted(patchcore.coreset(torch.ones(9, 2), 9, torch.arange(3)).tolist()) == list(range(9))
 
 
-def test_patchcores_bank_is_the_share_of_patches_and_its_score_the_farthest_patch(plate, random_teacher):
-    method = fitted("patchcore", plate, random_teacher)
-    assert method.network.bank.shape == (len(plate.train) * 8 * 8 // 10, 384)
-    maps = method.maps(plate.test)
-    assert torch.equal(maps.image, maps.layers.amax(dim=(1, 2, 3)))
-    assert (maps.image > maps.pixel.amax(dim=(1, 2))).all()  # smoothing lowers the peaks
-
-
 def test_patchcores_bank_is_a_coreset_of_averaged_patches_chosen_on_random_projections(plate, random_teacher):
     method = fitted("patchcore", plate, random_teacher, seed=3)
     averaged = [
@@ -103,6 +95,9 @@ def test_patchcores_bank_is_a_coreset_of_averaged_patches_chosen_on_random_proje
     starts = torch.randperm(len(patches), generator=random)[:10]
     chosen = plain_coreset(projected, len(patches) // 10, starts)
     torch.testing.assert_close(method.network.bank, patches[chosen], rtol=1e-4, atol=1e-4)
+    maps = method.maps(plate.test)
+    assert torch.equal(maps.image, maps.layers.amax(dim=(1, 2, 3)))
+    assert (maps.image > maps.pixel.amax(dim=(1, 2))).all()  # smoothing lowers the peaks
 
 
 def test_padims_distance_is_mahalanobis(plate, random_teacher):
@@ -168,19 +163,3 @@ def test_the_recipes_are_the_papers():
     assert get_method("patchcore").recipe("paper", "coreset=1%").coreset == 0.01
     assert get_method("padim").recipe("paper") == padim.Config(image_size=256, channels=100, epsilon=0.01)
     assert get_method("spade").recipe("paper") == spade.Config(image_size=256, neighbours=50)
-
-
-class Bank(MemoryNetwork):
-    remembered = ("bank",)
-
-    def __init__(self, rows: int) -> None:
-        super().__init__(torch.nn.Identity())
-        self.register_buffer("bank", torch.arange(3.0 * rows).view(rows, 3))
-
-
-def test_a_memory_takes_the_size_of_a_saved_one_and_no_saved_one_is_an_error():
-    full, empty = Bank(5), Bank(1)
-    torch.nn.Sequential(empty).load_state_dict(torch.nn.Sequential(full).state_dict())
-    assert torch.equal(empty.bank, full.bank)
-    with pytest.raises(RuntimeError, match="bank"):
-        empty.load_state_dict({})

@@ -8,12 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models import ResNet18_Weights, resnet18
 
 from stlib.files import sha256
 from stlib.nn import backbone
-from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, load_teacher, normalise, prepare, pyramid_hash
+from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, load_teacher, prepare, pyramid_hash
 from stlib.protocol import MEAN, STD
 
 
@@ -73,21 +72,6 @@ def test_prepare_normalises_as_imagenet():
     for channel in range(3):
         expected = (images[:, channel] / 255 - MEAN[channel]) / STD[channel]
         torch.testing.assert_close(prepared[:, channel], expected)
-
-
-def test_the_constants_of_the_normalisation_are_sent_to_a_device_once():
-    class Copies(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            copies.append("copy" in str(func))
-            return func(*args, **(kwargs or {}))
-
-    images = torch.rand(2, 3, 8, 8, device="meta").contiguous(memory_format=torch.channels_last)
-    normalise(images)
-    copies: list[bool] = []
-    with Copies():
-        normalise(images)
-    assert copies
-    assert not any(copies)
 
 
 def test_the_hash_does_not_depend_on_file_format_order_or_counters(
@@ -192,14 +176,6 @@ def test_an_absent_file_is_refused_with_the_choices(tmp_path: Path):
         FileNotFoundError, match=r"no teacher weights at .*none\.pth: .*'torchvision', 'demo', 'random'"
     ):
         load_teacher(str(tmp_path / "none.pth"))
-
-
-def test_an_absent_demo_teacher_is_an_error_and_no_other_takes_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(backbone, "DEMO_TEACHER", tmp_path / "gone.safetensors")
-    with pytest.raises(FileNotFoundError, match=r"gone\.safetensors"):
-        load_teacher("demo")
 
 
 def test_a_failing_download_is_an_error_and_no_other_teacher_takes_its_place(monkeypatch: pytest.MonkeyPatch):

@@ -89,9 +89,7 @@ def test_maps_are_reproducible_and_exact_unless_tf32_is_asked_for_whatever_the_t
             torch.zeros(2, 1, 8, 8),
             r"pixel is \(2, 1, 8, 8\) .*: return \(B, S, S\) .* B = 2 and S = 8",
         ),
-        ("pixel", torch.zeros(2, 4, 4), r"pixel is \(2, 4, 4\)"),
         ("layers", torch.zeros(2, 4, 4), r"layers is \(2, 4, 4\) .*: return \(B, L, h, w\)"),
-        ("layers", torch.zeros(1, 3, 4, 4), r"layers is \(1, 3, 4, 4\)"),
         ("image", torch.zeros(2).double(), r"image is \(2,\) torch.float64"),
     ],
 )

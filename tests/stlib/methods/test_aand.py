@@ -12,27 +12,14 @@ from stlib.methods.training import Execution
 from stlib.nn.backbone import ResNet18Pyramid, features
 from stlib.nn.losses import flat_cosine_loss
 from stlib.protocol import CATEGORIES
-from stlib.records.schema import History
 
 SMALL = Config(image_size=64, epochs=2, teacher_epochs=3, batch_size=5, keys=4, hardest=3)
 CPU = torch.device("cpu")
 
 
-def trained(plate: Category, teacher: ResNet18Pyramid, config: Config = SMALL) -> tuple[AAND, History]:
-    textures, _ = load_textures("demo", 64)
-    synthesis = AnomalySynthesis(textures, "plate")
-    method = AAND(config, teacher, Execution(CPU), synthesis)
-    return method, method.fit(plate.train[:10], seed=0)
-
-
 def fresh(config: Config) -> aand.Training:
     teacher = AdvancedTeacher(ResNet18Pyramid(), config)
     return aand.Training(teacher, aand.Student(), config, Execution(CPU))
-
-
-@pytest.fixture(scope="module")
-def run(plate: Category, random_teacher: ResNet18Pyramid) -> tuple[AAND, History]:
-    return trained(plate, random_teacher)
 
 
 def test_the_recipe_is_the_codes():
@@ -165,8 +152,10 @@ def test_a_shape_that_misses_the_foreground_is_drawn_again_up_to_ten_times(draws
     assert torch.equal(batch.corrupted[:, 0] == 1, batch.mask)
 
 
-def test_both_stages_learn_and_the_last_epoch_is_in_use(run: tuple[AAND, History], plate, random_teacher):
-    method, history = run
+def test_both_stages_learn_and_the_last_epoch_is_in_use(plate: Category, random_teacher: ResNet18Pyramid):
+    synthesis = AnomalySynthesis(load_textures("demo", 64)[0], "plate")
+    method = AAND(SMALL, random_teacher, Execution(CPU), synthesis)
+    history = method.fit(plate.train[:10], seed=0)
     assert (history.steps, history.images_seen, history.selected) == (10, 50, {"epoch": 2})
     assert {name: len(curve) for name, curve in history.curves.items()} == {
         "focal_loss": 3, "amplification_loss": 3, "train_loss": 2,

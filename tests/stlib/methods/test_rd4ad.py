@@ -9,15 +9,6 @@ from stlib.methods.training import Execution
 from stlib.metrics import PixelRanking, label_regions
 from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, prepare
 from stlib.nn.maps import smooth
-from stlib.records.schema import History
-
-SMALL = Config(image_size=64, epochs=3, batch_size=4)
-CPU = torch.device("cpu")
-
-
-def trained(plate: Category, teacher: ResNet18Pyramid, config: Config = SMALL) -> tuple[RD4AD, History]:
-    method = RD4AD(config, teacher, Execution(CPU))
-    return method, method.fit(plate.train[:10], seed=0)
 
 
 def test_the_recipe_is_the_papers():
@@ -42,8 +33,13 @@ def test_the_student_has_the_codes_weights_and_gives_back_the_levels():
     assert [x.shape for x in student(levels)] == [x.shape for x in levels]
 
 
-def test_it_learns_and_its_map_is_the_smoothed_sum_of_cosine_distances(plate, random_teacher):
-    method, history = trained(plate, random_teacher, SMALL.model_copy(update={"epochs": 8}))
+def test_it_learns_and_its_map_is_the_smoothed_sum_of_cosine_distances(
+    plate: Category, random_teacher: ResNet18Pyramid
+):
+    method = RD4AD(
+        Config(image_size=64, epochs=8, batch_size=4), random_teacher, Execution(torch.device("cpu"))
+    )
+    history = method.fit(plate.train[:10], seed=0)
     assert (history.steps, history.images_seen, history.selected) == (24, 80, {"epoch": 8})
     assert history.curves["train_loss"][-1] < 0.5 * history.curves["train_loss"][0]
     maps = method.maps(plate.test)

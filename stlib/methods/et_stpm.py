@@ -47,8 +47,8 @@ _OTHERS: dict[str, dict[str, object]] = {
     "data=C": {"tuning": {"data": "C"}},
     "rate=1e-5": {"tuning": {"full_rate": 1e-5}},
     "rate=1e-3": {"tuning": {"full_rate": 1e-3}},
-    # the only optimiser that the paper names, with its momentum, weight decay and batch: the student's,
-    # whose rate of 0.4 would destroy the teacher: the two rates are this study's
+    # The only optimiser that the paper names, with its momentum, weight decay and batch. They are the
+    # student's, whose rate of 0.4 would destroy the teacher: the two rates are this study's.
     "optimiser=sgd": {"tuning": {"optimiser": "sgd", "head_rate": 1e-2, "full_rate": 1e-3}},
     "loss=l1+cosine": {"loss": "l1+cosine"},
 }

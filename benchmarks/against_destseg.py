@@ -134,6 +134,14 @@ class Ours:
         learn = self.training._denoise if stage == 1 else self.training._segment
         return {name: value.item() for name, value in learn(self.training._picks()).items()}
 
+    def contiguous_step(self) -> Tensor:
+        """The student after a step of stage 1 whose tensors lie in PyTorch's default layout, as theirs do."""
+        for network in (self.method.teacher, self.method.student):
+            network.to(memory_format=torch.contiguous_format)
+        with patch.object(destseg, "normalise", lambda images: normalise(images).contiguous()):
+            self.step(1)
+        return flat(self.method.student.state_dict())
+
 
 def steps(official: Official, ours: Ours) -> Rows:
     """A step of each stage, each from equal weights."""
@@ -217,15 +225,16 @@ def rows(clones: Path, batch: Batch, draws: int) -> Rows:
         for dtype in (torch.float64, torch.float32):
             with arithmetic(dtype) as name:
                 official = Official(code, batch, dtype)
-                ours = Ours(official)
+                contiguous = Ours(official).contiguous_step()
+                ours = Ours(official)  # lays the teacher's weights back
                 found |= sizes(official, ours)
                 start = flat(ours.theirs()[0])
                 found |= {f"{what}, {name}": row for what, row in steps(official, ours).items()}
-                made[name] = official.after, ours.after
+                made[name] = official.after, ours.after, contiguous
         exact, rounded = made.values()
         apart = [step_gap(start, a, b)["difference"] for a, b in zip(exact, rounded, strict=True)]
         found["stage 1, float32's step apart from float64's"] = dict(
-            zip(("theirs", "ours"), apart, strict=True)
+            zip(("theirs", "ours", "contiguous"), apart, strict=True)
         )
         found |= maps(official, ours, code("model.metrics")) | masks(code("data.data_utils"), draws)
     return {f"DeSTSeg: {what}": row for what, row in found.items()}

@@ -1,6 +1,7 @@
 """Foreign textures for synthetic anomalies: a DTD folder, or drawn ones for the demo."""
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,7 @@ def load_textures(source: str | Path, size: int) -> tuple[Tensor, TextureInfo]:
     return read_images(paths, size), info
 
 
+@cache  # two seconds each time, and every run of the demo in a notebook or test asks
 def _drawn(size: int) -> tuple[Tensor, TextureInfo]:
     rng = np.random.default_rng(0)
     every = kinds()

@@ -72,7 +72,7 @@ def jumps(frame: pd.DataFrame) -> Figure:
     """
     if not len(frame):
         raise ValueError("no run to draw: make one with benchmarks/jumps.py")
-    panels = frame.groupby("category", sort=False)
+    panels = frame.groupby("category")
     figure, axes = canvas(panels.ngroups, 1, 0.9 + 1.8 * panels.ngroups, width=NARROW)
     for axis, (category, part) in zip(axes[:, 0], panels, strict=True):
         axis.plot(part["epoch"], part["validation"], color=BLUE, label="running statistics")

@@ -6,8 +6,8 @@ STPM by its paper's recipe, in bf16 on the CPU. A jump is an epoch whose validat
 the lowest so far, as in the book. At every jump, and at every EVERY-th epoch to compare with, the student is
 measured twice: with the running statistics of its training, and with statistics that one pass over the
 training images takes anew (Precise BN: Wu and Johnson, arXiv:2105.07576); the weights are the same. The
-training goes on as if nobody had looked. A run that has ended is kept below build, and
-not made again with the same code and teacher.
+training goes on as if nobody had looked. A run that has ended is kept below build, and not made again with
+the same code and teacher.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def train(category: Category, teacher: nn.Module, seed: int) -> list[dict[str, f
 
 
 def main(arguments: argparse.Namespace) -> None:
-    settings, teacher, _, categories = given(
+    settings, teacher, categories = given(
         arguments, 256, [str(run["category"]) for run in RUNS], times=TIMES, every=EVERY, precision="bf16"
     )
 

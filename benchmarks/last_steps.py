@@ -11,11 +11,12 @@ and teacher.
 import argparse
 
 import torch
-from side_by_side import asked, each_run, given, options_with_data, report
+from side_by_side import asked, each_run, given, options_with_textures, report
 from torch import Tensor, nn
 
 from stlib.data.mvtec import Category
 from stlib.data.synthesis import AnomalySynthesis
+from stlib.data.textures import load_textures
 from stlib.methods import destseg, get_method
 from stlib.methods.training import Execution
 from stlib.metrics import PixelRanking, label_regions
@@ -54,9 +55,10 @@ def train(row: str, category: Category, teacher: nn.Module, textures: Tensor, se
 
 
 def main(arguments: argparse.Namespace) -> None:
-    settings, teacher, textures, categories = given(
+    settings, teacher, categories = given(
         arguments, SIDE, CATEGORIES, batch=BATCH, steps=list(STEPS), every=EVERY, precision="fp32"
     )
+    textures, _ = load_textures(arguments.textures, SIDE)
 
     def make(row: str, category: str, seed: int) -> dict[str, object]:
         return {"pixel_ap": train(row, categories[category], teacher, textures, seed)}
@@ -66,4 +68,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(asked(options_with_data(__doc__ or "")))
+    main(asked(options_with_textures(__doc__ or "")))

@@ -14,11 +14,12 @@ from itertools import product
 from statistics import fmean
 
 import torch
-from side_by_side import asked, each_run, given, options_with_data, report
+from side_by_side import asked, each_run, given, options_with_textures, report
 from torch import Tensor, nn
 
 from stlib.data.mvtec import Category
 from stlib.data.synthesis import AnomalySynthesis
+from stlib.data.textures import load_textures
 from stlib.methods import destseg, get_method
 from stlib.methods.pfadseg import CHOICES
 from stlib.methods.training import Execution
@@ -89,10 +90,11 @@ def at_start() -> dict[str, float]:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    settings, teacher, textures, categories = given(
+    settings, teacher, categories = given(
         arguments, SIDE, CATEGORIES, batch=BATCH, steps=STEPS, last=LAST, precision="bf16"
     )
     start = at_start()
+    textures, _ = load_textures(arguments.textures, SIDE)
 
     def make(reading: str, category: str, seed: int) -> dict[str, float]:
         return train(reading, categories[category], teacher, textures, seed)
@@ -104,4 +106,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(asked(options_with_data(__doc__ or "")))
+    main(asked(options_with_textures(__doc__ or "")))

@@ -22,10 +22,9 @@ from statistics import median
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stlib.data.mvtec import Category, load_category
-from stlib.data.textures import load_textures
 from stlib.methods.training import reuse_memory
 from stlib.nn.backbone import load_teacher
 from stlib.paths import BENCHMARKS, DATA, ROOT
@@ -59,8 +58,14 @@ def options_with_data(description: str) -> argparse.ArgumentParser:
     """The command line of scripts that train on real images."""
     parser = options(description)
     parser.add_argument("--data", type=Path, default=DATA / "mvtec_ad", help="dataset root")
-    parser.add_argument("--textures", type=Path, default=DATA / "dtd", help="folder of DTD")
     parser.add_argument("--teacher", default="torchvision", help="torchvision or a weight file")
+    return parser
+
+
+def options_with_textures(description: str) -> argparse.ArgumentParser:
+    """The command line of scripts that train on synthetic anomalies."""
+    parser = options_with_data(description)
+    parser.add_argument("--textures", type=Path, default=DATA / "dtd", help="folder of DTD")
     return parser
 
 
@@ -73,13 +78,12 @@ def asked(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 def given(
     arguments: argparse.Namespace, side: int, categories: Iterable[str], **settings: object
-) -> tuple[dict[str, object], nn.Module, Tensor, dict[str, Category]]:
-    """What `options_with_data` names: all settings, the teacher, the textures and the categories."""
+) -> tuple[dict[str, object], nn.Module, dict[str, Category]]:
+    """What `options_with_data` names: all settings, the teacher and the categories."""
     reuse_memory()
     teacher, info = load_teacher(str(arguments.teacher))
-    textures, _ = load_textures(arguments.textures, side)
     found = {name: load_category(arguments.data, name, image_size=side) for name in categories}
-    return {"side": side, **settings, "teacher": info.pyramid_sha256}, teacher, textures, found
+    return {"side": side, **settings, "teacher": info.pyramid_sha256}, teacher, found
 
 
 def each_run(

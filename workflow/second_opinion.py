@@ -250,7 +250,9 @@ def at_last_epoch(found: dict, metric: str) -> str:
     value, far = mean(gains.values()), max(gains, key=lambda category: abs(gains[category]))
     if value * found["value"] >= 0:
         return ""
-    return f" Tested at the last epoch, {metric} turns to {signed(value)}, on {far} {signed(gains[far])}."
+    return (
+        f" Tested at the last epoch, the gain in {metric} is {signed(value)}, on {far} {signed(gains[far])}."
+    )
 
 
 def last(run: dict) -> dict:

@@ -27,7 +27,8 @@ Its gain over {{ told[0].rival|named }}{{ " (here PFADSeg with no modules)" if t
 {%- for a in told %} {{ a.metric|named }} {{ a.here|signed }} (printed {{ claimed(a)|trim }})
 {{- "," if not loop.last }}{% endfor %}.
 {%- for a in told if a.last is not none and a.last * a.here < 0 %} Tested at the last epoch, {# -#}
-{{ a.metric|named }} turns to {{ a.last|signed }}, on {{ a.last_extreme[0] }} {{ a.last_extreme[1]|signed }}.
+the gain in {{ a.metric|named }} is {{ a.last|signed }}, {# -#}
+on {{ a.last_extreme[0] }} {{ a.last_extreme[1]|signed }}.
 {%- endfor %}
 {%- for a in told if a.long_gain is not none %}
 {% set counts = told|rejectattr("long_gain", "none")|map(attribute="long_seeds")|map("length")|unique|sort %}

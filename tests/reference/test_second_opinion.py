@@ -44,8 +44,8 @@ def test_a_changed_number_is_noticed(tmp_path, run):
     "told",
     [
         r"image AUROC (.\d\.\d+) \(printed",
-        r"Tested at the last epoch, [^.]* to (.\d\.\d+)",
-        r"Tested at the last epoch, [^.]* to [^,]*, on \w+ (.\d\.\d+)",
+        r"Tested at the last epoch, [^.]* is (.\d\.\d+)",
+        r"Tested at the last epoch, [^.]* is [^,]*, on \w+ (.\d\.\d+)",
         r"train for 200 epochs \([^)]*\): image AUROC (.\d\.\d+)",
         r"its authors' command says \([^)]*\): (.\d\.\d+)",
         r"from the printed one \(on \w+ (.\d\.\d+)\)",

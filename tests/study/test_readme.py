@@ -77,7 +77,7 @@ def test_answers_with_one_status_share_a_sentence_and_its_sides_are_told_in_shor
         "(printed +0.005 over 15 categories, +0.100 on these). "
         "Its gain over DeSTSeg (here PFADSeg with no modules) is open: image AUROC -0.071 "
         "(printed +0.005 over 15 categories), pixel AP -0.071 (printed +0.005 over 15 categories, "
-        "-0.033 on these). Tested at the last epoch, image AUROC turns to +0.010, on pill +0.200. "
+        "-0.033 on these). Tested at the last epoch, the gain in image AUROC is +0.010, on pill +0.200. "
         "If both train for 200 epochs (2 categories, 1 to 2 seeds): pixel AP +0.100. "
         "Its pixel AP and IAP are open: -0.010 and -0.010 from the printed ones "
         "(pixel AP on pill -0.300). After 200 epochs, as its authors' command says "

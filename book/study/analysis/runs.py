@@ -15,6 +15,9 @@ from study.analysis.reported import METHOD_NAMES, reported
 from study.plan.estimate import held_seconds, seconds
 from study.plan.grid import Cell
 
+JUMP = 3
+"""A validation error of more than this many times the lowest is a jump; so it is in benchmarks/jumps.py."""
+
 
 def histories(records: Iterable[Record], method: str, categories: Iterable[str]) -> dict[str, list[History]]:
     """The trainings of the comparable runs, by category."""

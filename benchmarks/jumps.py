@@ -16,13 +16,12 @@ import copy
 import torch
 from side_by_side import asked, each_run, given, options_with_data, report
 from torch import nn
-from torch.optim.swa_utils import update_bn
 
 from stlib.data.mvtec import Category
 from stlib.methods import stpm
 from stlib.methods.training import Execution
 from stlib.metrics import PixelRanking, image_metrics, label_regions
-from stlib.nn.backbone import features, prepare
+from stlib.nn.backbone import features
 from stlib.nn.losses import l2_normalize
 
 TIMES, EVERY = 3, 10
@@ -55,8 +54,7 @@ def train(category: Category, teacher: nn.Module, seed: int) -> list[dict[str, f
         if error > TIMES * lowest or (epoch + 1) % EVERY == 0:
             kept = copy.deepcopy(method.student.state_dict())
             found |= reached("")
-            with method.execution.autocast():
-                update_bn(map(prepare, torch.split(images[learn], method.config.batch_size)), method.student)
+            method.renew_statistics(images[learn])
             found["validation_anew"] = method._mean_fused(images, targets, hold)
             found |= reached("_anew")
             method.student.load_state_dict(kept)

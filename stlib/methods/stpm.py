@@ -9,6 +9,7 @@ import math
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from stlib.data.splits import split_train
 from stlib.methods.entry import Method, MethodEntry
@@ -105,6 +106,10 @@ class STPM(Method):
             score = self._mean_fused(images, targets, hold)
             training.close_epoch(loss, score)
         self.snapshots = {"best": training.best, "last": copy.deepcopy(self.student.state_dict())}
+        for name, anew in (("best", "statistics=anew"), ("last", "statistics=anew,checkpoint=last")):
+            self.use(name)
+            self.renew_statistics(images[learn])
+            self.snapshots[anew] = copy.deepcopy(self.student.state_dict())
         self.use("best")
         lowest = min(training.scores)
         return History(
@@ -122,8 +127,17 @@ class STPM(Method):
         return Training(self.student, self.loss, self.config, self.execution)
 
     def use(self, snapshot: str) -> None:
-        """Put the student of 'best' (lowest validation score; the one tested) or 'last' to work."""
+        """Put the student of 'best' (lowest validation score; the one tested) or another one to work."""
         self.student.load_state_dict(self.snapshots[snapshot])
+
+    def renew_statistics(self, images: Tensor) -> None:
+        """Take the means and variances of the student's BatchNorm anew, in one pass over (N, 3, S, S) uint8
+        images (Precise BN: Wu and Johnson, arXiv:2105.07576); its weights stay as they are.
+
+        The running ones of a training are a mean over its last ten batches or so, of changing weights.
+        """
+        with self.execution.autocast():
+            update_bn(map(prepare, torch.split(images, self.config.batch_size)), self.student)
 
     @property
     def network(self) -> Network:

@@ -93,7 +93,7 @@ def test_every_epoch_shows_each_training_image_once_in_an_order_of_its_own(
         step(self)
 
     def spying_forward(self: ResNet18Pyramid, images: Tensor) -> object:
-        if self.training:
+        if self.training and torch.is_grad_enabled():  # BatchNorm's statistics are taken anew without
             shown.append(images)
         return forward(self, images)
 
@@ -130,6 +130,22 @@ def test_the_first_lowest_validation_score_is_selected(
     assert torch.equal(weights(method.student.state_dict()), states[1])  # and it is the one in use
     method.use("last")
     assert torch.equal(weights(method.student.state_dict()), states[3])
+
+
+def test_statistics_taken_anew_are_those_of_the_weights_on_the_images_learnt_from(
+    few: Tensor, run: tuple[STPM, History]
+):
+    method, _ = run
+    learn, _ = split_train(len(few))
+    for name, anew in (("best", "statistics=anew"), ("last", "statistics=anew,checkpoint=last")):
+        old, new = method.snapshots[name], method.snapshots[anew]
+        moved = {key for key, value in old.items() if not torch.equal(value, new[key])}
+        assert {key for key in moved if "num_batches" not in key} == {key for key in old if "running" in key}
+        student = ResNet18Pyramid()
+        student.load_state_dict(old)
+        seen = [student.conv1(prepare(part)) for part in torch.split(few[learn], SMALL.batch_size)]
+        expected = torch.stack([part.mean((0, 2, 3)) for part in seen]).mean(0)
+        torch.testing.assert_close(new["bn1.running_mean"], expected)
 
 
 def test_the_validation_score_is_the_mean_product_map_of_the_held_out_images(

@@ -133,6 +133,8 @@ def test_sensitivity_changes_one_thing_at_a_time(result: RunResult):
         "masks=80/255",
         "test=untouched",
         "checkpoint=last",
+        "statistics=anew",
+        "statistics=anew,checkpoint=last",
     ]
     pixel = [name for name in METRICS if not name.startswith("image")]
     assert all(sensitivity["score=top100"][name] == record.metrics[name] for name in pixel)
@@ -383,7 +385,7 @@ def test_measuring_again_keeps_no_ranking_of_all_pixels(result: RunResult, monke
 
     monkeypatch.setattr(PixelRanking, "__init__", counted)
     result.detector.record(result.maps)
-    assert len(most) == 6
+    assert len(most) == 8
     assert max(most) == 2
 
 

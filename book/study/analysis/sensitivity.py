@@ -26,6 +26,8 @@ REEVALUATED = {
     "score=max": "score: largest pixel",
     "masks=80/255": "mask: at least 80 of 255",
     "checkpoint=last": "last epoch",
+    "statistics=anew": "BatchNorm's statistics anew",
+    "statistics=anew,checkpoint=last": "last epoch, statistics anew",
     "gamma=0": "RCM taken out",
 }
 """Keys of `Record.sensitivity`, with the words shown to readers. 'test=' is no choice and not among them.

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stlib.protocol import TUNING_EPOCHS, Metric, Profile
@@ -10,7 +12,15 @@ from stlib.records.schema import Record
 from study.analysis.claims import CLAIMS, with_claim
 from study.analysis.comparison import RunGroup
 from study.analysis.paired import PairedDifference, compare, match_runs, row_of
+from study.analysis.runs import JUMP, last_epochs
 from study.plan.grid import tuned_variant
+
+READINGS = {
+    "checkpoint=last": "last",
+    "statistics=anew": "chosen_anew",
+    "statistics=anew,checkpoint=last": "last_anew",
+}
+"""Keys of `Record.sensitivity`, with the names of columns in `with_statistics_anew`."""
 
 
 def epochs_group(epochs: int, rest: str = "", profile: Profile = "paper") -> RunGroup:
@@ -53,6 +63,44 @@ def tested_epochs(records: Sequence[Record], tuned: Sequence[Record], metric: Me
         }
         rows.append(row_of(pair) | ends_of)
     return pd.DataFrame(rows, dtype=object)
+
+
+def with_statistics_anew(records: Sequence[Record], tuned: Sequence[Record], metric: Metric) -> pd.DataFrame:
+    """ET-STPM minus STPM with BatchNorm's running statistics and with those taken anew, of the same weights.
+
+    A row per pair of runs that measured both, by `category` and `seed`: the difference at the `chosen` epoch
+    and at the `last`, `chosen_anew` and `last_anew`; and `jumped`, the methods whose last epoch is a jump of
+    the validation error.
+    """
+    rows = []
+    for a, b in match_runs(untuned(records, "paper"), tuned, metric):
+        if all(key in run.sensitivity for run in (a, b) for key in READINGS):
+            ends = last_epochs((a, b))
+            jumped = list(ends[ends["ratio"] > JUMP]["method"])
+            row = {"category": a.category, "seed": a.seed, "jumped": jumped}
+            row["chosen"] = b.metrics[metric] - a.metrics[metric]
+            for key, name in READINGS.items():
+                row[name] = b.sensitivity[key][metric] - a.sensitivity[key][metric]
+            rows.append(row)
+    columns = ["category", "seed", "jumped", "chosen", *READINGS.values()]
+    return pd.DataFrame(rows, columns=columns).sort_values(["category", "seed"], ignore_index=True)
+
+
+def turned_by_statistics(pairs: pd.DataFrame) -> dict[str, Any]:
+    """Whether BatchNorm's running statistics turn the gain of the last epoch; `with_statistics_anew`'s pairs.
+
+    `closer`: with fresh statistics every seed with a jump has its last epoch's gain closer to that of the
+    chosen epoch. `together`: the seeds' gains are at most twice as far `apart` as at the chosen epoch. The
+    answer is yes if both hold: a rule that was set on 2026-11-27, before the runs that it judges.
+    """
+    jumped = pairs[pairs["jumped"].astype(bool)]
+    away = [(jumped[name] - jumped["chosen"]).abs() for name in ("last", "last_anew")]
+    apart = {name: float(np.ptp(pairs[name])) for name in ("chosen", "last", "last_anew")}
+    return {
+        "closer": bool((away[1] < away[0]).all()),
+        "together": apart["last_anew"] <= 2 * apart["chosen"],
+        "apart": apart,
+    }
 
 
 def sources_of_chance(records: Sequence[Record], metric: Metric) -> pd.DataFrame:

@@ -134,6 +134,43 @@ def test_the_tested_epoch_can_turn_a_gain_into_a_loss(make_record):
     assert mean["last_by_seed"] == pytest.approx([0.01, 0.02])
 
 
+def test_fresh_statistics_stand_beside_the_running_ones_where_both_runs_measured_them(make_record):
+    names = ("checkpoint=last", "statistics=anew", "statistics=anew,checkpoint=last")
+    shown = {"stpm": (0.90, 0.88, 0.91, 0.89), "et_stpm": (0.93, 0.50, 0.93, 0.94)}
+    runs = []
+    for method, (value, *others) in shown.items():
+        read = {name: {"pixel_auroc": other} for name, other in zip(names, others, strict=True)}
+        runs.append(make_record("capsule", 1, value, method=method, sensitivity=read))
+        runs.append(make_record("capsule", 0, value, method=method, sensitivity=ended(value)))  # before it
+    assert runs[2].history is not None
+    curves = runs[2].history.curves | {"val_score": [0.02, 0.01, 0.2]}
+    runs[2] = runs[2].model_copy(update={"history": runs[2].history.model_copy(update={"curves": curves})})
+    tuned = teacher_epochs.epochs_group(2).of(runs)
+    found = teacher_epochs.with_statistics_anew(runs, tuned, "pixel_auroc")
+    (row,) = found.to_dict("records")
+    assert (row.pop("category"), row.pop("seed"), row.pop("jumped")) == ("capsule", 1, ["et_stpm"])
+    assert row == pytest.approx({"chosen": 0.03, "last": -0.38, "chosen_anew": 0.02, "last_anew": 0.05})
+    assert teacher_epochs.with_statistics_anew(runs[:2], [], "pixel_auroc").empty
+
+
+@pytest.mark.parametrize(
+    ("anew", "closer", "together"),
+    [
+        ((0.02, 0.01), True, True),
+        ((0.04, 0.01), True, False),  # closer, but three times as far apart as at the chosen epoch
+        ((0.01, 0.01), True, True),
+        ((-0.35, -0.36), False, True),
+    ],
+)
+def test_the_rule_on_what_turns_the_last_epoch_judges_seeds_with_a_jump_and_how_far_the_seeds_lie_apart(
+    anew, closer, together
+):
+    pairs = pd.DataFrame({"jumped": [["stpm"], []], "chosen": [0.02, 0.01], "last": [-0.3, 0.01]})
+    found = teacher_epochs.turned_by_statistics(pairs.assign(last_anew=anew))
+    assert (found["closer"], found["together"]) == (closer, together)
+    assert found["apart"]["last"] == pytest.approx(0.31)
+
+
 def ended(value):
     return {"checkpoint=last": {"pixel_auroc": value}}
 

@@ -11,9 +11,27 @@ MADE = (
 )
 """`runs.made` in words."""
 
+SUMMARY = """
+{% set told = answers|selectattr("status")|list %}
+{% macro are(status) %}{% set n = told|selectattr("status", "eq", status)|list|length %}
+{{ n }} {{ "is" if n == 1 else "are" }} {{ status }}{% endmacro %}
+{% set setting, few, unproven = [], [], [] %}
+{% for a in told if a.status == "open" %}
+{% set _ = (setting if a.labels or a.here is none else few if a.seeds < 3 else unproven).append(a) %}
+{% endfor %}
+{% if told %}
+**Of {{ told|length }} headline claims {{ are("supported") }}, {{ are("contradicted") }}, {{ are("open") }}**
+{%- for why, found in (("with fewer than three seeds", few), ("not in the paper's setting", setting),
+    ("not proven either way", unproven)) if found %}
+{{ ":" if loop.first else "," }} {{ found|length }} {{ why|safe }}
+{%- endfor %}.
+{% endif %}
+"""
+"""The statuses of `answers.answers`, counted; and why claims are open."""
+
 ANSWERS = """
-{% set one = {"supported": "holds", "contradicted": "does not hold", "open": "is open"} %}
-{% set several = {"supported": "hold", "contradicted": "do not hold", "open": "are open"} %}
+{% set one = {"supported": "is supported", "contradicted": "is contradicted", "open": "is open"} %}
+{% set several = {"supported": "are supported", "contradicted": "are contradicted", "open": "are open"} %}
 {% macro seeds_of(counts) %}{{ counts|span }} seed{{ "s" if counts|max > 1 }}{% endmacro %}
 {% macro claimed(a) %}
 {% set both = a.printed is not none and a.printed_all is not none %}
@@ -49,8 +67,8 @@ Its {{ told|map(attribute="metric")|map("named")|join(" and ") }} {# -#}
 {{ a.farthest[1]|signed }}{{ ")" if loop.last }}
 {%- endfor %}.
 {%- for a in off if a.longer is not none %}
-{{- " After 200 epochs, as its authors' command says (%s):"|safe|format(seeds_of(a.longer_seeds))
-    if loop.first else "," }} {{ a.longer|signed }}{{ "." if loop.last }}
+{{- " After 200 epochs instead of the paper's 100, as its authors' command says (%s):"|safe|format(
+    seeds_of(a.longer_seeds)) if loop.first else "," }} {{ a.longer|signed }}{{ "." if loop.last }}
 {%- endfor %}
 {% endmacro %}
 {% for method in methods %}
@@ -85,8 +103,8 @@ COMPACT = (
 """A `ComparisonRow` in one cell of `comparison.side_by_side`; blank without a run."""
 
 SYSTEM = (
-    "{% if cell is not none %}{{ cell.reproduced|score }}{{ cell.sd|plus_minus }}"
-    "{{ '\u2020' if cell.verdict == 'not comparable' }}{% endif %}"
+    "{% if cell is not none %}{{ cell.reproduced|score }}{{ '\u2020' if cell.verdict == 'not comparable' }}"
+    "{{ cell.sd|plus_minus|trim|note }}{% endif %}"
 )
 """A `ComparisonRow` in one cell of `comparators.systems`."""
 

@@ -43,6 +43,7 @@ def test_a_changed_number_is_noticed(tmp_path, run):
 @pytest.mark.parametrize(
     "told",
     [
+        r"headline claims (\d+) (?:is|are) supported",
         r"image AUROC (.\d\.\d+) \(printed",
         r"Tested at the last epoch, [^.]* is (.\d\.\d+)",
         r"Tested at the last epoch, [^.]* is [^,]*, on \w+ (.\d\.\d+)",

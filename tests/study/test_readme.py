@@ -10,7 +10,7 @@ from stlib.records.schema import Record
 from stlib.records.store import load_records
 from study.analysis.answers import Answer, answers
 from study.analysis.status import Status
-from study.columns import ANSWERS
+from study.columns import ANSWERS, SUMMARY
 from study.readme import BEGIN, END, with_results
 from study.tables import say
 
@@ -73,18 +73,38 @@ def test_answers_with_one_status_share_a_sentence_and_its_sides_are_told_in_shor
     lines = str(say(ANSWERS, answers=found, methods=["pfadseg", "stpm", "destseg"])).replace("\u2212", "-")
     assert lines.splitlines() == [
         "- **PFADSeg** (1 or 5 of 15 categories, 1 or 3 seeds, in part not the paper's setting). "
-        "Its gain over DeSTSeg (here PFADSeg with no modules) does not hold: IAP -0.071 "
+        "Its gain over DeSTSeg (here PFADSeg with no modules) is contradicted: IAP -0.071 "
         "(printed +0.005 over 15 categories, +0.100 on these). "
         "Its gain over DeSTSeg (here PFADSeg with no modules) is open: image AUROC -0.071 "
         "(printed +0.005 over 15 categories), pixel AP -0.071 (printed +0.005 over 15 categories, "
         "-0.033 on these). Tested at the last epoch, the gain in image AUROC is +0.010, on pill +0.200. "
         "If both train for 200 epochs (2 categories, 1 to 2 seeds): pixel AP +0.100. "
         "Its pixel AP and IAP are open: -0.010 and -0.010 from the printed ones "
-        "(pixel AP on pill -0.300). After 200 epochs, as its authors' command says "
-        "(1 to 3 seeds): +0.020, +0.020.",
-        "- **STPM** (5 of 15 categories, 3 seeds). Its IAP holds.",
+        "(pixel AP on pill -0.300). After 200 epochs instead of the paper's 100, "
+        "as its authors' command says (1 to 3 seeds): +0.020, +0.020.",
+        "- **STPM** (5 of 15 categories, 3 seeds). Its IAP is supported.",
         "- **DeSTSeg** has not run at its paper's schedule.",
     ]
+
+
+def test_the_summary_counts_every_status_and_says_why_a_claim_is_open():
+    def level(status: Status, seeds: int, here: float | None = 0.9, *labels: str) -> Answer:
+        return Answer("level", "stpm", "iap", status, here=here, seeds=seeds, labels=labels)
+
+    found = [
+        level("supported", 3),
+        level("open", 1),
+        level("open", 3),
+        level("open", 2, 0.9, "partial teacher"),
+        level("open", 0, None),
+        level("", 0),
+        Answer("rows", "pfadseg", "iap", rival="destseg", higher=7, lower=8),
+    ]
+    assert " ".join(say(SUMMARY, answers=found).split()) == (
+        "**Of 5 headline claims 1 is supported, 0 are contradicted, 4 are open**: "
+        "1 with fewer than three seeds, 2 not in the paper's setting, 1 not proven either way."
+    )
+    assert say(SUMMARY, answers=found[-2:]) == ""
 
 
 def test_a_method_without_a_score_among_the_answers_is_not_called_not_run():

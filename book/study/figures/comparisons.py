@@ -64,8 +64,8 @@ def in_short(levels: Sequence[ComparisonRow], gains: pd.DataFrame) -> Figure:
         axis.locator_params(axis="x", nbins=4)
         axis.set_yticks(range(len(names)), names)
         axis.set_ylim(len(names) - 0.5, -0.5)
-    above.set_title("STPM minus printed (band: tolerance)")
-    below.set_title("ET-STPM minus STPM")
+    above.set_title("pixel AUROC: STPM minus printed")
+    below.set_title("pixel AUROC: ET-STPM minus STPM")
     marks = dict(zip(*below.get_legend_handles_labels()[::-1], strict=True))
     figure.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=3, fontsize=9)
     return figure

@@ -125,8 +125,10 @@ def run(  # noqa: PLR0917 - typer reads them by name
                 spec, progress=progress, runs=checkpoints, records=target, skip_finished=skip_finished
             )
             place = place_of(target / result.record.path)
-            before = kept_threshold(place) if place else None
-            kept = before if place and before and result.detector.is_saved_at(place) else None
+            again = place is not None and result.detector.is_saved_at(place)
+            kept = kept_threshold(place) if place and again else None
+            if place and not again:
+                _set_aside(place)
             path = result.save(target, None if kept else place)
     except AlreadyFinished as found:
         _tell_of_earlier(found.path, place_of(found.path))
@@ -135,8 +137,6 @@ def run(  # noqa: PLR0917 - typer reads them by name
         _keep_record(failure, target)
         raise typer.Exit(1) from failure
     typer.echo("\n  ".join([str(path), *_told(result.record, place, kept)]))
-    if before and not kept:
-        typer.echo(f"{place} was there before: it is replaced, and with it its {before}", err=True)
     _tell_of_others(result.record, target)
 
 
@@ -151,6 +151,18 @@ def _require_places(records: Path, runs: Path, save: Path | None, *, keep: bool)
         require_writable(save, MARK)
     if keep:
         require_space(save.parent if save else records, SPACE, "keep the detector")
+
+
+def _set_aside(detector: Path) -> None:
+    """Keep another `detector` of this name under a further one: it may be the better, or hold a threshold."""
+    from stlib.detector import kept_threshold
+    from stlib.files import sha256
+
+    if detector.is_file() and detector.stat().st_size:
+        aside = detector.with_stem(f"{detector.stem}-{sha256(detector)[:8]}")
+        told = kept_threshold(detector) or "no threshold"
+        detector.replace(aside)
+        typer.echo(f"the earlier {detector} ({told}) is now {aside}", err=True)
 
 
 def _tell_of_earlier(record: Path, detector: Path | None) -> None:
@@ -203,8 +215,9 @@ def _told(record: "Record", detector: Path | None, kept: "Threshold | None" = No
         yield str(detector)
     for name, value in record.metrics.items():
         yield f"{name:12} {value:.4f}"
-    for name, reason in record.undefined.items():
-        yield f"{name:12} not measured: {reason}"
+    for reason in dict.fromkeys(record.undefined.values()):
+        names = [name for name, why in record.undefined.items() if why == reason]
+        yield f"not measured: {', '.join(names)}: {reason}"
     if threshold := kept or record.threshold:
         yield str(threshold)
     elif detector:

@@ -113,7 +113,7 @@ def test_own_parts_under_a_name_of_mvtec_ad_are_told_before_the_training(
     assert "error: training has begun" in rest
 
 
-def test_the_same_detector_again_keeps_its_threshold_and_another_says_that_it_is_lost(root: Path):
+def test_the_same_detector_again_keeps_its_threshold_and_another_is_set_aside_with_its_own(root: Path):
     assert run().exit_code == 0
     kept = record_of(root).with_suffix(".safetensors")
     trained = Detector.load(kept).with_threshold(threshold_from([7.0] * 30))
@@ -123,12 +123,17 @@ def test_the_same_detector_again_keeps_its_threshold_and_another_says_that_it_is
     assert kept.read_bytes() == before
     assert "threshold 7 from 30 held-out good images" in again.stdout
     assert "no threshold" not in again.stdout
-    assert "is replaced" not in again.stderr
+    assert [*root.rglob("*.safetensors")] == [kept]
     with torch.no_grad():
         next(iter(trained.network.state_dict().values())).view(-1)[0] += 1
     trained.save(kept)
-    told = f"{kept} was there before: it is replaced, and with it its threshold 7 from 30 held-out"
-    assert told in run().stderr
+    other = kept.read_bytes()
+    told = run().stderr
+    (aside,) = set(kept.parent.glob("*.safetensors")) - {kept}
+    assert f"the earlier {kept} (threshold 7 from 30 held-out good images; " in told
+    assert f") is now {aside}\n" in told
+    assert aside.read_bytes() == other
+    assert Detector.load(kept).info.threshold is None
 
 
 def test_a_run_without_a_threshold_says_how_to_get_one(root: Path, monkeypatch: pytest.MonkeyPatch):
@@ -159,6 +164,12 @@ def test_a_run_whose_last_epoch_was_the_best_says_that_longer_may_be_better(
     lines = "\n".join(_told(make_record(history=history, config=config), None))
     assert ("the last epoch, 2, was the best" in lines) == ("epoch" in lines) == told
     assert "no threshold" not in lines  # of a detector that was not kept
+
+
+def test_metrics_that_one_reason_keeps_from_being_measured_stand_on_one_line(make_record):
+    lines = list(_told(make_record(undefined={"pixel_ap": "no masks", "aupro": "no masks"}), None))
+    assert "not measured: pixel_ap, aupro: no masks" in lines
+    assert str(lines).count("no masks") == 1
 
 
 @pytest.mark.parametrize(

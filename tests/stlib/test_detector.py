@@ -102,6 +102,15 @@ def test_an_image_in_memory_is_refused_with_the_line_that_scores_it(kind: str):
     assert detector.maps(as_input(image, detector.image_size)[None]).image.shape == (1,)
 
 
+def test_a_grey_image_in_memory_is_an_input_as_from_its_file_and_other_modes_are_refused(tmp_path: Path):
+    grey = Image.linear_gradient("L")
+    grey.save(tmp_path / "grey.png")
+    assert torch.equal(as_input(grey, 64), as_input(open_image(tmp_path / "grey.png"), 64))
+    for mode in ("RGBA", "I;16", "F", "CMYK"):  # PIL would drop what shows through, and clip 16 bits to white
+        with pytest.raises(ValueError, match=f"mode {mode}: make it grey"):
+            as_input(Image.new(mode, (80, 60)), 64)
+
+
 @pytest.mark.parametrize("method", ["stpm", "destseg", "rd4ad"])
 def test_bfloat16_rounds_the_maps_and_no_more(method: str):
     detector = made(method)

@@ -261,6 +261,9 @@ def _require_one_each(images: list[Path]) -> None:
 
 def _instead(root: Path, category: str) -> str:
     """What to name or to make where `category` is not under `root`."""
+    if (Path(category) / "train").is_dir():
+        folder = Path(category).resolve()
+        return f"for the folder {category} name the category {folder.name} and the data {folder.parent}"
     if there := categories_in(root):
         return f"there are {', '.join(there)}"
     return (

@@ -28,6 +28,16 @@ def test_a_misspelt_category_is_answered_with_the_names_there_are(root: Path, ma
         scan(root, "PLATE")
 
 
+def test_the_path_of_a_category_is_answered_with_its_name_and_the_data_it_lies_in(
+    tmp_path: Path, make_category, monkeypatch: pytest.MonkeyPatch
+):
+    make_category(tmp_path / "parts", "plate")
+    monkeypatch.chdir(tmp_path)
+    for path in ("parts/plate", "parts/plate/"):
+        with pytest.raises(DatasetError, match=f"name the category plate and the data {tmp_path / 'parts'}"):
+            scan(tmp_path / "elsewhere", path)
+
+
 @pytest.mark.parametrize(
     "name", ["R&D", "O'Ring", "Größe <10", ".hid", 'a"b', "a\\b", "a.b", "ä ö ü", "commut,ator"]
 )

@@ -63,11 +63,12 @@ class Inspected:
         """The image, ever redder towards the threshold, or towards the map's highest value.
 
         The latter without a threshold, and where the score does not come from the map. Red, too, where the
-        map is no number.
+        map is no number. The fourth power leaves good surface as it is: PatchCore's map of it lies at .6 of
+        the threshold.
         """
         threshold = None if self.score_apart else self.threshold
         scale = threshold or float(self.pixel.max()) or 1.0
-        heat = 0.8 * np.nan_to_num(np.clip(np.asarray(self.full_map()) / scale, 0, 1), nan=1) ** 2
+        heat = 0.8 * np.nan_to_num(np.clip(np.asarray(self.full_map()) / scale, 0, 1), nan=1) ** 4
         red = Image.new("RGB", self.image.size, (255, 0, 0))
         return Image.composite(red, self.image, Image.fromarray((255 * heat).astype(np.uint8)))
 
@@ -139,7 +140,7 @@ def inspect(
     precision: Precision = "fp32",
     unreadable: Callable[[DatasetError], object] | None = None,
 ) -> Iterator[Inspected]:
-    """Score photographs: what the detector says about each of them, in order.
+    """Score photographs: what the detector says about each of them, in order, each file once.
 
     Files of a folder that are left out are logged as warnings.
 

@@ -360,6 +360,16 @@ def test_spades_overlay_is_not_scaled_by_a_threshold_that_says_nothing_of_its_ma
     assert found.overlay().tobytes() == plain.overlay().tobytes()
 
 
+def test_an_overlay_leaves_surface_far_below_the_threshold_as_it_is():
+    """PatchCore's maps of good surface lie at .6 of the threshold: whole parts were pink."""
+    pixel = torch.full((8, 8), 0.6)
+    pixel[0, 0] = 1
+    found = Inspected(Path("part.png"), Image.new("RGB", (8, 8), "white"), pixel, score=1, threshold=1.0)
+    green = np.asarray(found.overlay())[..., 1] / 255
+    assert green[0, 0] == pytest.approx(0.2, abs=0.01)
+    assert green[4:, 4:].min() > 0.85
+
+
 def test_a_report_keeps_the_pictures_of_the_worst_images_only(monkeypatch):
     drawn = []
     monkeypatch.setattr(report, "PICTURES", 2)

@@ -133,6 +133,8 @@ def test_methods_are_compared_by_what_is_recorded(plan, make_record, monkeypatch
     assert '<th scope="row">STPM</th><td>0.550</td>' in text  # the mean of two seeds
     assert '<th scope="row">ET-STPM</th><td></td>' in text
     assert "No run" in notebook.side_by_side([plan, other])  # records hold no maps
+    empty = notebook.differences([plan, other], "pixel_auroc")
+    assert empty == "No two methods have pixel AUROC of one seed."
     write_record(make_record(**here, method="et_stpm", seed=0, value=0.8), plan.records)
     assert "+0.300" in notebook.differences([plan, other], "pixel_auroc")  # seed 0 alone is in both
 

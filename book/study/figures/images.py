@@ -21,8 +21,8 @@ RAREST = 1e-4
 def side_by_side(kept: Sequence[KeptMaps]) -> Figure:
     """A row per test image: image, outline of the true defect, a map per method.
 
-    A map shows how rare a pixel's score is among normal pixels, on one scale for all methods. Raises
-    ValueError for nothing to show, and for runs on different data.
+    A map shows how rare a pixel's score is among normal pixels, on one scale for all methods; without masks,
+    among all pixels. Raises ValueError for nothing to show, and for runs on different data.
     """
     if len({(one.fingerprint, one.names) for one in kept}) != 1:
         raise ValueError("the methods must show the same images: none were kept, or their data differ")
@@ -56,11 +56,17 @@ def _maps(kept: KeptMaps, columns: Mapping[str, NDArray[np.float32]], rows: int 
             line[1].contour(kept.masks[k], levels=[0.5], colors=[ORANGE], linewidths=2, extent=(0, 1, 0, 1))
         for axis, rates in zip(line[2:], columns.values(), strict=True):
             drawn = axis.imshow(np.maximum(rates[k], RAREST), cmap="magma_r", norm=scale, extent=whole)
-    for axis, title in zip(axes[0], ("image", "true defect", *columns), strict=True):
+    for axis, title in zip(axes[0], ("image", _of_masks(kept.masks), *columns), strict=True):
         axis.set_title(title, fontsize=10)
     bar = figure.colorbar(drawn, ax=axes, location="bottom", shrink=0.6, aspect=40)
-    bar.set_label("share of normal pixels that score at least as high")
+    among = "normal" if kept.masks.any() else "all"
+    bar.set_label(f"share of {among} pixels that score at least as high")
     return figure
+
+
+def _of_masks(masks: NDArray[np.bool_]) -> str:
+    """What stands above the outlines of defects: without a mask none is outlined."""
+    return "true defect" if masks.any() else "no mask"
 
 
 def found(kept: KeptMaps, place: int = 0, shares: Sequence[float] = (0.25, 0.55, 0.9)) -> Figure:
@@ -147,7 +153,7 @@ def gallery(
         if mask.any():
             line[1].contour(mask, levels=[0.5], colors=[ORANGE], linewidths=2)
         shown = line[2].imshow(anomaly, cmap="magma", norm=scale, alpha=0.75)
-    for axis, title in zip(axes[0], ("image", "true defect", "anomaly map"), strict=True):
+    for axis, title in zip(axes[0], ("image", _of_masks(masks), "anomaly map"), strict=True):
         axis.set_title(title)
     figure.colorbar(shown, ax=axes[:, 2], label="anomaly score, one scale")
     return figure

@@ -42,6 +42,16 @@ def test_methods_of_other_sides_share_a_picture_on_one_scale(kept):
     assert [bool(axis.collections) for axis in panels[:, 1]] == [True, False]
 
 
+def test_without_masks_no_column_says_that_there_is_no_defect(kept):
+    bare = replace(kept, masks=np.zeros_like(kept.masks))
+    of_maps = images.side_by_side([bare])
+    maps = np.ones((2, 8, 8))
+    of_run = images.gallery(bare.images, bare.masks, maps, kept.names, rows=kept.names)
+    for figure in (of_maps, of_run):
+        assert figure.axes[1].get_title() == "no mask"
+    assert of_maps.axes[-1].get_xlabel() == "share of all pixels that score at least as high"
+
+
 def test_other_data_or_nothing_is_refused(kept):
     with pytest.raises(ValueError, match="same images"):
         images.side_by_side([kept, replace(kept, fingerprint="0" * 64)])

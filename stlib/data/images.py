@@ -129,13 +129,14 @@ def open_image(path: Path | str) -> Image.Image:
 
 
 def as_input(image: Image.Image, size: int) -> Tensor:
-    """(3, size, size) uint8: the whole image, squeezed into the square by PIL's bilinear filter.
+    """(3, size, size) uint8: the whole image, turned as the camera says, squeezed by PIL's bilinear filter.
 
     Raises ValueError for one that is neither grey nor RGB with 8 bits per channel.
     """
     if image.mode not in ("L", "RGB"):
         raise ValueError(f"an image of mode {image.mode}: make it grey (L) or RGB, 8 bits per channel")
-    pixels = np.array(image.resize((size, size), Image.Resampling.BILINEAR).convert("RGB"))
+    shown = ImageOps.exif_transpose(image)  # what `open_image` gives has been turned, and says so
+    pixels = np.array(shown.resize((size, size), Image.Resampling.BILINEAR).convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 

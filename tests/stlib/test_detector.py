@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -102,10 +102,17 @@ def test_an_image_in_memory_is_refused_with_the_line_that_scores_it(kind: str):
     assert detector.maps(as_input(image, detector.image_size)[None]).image.shape == (1,)
 
 
-def test_a_grey_image_in_memory_is_an_input_as_from_its_file_and_other_modes_are_refused(tmp_path: Path):
-    grey = Image.linear_gradient("L")
-    grey.save(tmp_path / "grey.png")
-    assert torch.equal(as_input(grey, 64), as_input(open_image(tmp_path / "grey.png"), 64))
+def test_an_image_in_memory_is_an_input_as_from_its_file_grey_or_turned_and_other_modes_are_refused(
+    tmp_path: Path,
+):
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.linear_gradient("L").resize((90, 60)).save(tmp_path / "grey.png", exif=turned)
+    from_file = as_input(open_image(tmp_path / "grey.png"), 64)
+    with Image.open(tmp_path / "grey.png") as grey:
+        assert torch.equal(as_input(grey, 64), from_file)
+        assert torch.equal(as_input(grey.convert("RGB"), 64), from_file)
+    assert from_file[0, 0, 0] != from_file[0, 0, -1]  # the gradient ran from top to bottom
     for mode in ("RGBA", "I;16", "F", "CMYK"):  # PIL would drop what shows through, and clip 16 bits to white
         with pytest.raises(ValueError, match=f"mode {mode}: make it grey"):
             as_input(Image.new(mode, (80, 60)), 64)

@@ -229,8 +229,11 @@ def differences(plans: Sequence[Plan], metric: Metric) -> Markup:
         for a, b in itertools.combinations([_group(plan) for plan in plans], 2)
     }
     if not any(found.values()):
-        why = list(dict.fromkeys(run.undefined[metric] for run in records if metric in run.undefined))
-        told = "No two methods have {{ metric|named }} of one seed{{ ': ' if why }}{{ why|join('; ') }}."
+        why = dict.fromkeys(run.undefined[metric] for run in records if metric in run.undefined)
+        told = (
+            "No two methods have {{ metric|named }} on equal images and seeds"
+            "{% for one in why %}; {{ one }}{% endfor %}."
+        )
         return say(told, metric=metric, why=why)
     caption = _COMPARED + ": {{ metric|named }}" + LABELS
     return table(paired.frame(found), caption, PAIRED, first=plans[0].spec, metric=metric)

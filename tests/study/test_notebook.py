@@ -134,9 +134,17 @@ def test_methods_are_compared_by_what_is_recorded(plan, make_record, monkeypatch
     assert '<th scope="row">ET-STPM</th><td></td>' in text
     assert "No run" in notebook.side_by_side([plan, other])  # records hold no maps
     empty = notebook.differences([plan, other], "pixel_auroc")
-    assert empty == "No two methods have pixel AUROC of one seed."
+    assert empty == "No two methods have pixel AUROC on equal images and seeds."
     write_record(make_record(**here, method="et_stpm", seed=0, value=0.8), plan.records)
     assert "+0.300" in notebook.differences([plan, other], "pixel_auroc")  # seed 0 alone is in both
+
+
+def test_a_metric_that_was_not_measured_is_no_empty_cell_but_a_sentence_with_the_reason(
+    plan, make_record, monkeypatch
+):
+    monkeypatch.setattr(Plan, "runs_recorded", lambda _: [make_record(undefined={"pixel_ap": "no masks"})])
+    told = notebook.differences([plan], "pixel_ap")
+    assert told == "No two methods have pixel AP on equal images and seeds; no masks."
 
 
 def test_printed_numbers_stand_below_the_means(plan, make_record, make_category, monkeypatch):

@@ -18,22 +18,29 @@ logger = logging.getLogger(__name__)
 def write_atomic(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
 
+    Where `path` is a link it stays one, and the file that it names is written.
     Who may read it is left to the umask: it may be of confidential parts. Raises OSError (no space, read-only
     folder), naming file and remedy, with the old file untouched.
     """
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    place = _linked(path)
+    scratch = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         try:
             with scratch.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            scratch.replace(path)
+            scratch.replace(place)
         finally:
             scratch.unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def _linked(path: Path) -> Path:
+    """The file that `path` is or links to: a line may know its detector, or a server a report, by a link."""
+    return Path(os.path.realpath(path))
 
 
 def _unwritable(path: Path, error: OSError) -> OSError:
@@ -75,8 +82,9 @@ def require_writable(path: Path, mark: bytes = b"") -> None:
     if path.exists() and not (path.is_file() and _holds(path, mark)):
         raise FileExistsError(f"{path} is a file of another kind, which would be lost: name another place")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
+        folder = _linked(path).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise _unwritable(path, error) from error
 

@@ -33,6 +33,23 @@ def test_folders_are_made_and_an_old_file_is_replaced_and_nothing_else_stays(tmp
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_link_stays_one_and_its_file_is_written_or_told_before_the_work(tmp_path: Path):
+    target, link = tmp_path / "far" / "file.bin", tmp_path / "near" / "current.bin"
+    write_atomic(target, b"old")
+    link.parent.mkdir()
+    link.symlink_to(target)
+    require_writable(link, b"old")
+    write_atomic(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert {*tmp_path.rglob("*.*")} == {target, link}
+    target.unlink()
+    (tmp_path / "far").rmdir()
+    (tmp_path / "far").touch()  # no folder can be made there
+    with pytest.raises(OSError, match=f"cannot write {link}"):
+        require_writable(link)
+
+
 def test_a_write_that_breaks_off_leaves_the_old_file_and_no_remains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -132,5 +132,7 @@ def duplicates(layout: Layout, hashes: Mapping[Path, str]) -> list[Finding]:
     for names in same.values():
         if len(names) > 1:
             told = f"equal files {', '.join(name.as_posix() for name in names)}"
+            if len({name.parts[1] == "good" for name in names}) > 1:
+                told += ": one picture counts as good and as a defect, keep it in one place"
             found.append(Finding("leak" if len({name.parts[0] for name in names}) > 1 else "duplicate", told))
     return found

@@ -113,6 +113,14 @@ def test_equal_images_are_a_leak_where_they_are_learnt_and_tested(
     assert len(report.consequences) == bool(consequence)
 
 
+@pytest.mark.parametrize(("place", "kind"), [("train", "leak"), ("test", "duplicate")])
+def test_a_picture_that_counts_as_good_and_as_a_defect_is_told_as_such(root: Path, place: str, kind: str):
+    shutil.copy(root / "plate/test/turned/000.png", root / "plate" / place / "good" / "latest.png")
+    (finding,) = check_category(root, "plate").findings
+    assert finding.kind == kind
+    assert finding.text.endswith("one picture counts as good and as a defect, keep it in one place")
+
+
 def test_without_normal_test_images_there_is_no_image_auroc(root: Path):
     (root / "plate/test/good").rename(root / "plate/test/aceptable")
     told, _ = check_category(root, "plate").consequences

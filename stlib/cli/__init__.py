@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
+from shutil import copy2
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -128,7 +129,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
             again = place is not None and result.detector.is_saved_at(place)
             kept = kept_threshold(place) if place and again else None
             if place and not again:
-                _set_aside(place)
+                _keep_earlier(place)
             path = result.save(target, None if kept else place)
     except AlreadyFinished as found:
         _tell_of_earlier(found.path, place_of(found.path))
@@ -153,7 +154,7 @@ def _require_places(records: Path, runs: Path, save: Path | None, *, keep: bool)
         require_space(save.parent if save else records, SPACE, "keep the detector")
 
 
-def _set_aside(detector: Path) -> None:
+def _keep_earlier(detector: Path) -> None:
     """Keep another `detector` of this name under a further one: it may be the better, or hold a threshold."""
     from stlib.detector import kept_threshold
     from stlib.files import sha256
@@ -161,14 +162,16 @@ def _set_aside(detector: Path) -> None:
     if detector.is_file() and detector.stat().st_size:
         aside = detector.with_stem(f"{detector.stem}-{sha256(detector)[:8]}")
         told = kept_threshold(detector) or "no threshold"
-        detector.replace(aside)
-        typer.echo(f"the earlier {detector} ({told}) is now {aside}", err=True)
+        copy2(detector, aside)  # not moved: a line may load it at any moment
+        typer.echo(f"the earlier {detector} ({told}) is kept as {aside}", err=True)
 
 
 def _tell_of_earlier(record: Path, detector: Path | None) -> None:
     """Say that a run is not made again, and of a `detector` that it has left no more."""
-    typer.echo(f"{record}\n  finished before: nothing is trained")
-    if detector and not detector.is_file():
+    there = detector and detector.is_file()
+    stays = f", {detector} stays as it is" if there else ""  # with --save it may be of another run
+    typer.echo(f"{record}\n  finished before: nothing is trained{stays}")
+    if detector and not there:
         typer.echo(f"no detector at {detector}: the run without --skip-finished makes it", err=True)
 
 

@@ -113,7 +113,7 @@ def test_own_parts_under_a_name_of_mvtec_ad_are_told_before_the_training(
     assert "error: training has begun" in rest
 
 
-def test_the_same_detector_again_keeps_its_threshold_and_another_is_set_aside_with_its_own(root: Path):
+def test_the_same_detector_again_keeps_its_threshold_and_another_is_kept_beside_with_its_own(root: Path):
     assert run().exit_code == 0
     kept = record_of(root).with_suffix(".safetensors")
     trained = Detector.load(kept).with_threshold(threshold_from([7.0] * 30))
@@ -131,7 +131,7 @@ def test_the_same_detector_again_keeps_its_threshold_and_another_is_set_aside_wi
     told = run().stderr
     (aside,) = set(kept.parent.glob("*.safetensors")) - {kept}
     assert f"the earlier {kept} (threshold 7 from 30 held-out good images; " in told
-    assert f") is now {aside}\n" in told
+    assert f") is kept as {aside}\n" in told
     assert aside.read_bytes() == other
     assert Detector.load(kept).info.threshold is None
 
@@ -290,9 +290,10 @@ def test_a_finished_run_is_not_made_again_where_that_is_asked_for(
     break_training(monkeypatch, AssertionError("training has begun"))
     result = run("--skip-finished")
     assert (result.exit_code, str(record_of(root)) in result.stdout) == (0, True)
-    assert "finished before: nothing is trained" in result.stdout
+    kept = record_of(root).with_suffix(".safetensors")
+    assert f"finished before: nothing is trained, {kept} stays as it is" in result.stdout
     assert "no detector" not in result.stderr
-    record_of(root).with_suffix(".safetensors").unlink()
+    kept.unlink()
     told = "the run without --skip-finished makes it"
     assert told in run("--skip-finished").stderr
     assert told not in run("--skip-finished", "--no-save").stderr

@@ -94,6 +94,7 @@ body { font-family: sans-serif; margin: 1.5em; } td, th { padding: .3em .8em; te
 {%- for name in ("anomalous", "good") if decided[name] %}, {{ decided[name] }} {{ name }}{% endfor %}
 {%- if reached < report.images %}; broken off after {{ reached }} of {{ report.images }}{% endif %}
 {{- "; " }}{{ report.failed|length }} could not be read. {{ report.about }}</p>
+<p>The redder a place, the less it is like the good images that the detector learnt from.</p>
 <table><tr><th>Score</th><th>Decision</th><th>Image</th><th>Image and map</th></tr>
 {% for row in report.rows -%}
 <tr class="{{ row.decision }}"><td>{{ "%.6g"|format(row.score) }}</td><td>{{ row.decision }}</td>

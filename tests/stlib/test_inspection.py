@@ -88,6 +88,7 @@ def test_scores_decisions_maps_and_report_agree(detector: Path, folder: Path, tm
     worst_first = sorted(scores, key=lambda name: -scores[name])
     assert [page.index(f"/{name}<") for name in worst_first] == sorted(page.index(f"/{n}<") for n in scores)
     assert page.count("data:image/jpeg;base64,") == 5
+    assert "The redder a place, the less it is like the good images" in page  # which is sent around alone
     wide = np.asarray(Image.open(maps / "wide.png.tiff"))
     assert (wide.shape, wide.dtype) == ((90, 150), np.float32)
     assert wide.max() == pytest.approx(scores["wide.png"], rel=0.1)  # STPM's score is the largest pixel

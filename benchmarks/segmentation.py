@@ -130,8 +130,7 @@ def main(arguments: argparse.Namespace) -> None:
     reuse_memory()
     images = torch.randint(256, (arguments.batch, 3, 256, 256)).byte().to(device)
     synthesis = AnomalySynthesis(load_textures("demo", 256)[0].to(device), "pill")
-    plain = Execution(device, arguments.precision)
-    compiled = Execution(device, arguments.precision, compiled=True)
+    execution = Execution(device, arguments.precision)
     dtype = DTYPES[arguments.precision]
     limits = {
         "matrix product": product_limit(device, dtype),
@@ -139,10 +138,12 @@ def main(arguments: argparse.Namespace) -> None:
     }
     measured: dict[str, object] = {}
     for row, variant in ROWS.items():
-        forms = {"now": steps(training(variant, images, plain, synthesis))}
-        forms["before"] = steps(earlier(training(variant, images, plain, synthesis)), before=True)
+        now, before, compiled = (training(variant, images, execution, synthesis) for _ in range(3))
+        forms = {"now": steps(now), "before": steps(earlier(before), before=True)}
         if arguments.compile:
-            forms["now, torch.compile"] = steps(training(variant, images, compiled, synthesis))
+            for network in (compiled.student, compiled.segmentation):
+                network.compile(dynamic=False)
+            forms["now, torch.compile"] = steps(compiled)
         for stage in STAGES:
             print(f"\n{row}, {stage}, {arguments.batch} images, {arguments.precision}")
             work = operations(forms["now"][stage])

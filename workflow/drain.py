@@ -94,7 +94,6 @@ def make(order: dict) -> None:
     use(Path(order["tree"]), work)
     import torch
 
-    from stlib.methods import METHODS
     from stlib.methods.checkpoint import end_with_checkpoint
     from stlib.records.store import write_record
     from stlib.run.experiment import RunSpec, run
@@ -102,8 +101,7 @@ def make(order: dict) -> None:
 
     torch.set_num_threads(order["threads"])
     try:
-        compiled = order["compile"] and METHODS[order["spec"]["method"]].compiles
-        spec = RunSpec(data=work / "data", compiled=compiled, **order["spec"])
+        spec = RunSpec(data=work / "data", **order["spec"])
         with end_with_checkpoint(signal.SIGTERM):
             run(spec, progress=lambda *state: print(*state), runs=work / "runs").save(work / "records")
     except RunFailed as failure:
@@ -173,7 +171,6 @@ def drain(options: argparse.Namespace, work: Path, deadline: float, lock: int) -
         spec = {name: getattr(cell, name) for name in ("method", "category", "seed", "profile", "variant")}
         spec |= sources | {"device": options.device, "precision": cell.precision or options.precision}
         order = {"tree": str(tree), "work": str(work), "threads": options.threads, "parent": os.getpid()}
-        order |= {"compile": options.compile}
         return [sys.executable, "-u", __file__, "--make", json.dumps(order | {"spec": spec})]
 
     call = Scheduler(
@@ -207,7 +204,6 @@ def main() -> None:
     add(
         "--expect", type=float, default=0, help="seconds that a run takes, while none of its method has ended"
     )
-    add("--compile", action="store_true", help="train DeSTSeg's and PFADSeg's networks through torch.compile")
     add("--only", nargs="*", default=[], help="these runs, in this order: pfadseg*/pill-s0 and the like")
     add("--tuned-on", nargs="*", default=[], help="categories that ET-STPM's teacher waits for, if not all")
     options = parser.parse_args()

@@ -61,9 +61,6 @@ def run(  # noqa: PLR0917 - typer reads them by name
     textures: Annotated[str | None, typer.Option(help=f"DTD's folder.{DEFAULT}")] = None,
     device: DeviceOption = "cpu",
     precision: PrecisionOption = "fp32",
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="DeSTSeg, PFADSeg: torch.compile; minutes first, then faster.")
-    ] = False,
     threads: Annotated[
         int, typer.Option(min=0, help="CPU threads; 0: one for the demo, else PyTorch's choice.")
     ] = 0,
@@ -105,7 +102,6 @@ def run(  # noqa: PLR0917 - typer reads them by name
         textures=textures or here.textures,
         device=device,
         precision=precision,
-        compiled=compiled,
     )
     spec.check()
     layout = scan(spec.data, category)

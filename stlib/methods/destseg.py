@@ -165,8 +165,7 @@ class Training(Resumable):
         self.resume()
         for values in self.running.values():
             values[:] = [value.to(execution.device) for value in values]
-        self.imitate, self.locate = execution.trainable(self.student), execution.trainable(self.segmentation)
-        self.denoising, self.segmenting = execution.replayed(), execution.replayed()
+        self.denoising, self.segmenting = Replayed(execution.device), Replayed(execution.device)
         self.taught: list[Tensor] | None = None
         if self.step < config.student_steps and not self.synthesis.rotates:  # then they never change
             self.taught = features(self.teacher, images, config.batch_size)
@@ -227,7 +226,7 @@ class Training(Resumable):
         self.student_optimiser.zero_grad(set_to_none=True)
         self.student.train()
         with self.execution.autocast():
-            imitated = self.imitate(corrupted)
+            imitated = self.student(corrupted)
         loss = denoising_loss(target, imitated)
         mean = loss / len(corrupted)
         torch.autograd.backward(loss if self.config.reduction == "sum" else mean)
@@ -249,11 +248,11 @@ class Training(Resumable):
         self.student.eval()
         self.segmentation.train()
         with torch.no_grad(), self.execution.autocast():
-            imitated = self.imitate(corrupted)
+            imitated = self.student(corrupted)
         with torch.no_grad():
             similarity = similarity_features(self.teacher(corrupted), imitated)
         with self.execution.autocast():
-            logits = self.locate(similarity)
+            logits = self.segmentation(similarity)
         target = (resize(mask[:, None].float(), logits.shape[-1])[:, 0] >= 0.5).float()
         focal = focal_loss(logits.float(), target, self.config.focal_gamma)
         l1 = l1_loss(logits.float(), target)
@@ -292,4 +291,4 @@ class Training(Resumable):
         self.execution.progress(self.step, self.total, state)
 
 
-METHOD = MethodEntry("DeSTSeg", PROFILES, DeSTSeg, empty_network, needs_textures=True, compiles=True)
+METHOD = MethodEntry("DeSTSeg", PROFILES, DeSTSeg, empty_network, needs_textures=True)

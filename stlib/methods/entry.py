@@ -80,8 +80,6 @@ class MethodEntry:
     """Indices of those of so many training images that no weight is learnt from."""
     needs_textures: bool = False
     """True for a method that learns from synthetic anomalies, and so needs textures."""
-    compiles: bool = False
-    """True for a method whose networks can train through `torch.compile`."""
     training_free: bool = False
     """True for a method that remembers the good images and trains nothing."""
     score_apart: bool = False

@@ -54,6 +54,4 @@ CHOICES: dict[str, dict[str, object]] = {
 
 VARIANTS = ROWS | CHOICES
 
-METHOD = MethodEntry(
-    "PFADSeg", PROFILES, DeSTSeg, empty_network, VARIANTS, needs_textures=True, compiles=True
-)
+METHOD = MethodEntry("PFADSeg", PROFILES, DeSTSeg, empty_network, VARIANTS, needs_textures=True)

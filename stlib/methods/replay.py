@@ -24,9 +24,9 @@ class Replayed:
     those of the calls, to the last bit where the kernels are reproducible (benchmarks/replay.py).
     """
 
-    def __init__(self, device: torch.device | None) -> None:
-        """`device`: a GPU, or None to call and never record."""
-        self.stream = torch.cuda.Stream(device) if device else None  # type: ignore[no-untyped-call]
+    def __init__(self, device: torch.device) -> None:
+        on_gpu = device.type == "cuda"
+        self.stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
         self.warm = WARM
         self.start_over()
 

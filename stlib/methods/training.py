@@ -1,8 +1,6 @@
 """What all trainings share: recipe, device, precision, random numbers, and how one is resumed."""
 
 import ctypes
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -13,7 +11,6 @@ from pydantic import BaseModel, PositiveInt
 from torch import Tensor, nn
 
 from stlib.methods.checkpoint import Checkpoint, State
-from stlib.methods.replay import Replayed
 from stlib.protocol import IMAGE_SIZE, Metric, Precision, require_precision
 
 Progress = Callable[[int, int, str], None]
@@ -70,8 +67,6 @@ class Execution:
     precision: Precision = "fp32"
     progress: Progress = no_progress
     checkpoint: Checkpoint | None = None
-    compiled: bool = False
-    """DeSTSeg's and PFADSeg's networks train through `torch.compile`: minutes once, then faster steps."""
     observe: Observe | None = None
     """What a training calls at the steps of its learning curve; nothing is ever selected by it."""
 
@@ -82,14 +77,6 @@ class Execution:
         rounded = self.precision == "tf32"
         torch.backends.cudnn.allow_tf32 = rounded  # cuDNN's default would round the inputs of convolutions
         torch.backends.cuda.matmul.allow_tf32 = rounded
-
-    def trainable(self, network: Network) -> Network:
-        """What a training step calls for `network`: itself, or a compiled form that shares its weights."""
-        return cast(Network, torch.compile(network, dynamic=False)) if self.compiled else network
-
-    def replayed(self) -> Replayed:
-        """What a training step computes its gradients through; compiled networks are left to the compiler."""
-        return Replayed(self.device if self.device.type == "cuda" and not self.compiled else None)
 
     def place(self, network: Network) -> Network:
         """`network` on the device, its memory channels last."""
@@ -151,16 +138,6 @@ def require_device(name: str, precision: Precision) -> None:
     if precision == "tf32" and torch.cuda.get_device_capability(device) < (8, 0):
         gpu = torch.cuda.get_device_name(device)
         raise ValueError(f"precision 'tf32': {gpu} does not have it, use precision 'fp32'")
-
-
-def require_compiler() -> None:
-    """Raise ValueError where `torch.compile` would find no C++ compiler, which it needs on CPUs and GPUs."""
-    wanted = os.environ.get("CXX")
-    if not any(shutil.which(name) for name in ([wanted] if wanted else ["g++", "clang++"])):
-        raise ValueError(
-            f"torch.compile needs a C++ compiler and finds no {wanted or 'g++ or clang++'}: install one "
-            "(apt-get install g++) or run without --compile"
-        )
 
 
 def reuse_memory() -> None:

@@ -142,7 +142,7 @@ class Runtime(Block):
     versions: dict[str, str]
     """Of Python and of packages, by name."""
     compiled: bool = False
-    """Whether the networks trained through `torch.compile`, which rounds at other places."""
+    """Whether the networks trained through `torch.compile`, as those of one early run did."""
     commit: str | None
     """Of the checkout; None outside git."""
     dirty: bool | None

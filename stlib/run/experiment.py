@@ -20,7 +20,6 @@ from stlib.methods.training import (
     Progress,
     Recipe,
     no_progress,
-    require_compiler,
     require_device,
     reuse_memory,
     seeded,
@@ -60,8 +59,6 @@ class RunSpec:
     """'demo' or the folder of DTD; for methods that learn from synthetic anomalies."""
     device: str = "cpu"
     precision: Precision = "fp32"
-    compiled: bool = False
-    """Train DeSTSeg's and PFADSeg's networks through `torch.compile`."""
 
     def check(self) -> None:
         """Raise ValueError or FileNotFoundError for anything that cannot work, before any work is done."""
@@ -72,10 +69,6 @@ class RunSpec:
                 f"profile '{self.profile}' of {entry.title} takes its textures from DTD: name its folder by "
                 "--textures (`stlib data download dtd` fetches it)"
             )
-        if self.compiled:
-            if not entry.compiles:
-                raise ValueError(f"{entry.title} does not train through torch.compile: run without --compile")
-            require_compiler()
         if PRECISIONS.get(self.variant, self.precision) != self.precision:
             raise ValueError(f"variant '{self.variant}' does not go with precision {self.precision}")
         if entry.training_free and self.precision != "fp32":
@@ -154,7 +147,7 @@ def train(
     teacher = Teacher(*load_teacher(spec.teacher))
     category = _category(spec, config.image_size, category)
     device = torch.device(spec.device)
-    execution = Execution(device, spec.precision, progress, compiled=spec.compiled)
+    execution = Execution(device, spec.precision, progress)
     parts, textures = _synthesis(spec, category, device) if method.needs_textures else ({}, None)
 
     def observe(steps: int) -> dict[Metric, float]:
@@ -187,7 +180,7 @@ def train(
         with file_lock(path.with_suffix(".lock")):
             with seeded(spec.seed):  # for what a method draws beside its own generators
                 detector: Method = method.build(config, teacher.network, execution, **parts)
-                clock = Clock(device, checkpoint, compiled=spec.compiled)
+                clock = Clock(device, checkpoint)
                 history = detector.fit(category.train, seed=spec.seed)
             clock.trained()
             teacher.require_untouched(method.title)
@@ -299,7 +292,7 @@ def _threshold(spec: RunSpec, config: Recipe, detector: Method, category: Catego
 
 def _identity(spec: RunSpec, config: Recipe, run: Record) -> str:
     """All that the numbers of a `run` depend on: what continues it is equal in it."""
-    how = [spec.precision, torch.device(spec.device).type, *(["compiled"] if spec.compiled else [])]
+    how = [spec.precision, torch.device(spec.device).type]
     foreign = run.textures.fingerprint if run.textures else ""
     made_of = [config.model_dump_json(), run.teacher.pyramid_sha256, run.dataset.fingerprint, foreign]
     return "|".join([str(spec.seed), *how, *made_of, TRAINING_CODE])

@@ -28,7 +28,6 @@ def fit(
     textures: str | Path | None = None,
     device: str = "cpu",
     precision: Precision = "fp32",
-    compiled: bool = False,
     runs: Path | str | None = None,
     records: Path | str | None = None,
     progress: bool | None = None,
@@ -58,7 +57,6 @@ def fit(
             for the demo, and `data/dtd` otherwise.
         device: 'cpu', 'cuda' or 'cuda:N'.
         precision: Arithmetic of the training: 'fp32', 'bf16', or on a GPU 'tf32'.
-        compiled: Whether DeSTSeg and PFADSeg train through `torch.compile`.
         runs: Folder of checkpoints and fine-tuned teachers. With it a killed fit continues where it
             stopped. Without it nothing is kept, and ET-STPM cannot train.
         records: Folder in which a training that diverges leaves the record of its failure.
@@ -92,7 +90,6 @@ def fit(
         textures=textures or here.textures,
         device=device,
         precision=precision,
-        compiled=compiled,
     )
     if runs is None and get_method(method).tuning:
         raise ValueError(

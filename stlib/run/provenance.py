@@ -38,11 +38,9 @@ TRAINING_CODE = source_hash(PACKAGE)
 class Clock:
     """Times a run and describes where it ran."""
 
-    def __init__(
-        self, device: torch.device, checkpoint: Checkpoint | None = None, *, compiled: bool = False
-    ) -> None:
+    def __init__(self, device: torch.device, checkpoint: Checkpoint | None = None) -> None:
         """`checkpoint` knows how long earlier attempts at this run trained."""
-        self.device, self.checkpoint, self.compiled = device, checkpoint, compiled
+        self.device, self.checkpoint = device, checkpoint
         self.started = datetime.now(UTC)
         self.begin = time.perf_counter()
         self.train_seconds = 0.0
@@ -70,7 +68,6 @@ class Clock:
             peak_memory_mb=round(peak_memory(self.device) / 2**20, 1),
             versions={"python": platform.python_version(), "torch": torch.__version__}
             | {name: version(name) for name in names},
-            compiled=self.compiled,
             commit=self.commit,
             dirty=self.dirty,
         )

@@ -143,9 +143,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespa
     for name in ("STLIB_COMMIT", "STLIB_DIRTY"):
         monkeypatch.setenv(name, "")
     given = {"bundles": out, "grid": "paper", "only": [], "tuned_on": [], "device": "cpu"}
-    return argparse.Namespace(
-        **given, precision="fp32", threads=1, compile=False, memory=80, expect=0, grace=0
-    )
+    return argparse.Namespace(**given, precision="fp32", threads=1, memory=80, expect=0, grace=0)
 
 
 def test_a_device_that_is_not_there_is_told_once_and_before_the_runs(

@@ -15,7 +15,7 @@ from torch import Tensor
 from stlib.bootstrap import replicates
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.detector import Detector
-from stlib.methods import METHODS, Method
+from stlib.methods import METHODS, Method, destseg
 from stlib.methods.checkpoint import Checkpoint
 from stlib.methods.replay import WARM, Replayed
 from stlib.methods.training import Execution, Progress, no_progress
@@ -153,7 +153,7 @@ def test_replayed_steps_are_the_steps(
     monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replays.append(graph), replay(graph)))
     replayed, history = trained("pfadseg", device, precision)
     assert len(replays) == 2 * (7 - WARM)
-    monkeypatch.setattr(Execution, "replayed", lambda _: Replayed(None))
+    monkeypatch.setattr(destseg, "Replayed", lambda _: Replayed(CPU))
     stepped, expected = trained("pfadseg", device, precision)
     assert len(replays) == 2 * (7 - WARM)
     assert history == expected

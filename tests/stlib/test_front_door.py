@@ -98,7 +98,7 @@ def test_every_argument_of_a_fit_reaches_its_run(plate: Category, tmp_path, monk
     monkeypatch.setattr("stlib.run.fit.train", lambda spec, *_, **__: asked.append(spec))
     wanted = {
         "profile": "short", "variant": "RCM", "seed": 7, "teacher": "random", "textures": tmp_path,
-        "device": "cuda:1", "precision": "bf16", "compiled": True,
+        "device": "cuda:1", "precision": "bf16",
     }  # fmt: skip
     stlib.fit("pfadseg", plate, **wanted, progress=False)
     assert asked == [RunSpec("pfadseg", "plate", data=plate.layout.folder.parent, **wanted)]

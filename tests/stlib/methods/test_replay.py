@@ -87,7 +87,7 @@ def test_from_the_fourth_call_on_the_recording_sees_every_new_input(cuda: None):
 
 
 def test_without_a_gpu_every_call_is_the_call():
-    net, replayed = Net(), Replayed(None)
+    net, replayed = Net(), Replayed(torch.device("cpu"))
     for step in range(WARM + 3):
         assert replayed(net.gradients, torch.full((2,), float(step)))["loss"].item() == 2 * step
     assert net.calls == WARM + 3

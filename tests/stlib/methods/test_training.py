@@ -1,12 +1,11 @@
 """What all trainings share. The switches of a precision are the process's: no GPU is needed to read them."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 
-from stlib.methods.training import Execution, require_compiler
+from stlib.methods.training import Execution
 from stlib.protocol import Precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -53,17 +52,3 @@ def test_tf32_on_a_cpu_is_refused_instead_of_computing_something_else():
         Execution(CPU, "tf32")
     with pytest.raises(ValueError, match="unknown precision 'fp16': choose fp32, tf32, bf16"):
         Execution(CPU, "fp16")
-
-
-def test_a_compiler_is_asked_for_before_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(
-        ValueError, match=r"finds no g\+\+ or clang\+\+: install one .* or run without --compile"
-    ):
-        require_compiler()
-    (tmp_path / "clang++").touch(mode=0o755)
-    require_compiler()
-    monkeypatch.setenv("CXX", "icpx")  # torch.compile would call this one and no other
-    with pytest.raises(ValueError, match="finds no icpx"):
-        require_compiler()

@@ -398,7 +398,6 @@ def test_measuring_again_keeps_no_ranking_of_all_pixels(result: RunResult, monke
         ({"variant": "precision=bf16"}, "variant 'precision=bf16' does not go with precision fp32"),
         ({"precision": "fp16"}, "unknown precision 'fp16': choose fp32, tf32, bf16"),
         ({"precision": "tf32"}, "precision 'tf32' is for a GPU, and the device is 'cpu': choose device cuda"),
-        ({"compiled": True}, "STPM does not train through torch.compile: run without --compile"),
         ({"seed": -1}, "seed -1: choose a whole number from 0 to 4294967295"),
         ({"device": "gpu"}, "unknown device 'gpu': choose cpu, cuda or cuda:N"),
         ({"device": ""}, "unknown device ''"),

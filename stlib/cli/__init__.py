@@ -134,7 +134,6 @@ def run(  # noqa: PLR0917 - typer reads them by name
         _keep_record(failure, target)
         raise typer.Exit(1) from failure
     typer.echo("\n  ".join([str(path), *_told(result.record, place, kept)]))
-    _tell_of_others(result.record, target)
 
 
 def _require_places(records: Path, runs: Path, save: Path | None, *, keep: bool) -> None:
@@ -169,16 +168,6 @@ def _tell_of_earlier(record: Path, detector: Path | None) -> None:
     typer.echo(f"{record}\n  finished before: nothing is trained{stays}")
     if detector and not there:
         typer.echo(f"no detector at {detector}: the run without --skip-finished makes it", err=True)
-
-
-def _tell_of_others(record: "Record", target: Path) -> None:
-    """Say where `target` also holds records of the category as it was before images or masks changed."""
-    from stlib.data.images import named
-    from stlib.records.store import beside
-
-    if others := beside(record, target):
-        told = f"records of other photographs or masks of {record.category} are there, too"
-        typer.echo(f"{told}, {named(others)}: a table must not mix them with this one", err=True)
 
 
 def _keep_record(failure: "RunFailed", target: Path) -> None:

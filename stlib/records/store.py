@@ -77,15 +77,6 @@ def is_recorded(run: Record, folder: Path) -> bool:
     return earlier is not None and not differences(_known(run), earlier)
 
 
-def beside(run: Record, folder: Path) -> list[Path]:
-    """Records under `folder` of other photographs of the category of `run`, or of other masks of them."""
-    path = folder / run.path
-    name = re.compile(rf"{re.escape(run.category)}-[0-9a-f]{{8}}-s\d+\.json")
-    own = f"{run.category}-{run.dataset.fingerprint[:8]}-"
-    found = in_order(path.parent.glob("*.json")) if run.dataset.name == "other" else []
-    return [other for other in found if name.fullmatch(other.name) and not other.name.startswith(own)]
-
-
 def require_alike(asked: Mapping[str, object], earlier: Record, path: Path) -> None:
     """Raise RecordError unless the record in `path` was made of what is `asked`, as `made_of` names it."""
     if others := differences(asked, earlier):

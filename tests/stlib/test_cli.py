@@ -305,15 +305,6 @@ def test_a_finished_run_is_not_made_again_where_that_is_asked_for(
     assert record_of(root).read_bytes() == before
 
 
-def test_after_a_mended_photograph_the_old_record_is_told(root: Path):
-    told = "records of other photographs or masks of plate are there, too, 1: stpm/"
-    assert told not in run().stderr
-    old = record_of(root)
-    photo = root / "demo" / "plate" / "test" / "good" / "000.png"
-    (photo.parent / "001.png").replace(photo)
-    assert f"{told}{old.name}: a table must not mix" in run().stderr
-
-
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from stlib.protocol import CATEGORIES
 from stlib.records.schema import Record, TextureInfo, TuningInfo, record_path
-from stlib.records.store import RecordError, beside, load_records, read_record, write_record
+from stlib.records.store import RecordError, load_records, read_record, write_record
 from stlib.records.teacher import TeacherRecord, load_teacher_records, write_teacher_record
 
 
@@ -105,17 +105,6 @@ def test_two_datasets_of_one_name_have_two_places(make_record):
     record = make_record(dataset="other")
     assert record.path.name == "bottle-00000000-s0.json"
     assert of_data(record, "a").path.name == "bottle-aaaaaaaa-s0.json"
-
-
-def test_records_of_other_photographs_or_masks_of_a_category_are_found_beside_a_run(
-    tmp_path: Path, make_record
-):
-    run, again = (of_data(make_record("nut", seed, dataset="other"), "a") for seed in (0, 1))
-    others = [write_record(of_data(record, "b"), tmp_path) for record in (run, again)]
-    for record in (run, again, of_data(make_record("nut-new", dataset="other"), "b"), make_record()):
-        write_record(record, tmp_path)
-    assert beside(run, tmp_path) == others
-    assert beside(make_record(), tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,9 @@ def make(order: dict) -> None:
 
     from stlib.methods.checkpoint import end_with_checkpoint
     from stlib.records.store import write_record
-    from stlib.run.experiment import RunSpec, run
+    from stlib.run.experiment import run
     from stlib.run.fitted import RunFailed
+    from stlib.run.spec import RunSpec
 
     torch.set_num_threads(order["threads"])
     try:

@@ -23,10 +23,10 @@ from stlib.nn.maps import Maps, resize
 from stlib.paths import ROOT
 from stlib.protocol import METRICS, PROFILES, Metric
 from stlib.records.schema import Record
-from stlib.run.experiment import RunResult, prepare_teacher
+from stlib.run.experiment import RunResult
 from stlib.run.fit import fit
 from stlib.run.fitted import FittedDetector
-from stlib.run.teacher_cache import Teacher
+from stlib.run.teacher_cache import Teacher, prepare_teacher
 from study import figures
 from study.analysis import paired, runs
 from study.analysis.comparison import RunGroup

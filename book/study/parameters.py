@@ -20,7 +20,7 @@ from stlib.methods import METHODS
 from stlib.paths import RECORDS, ROOT, named_teacher, places
 from stlib.protocol import ABLATION_ROWS, TUNING_EPOCHS, Metric, Precision, Profile
 from stlib.records.store import RecordError, require_ours
-from stlib.run.experiment import RunSpec
+from stlib.run.spec import RunSpec
 from study.plan.grid import tuned_variant
 from study.planned import Plan
 

@@ -11,7 +11,7 @@ from stlib.methods import get_method
 from stlib.nn.backbone import load_teacher
 from stlib.records.schema import Record, record_path
 from stlib.records.store import differences, load_records, require_alike
-from stlib.run.experiment import RunSpec
+from stlib.run.spec import RunSpec
 
 
 @dataclass(frozen=True)

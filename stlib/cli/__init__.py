@@ -84,9 +84,10 @@ def run(  # noqa: PLR0917 - typer reads them by name
     from stlib.data.layout import scan
     from stlib.detector import kept_threshold
     from stlib.methods.checkpoint import end_with_checkpoint
-    from stlib.run.experiment import RunSpec, run as run_experiment
+    from stlib.run.experiment import run as run_experiment
     from stlib.run.fit import progress_bar
     from stlib.run.fitted import AlreadyFinished, RunFailed
+    from stlib.run.spec import RunSpec
 
     if threads or profile == "demo":  # more threads add in another order: tests compare the demo's runs
         torch.set_num_threads(threads or 1)
@@ -238,8 +239,8 @@ def teacher(  # noqa: PLR0917
 
     from stlib.methods.training import Execution
     from stlib.nn.backbone import load_teacher
-    from stlib.run.experiment import RunSpec, prepare_teacher
-    from stlib.run.teacher_cache import Teacher
+    from stlib.run.spec import RunSpec
+    from stlib.run.teacher_cache import Teacher, prepare_teacher
 
     here = paths.places(profile)
     spec = RunSpec(

@@ -1,85 +1,37 @@
 """One run from images to record: the whole flow."""
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from stlib.data.mvtec import Category, load_category
 from stlib.data.synthesis import AnomalySynthesis
-from stlib.data.textures import load_textures, texture_files
-from stlib.decision import Threshold, threshold_from
+from stlib.data.textures import load_textures
+from stlib.decision import threshold_from
 from stlib.detector import DetectorInfo, digests
 from stlib.files import file_lock, require_space
 from stlib.methods import Method, get_method
 from stlib.methods.checkpoint import Checkpoint
-from stlib.methods.training import (
-    Execution,
-    Progress,
-    Recipe,
-    no_progress,
-    require_device,
-    reuse_memory,
-    seeded,
-)
+from stlib.methods.training import Execution, Progress, Recipe, no_progress, reuse_memory, seeded
 from stlib.nn.backbone import load_teacher
 from stlib.nn.maps import Maps
 from stlib.paths import RUNS
-from stlib.protocol import PRECISIONS, Metric, Precision, Profile
+from stlib.protocol import Metric
 from stlib.records.schema import Dataset, Record, TeacherInfo, TextureInfo
 from stlib.records.store import is_recorded, require_free
 from stlib.run.evaluation import observed, rounded
 from stlib.run.fitted import AlreadyFinished, FittedDetector, RunFailed, unfinished
 from stlib.run.provenance import TRAINING_CODE, Clock
-from stlib.run.teacher_cache import Teacher, require_classes, tuned_teacher
+from stlib.run.spec import RunSpec
+from stlib.run.teacher_cache import Teacher, prepare_teacher
 
 SPACE = 1 << 30
 """Bytes that must be free before a run starts: the largest checkpoint and the one that replaces it."""
 RECORD_SPACE = 1 << 24
 """The same where the record will go."""
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """What to run. Everything that a result depends on is here or in the recipe of the profile."""
-
-    method: str
-    category: str
-    seed: int = 0
-    profile: Profile = field(kw_only=True)
-    variant: str = ""
-    """A named deviation from the method's recipe; empty for the recipe itself."""
-    data: Path = Path("data/mvtec_ad")
-    """Root of the dataset, in the layout of `stlib.data.layout`."""
-    teacher: str = "demo"
-    """'torchvision', 'demo', 'random' or a weight file."""
-    textures: str | Path = "demo"
-    """'demo' or the folder of DTD; for methods that learn from synthetic anomalies."""
-    device: str = "cpu"
-    precision: Precision = "fp32"
-
-    def check(self) -> None:
-        """Raise ValueError or FileNotFoundError for anything that cannot work, before any work is done."""
-        entry = get_method(self.method)
-        entry.recipe(self.profile, self.variant)
-        if entry.needs_textures and self.profile != "demo" and self.textures == "demo":
-            raise ValueError(
-                f"profile '{self.profile}' of {entry.title} takes its textures from DTD: name its folder by "
-                "--textures (`stlib data download dtd` fetches it)"
-            )
-        if PRECISIONS.get(self.variant, self.precision) != self.precision:
-            raise ValueError(f"variant '{self.variant}' does not go with precision {self.precision}")
-        if entry.training_free and self.precision != "fp32":
-            raise ValueError(f"{entry.title} trains nothing: choose precision fp32, not {self.precision}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed {self.seed}: choose a whole number from 0 to {2**32 - 1}")
-        require_device(self.device, self.precision)
-        if entry.tuning and (self.data / self.category).is_dir():  # the demo may be made later
-            require_classes(self.data)
-        if entry.needs_textures and self.textures != "demo":
-            texture_files(self.textures)
 
 
 @dataclass(frozen=True)
@@ -142,17 +94,13 @@ def train(
         require_space(records, RECORD_SPACE, "keep the record")
     if spec.device == "cpu":
         reuse_memory()
-    method = get_method(spec.method)
-    config = method.recipe(spec.profile, spec.variant, spec.seed)
+    entry = get_method(spec.method)
+    config = entry.recipe(spec.profile, spec.variant, spec.seed)
     teacher = Teacher(*load_teacher(spec.teacher))
     category = _category(spec, config.image_size, category)
     device = torch.device(spec.device)
     execution = Execution(device, spec.precision, progress)
-    parts, textures = _synthesis(spec, category, device) if method.needs_textures else ({}, None)
-
-    def observe(steps: int) -> dict[Metric, float]:
-        return observed(category, detector, steps, device)
-
+    parts, textures = _synthesis(spec, category, device) if entry.needs_textures else ({}, None)
     about: dict[str, object] = {
         "method": spec.method,
         "variant": spec.variant,
@@ -162,6 +110,7 @@ def train(
         "config": config.model_dump(mode="json"),
         "precision": spec.precision,
         "dataset": _dataset(category),
+        "teacher": teacher.info,
         "textures": textures,
     }
     clock = Clock(device)
@@ -169,9 +118,13 @@ def train(
     def begin(info: TeacherInfo) -> Record:
         return _begun({**about, "teacher": info}, clock, records, skip=skip_finished)
 
+    def observe(steps: int) -> dict[Metric, float]:
+        return observed(category, method, steps, device)
+
     try:
         teacher = prepare_teacher(spec, teacher, execution, runs, begin)  # it may take hours
         begun = begin(teacher.info)
+        about["teacher"] = teacher.info
         path = (runs / begun.path).with_suffix(".ckpt")
         checkpoint = Checkpoint(path, _identity(spec, config, begun))
         watched = observe if spec.profile == "paper" and len(category.test) else None
@@ -179,56 +132,28 @@ def train(
         # the lock is held by the process that trains: a notebook's kernel may outlive whoever started it
         with file_lock(path.with_suffix(".lock")):
             with seeded(spec.seed):  # for what a method draws beside its own generators
-                detector: Method = method.build(config, teacher.network, execution, **parts)
+                method: Method = entry.build(config, teacher.network, execution, **parts)
                 clock = Clock(device, checkpoint)
-                history = detector.fit(category.train, seed=spec.seed)
+                history = method.fit(category.train, seed=spec.seed)
             clock.trained()
-            teacher.require_untouched(method.title)
+            teacher.require_untouched(entry.title)
             # copies: one that the network in use shares would change when another is put to use
-            detector.snapshots = copy.deepcopy(detector.snapshots)
-            about["threshold"] = _threshold(spec, config, detector, category)
+            method.snapshots = copy.deepcopy(method.snapshots)
+            if held_out := entry.held_out(config, len(category.train)):
+                scores = method.maps(category.train[held_out]).image
+                about["threshold"] = threshold_from(scores.tolist())
     except FloatingPointError as error:
-        raise RunFailed(unfinished({**about, "teacher": teacher.info}, str(error), clock)) from error
-    base = {**about, "teacher": teacher.info}
-    described = DetectorInfo.model_validate({**base, "training_images": digests(category.train)})
+        raise RunFailed(unfinished(about, str(error), clock)) from error
     return FittedDetector(
-        described,
-        detector.network,
+        DetectorInfo.model_validate({**about, "training_images": digests(category.train)}),
+        method.network,
         history=history.model_copy(update={"curves": rounded(history.curves)}),
         category=category,
         checkpoint=checkpoint,
         teacher_record=teacher.record,
-        method=detector,
+        method=method,
         clock=clock,
-        base=base,
-    )
-
-
-def prepare_teacher(
-    spec: RunSpec,
-    teacher: Teacher,
-    execution: Execution,
-    runs: Path,
-    announce: Callable[[TeacherInfo], object] = lambda _: None,
-) -> Teacher:
-    """What the method learns from: `teacher` as it comes, or fine-tuned first (ET-STPM).
-
-    Before a fine-tuning `announce` is called with what is known of it. Raises what `tuned_teacher` raises.
-    """
-    method = get_method(spec.method)
-    if method.tuning is None:
-        return teacher
-    tuning, epochs = method.tuning(method.recipe(spec.profile, spec.variant, spec.seed))
-    return tuned_teacher(
-        spec.teacher,
-        teacher.info,
-        tuning,
-        epochs,
-        root=spec.data,
-        profile=spec.profile,
-        execution=execution,
-        runs=runs,
-        announce=announce,
+        base=about,
     )
 
 
@@ -282,12 +207,6 @@ def _synthesis(
     textures, info = load_textures(spec.textures, category.train.shape[-1])
     known = "" if category.layout.dataset == "other" else category.name
     return {"synthesis": AnomalySynthesis(textures.to(device), known)}, info
-
-
-def _threshold(spec: RunSpec, config: Recipe, detector: Method, category: Category) -> Threshold | None:
-    """From the good images that the training held out, where it held out some."""
-    held = get_method(spec.method).held_out(config, len(category.train))
-    return threshold_from(detector.maps(category.train[held]).image.tolist()) if held else None
 
 
 def _identity(spec: RunSpec, config: Recipe, run: Record) -> str:

@@ -13,8 +13,9 @@ from stlib.methods import get_method
 from stlib.methods.training import Progress
 from stlib.protocol import Precision, Profile
 from stlib.records.store import write_record
-from stlib.run.experiment import RunSpec, train
+from stlib.run.experiment import train
 from stlib.run.fitted import FittedDetector, RunFailed
+from stlib.run.spec import RunSpec
 
 
 def fit(

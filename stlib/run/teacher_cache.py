@@ -1,68 +1,27 @@
 """Fine-tuned teachers for ET-STPM: made once per recipe, kept by epoch, described by their own record."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save as serialise
 
-from stlib.data.images import DatasetError, read_images
-from stlib.data.layout import Layout, fingerprint, scan
-from stlib.data.splits import seen_anomalies, split_train
+from stlib.data.layout import Layout, fingerprint
 from stlib.files import file_lock, write_atomic
+from stlib.methods import get_method
 from stlib.methods.checkpoint import Checkpoint
-from stlib.methods.finetuning import ClassifierData, FineTuning, Tuning
+from stlib.methods.finetuning import FineTuning, Tuning
 from stlib.methods.training import Execution
 from stlib.nn.backbone import ResNet18Pyramid, pyramid_hash
 from stlib.nn.classifier import load_classifier
-from stlib.protocol import CATEGORIES, Profile
 from stlib.records.schema import TeacherInfo, TuningInfo
 from stlib.records.teacher import TeacherRecord
 from stlib.run.provenance import TRAINING_CODE, Clock
-
-
-def categories_of(root: Path) -> list[Layout]:
-    """Every category under `root`, MVTec AD's names first in the papers' order.
-
-    Beside images of MVTec AD no other names are taken: what else lies there belongs to no paper's teacher.
-    Raises DatasetError for a folder with `train/good` that cannot be used.
-    """
-    found = {path.parent.parent.name for path in root.glob("*/train/good")}
-    named = [scan(root, name) for name in CATEGORIES if name in found]
-    if any(layout.dataset == "MVTec AD" for layout in named):  # own parts, too, may be called 'screw'
-        return named
-    return [*named, *(scan(root, name) for name in sorted(found - CATEGORIES.keys()))]
-
-
-def require_classes(root: Path) -> list[Layout]:
-    """What `categories_of` finds, where there are categories to tell apart.
-
-    Of a single one every answer is right: the loss is 0, and nothing is learnt but BatchNorm's statistics.
-    Raises DatasetError for fewer than two.
-    """
-    with _learning_from(root):
-        layouts = categories_of(root)
-    if len(layouts) < 2:
-        found = f"only {layouts[0].category}" if layouts else "none"
-        raise DatasetError(
-            f"ET-STPM fine-tunes its teacher to tell categories apart and needs at least two under {root}, "
-            f"which holds {found}: use STPM, or add categories"
-        )
-    return layouts
-
-
-@contextmanager
-def _learning_from(root: Path) -> Iterator[None]:
-    """Say of an image that cannot be used why it was read: it may be of another category than the run's."""
-    try:
-        yield
-    except DatasetError as error:
-        raise DatasetError(f"the teacher learns from all categories under {root}: {error}") from error
+from stlib.run.spec import RunSpec
+from stlib.run.teacher_data import classifier_data, learning_from, require_classes
 
 
 @dataclass(frozen=True)
@@ -84,27 +43,27 @@ class Teacher:
             )
 
 
-def tuned_teacher(
-    source: str,
-    info: TeacherInfo,
-    tuning: Tuning,
-    epochs: int,
-    *,
-    root: Path,
-    profile: Profile,
+def prepare_teacher(
+    spec: RunSpec,
+    teacher: Teacher,
     execution: Execution,
     runs: Path,
     announce: Callable[[TeacherInfo], object] = lambda _: None,
 ) -> Teacher:
-    """The teacher after `epochs` full epochs of fine-tuning, from `runs/teachers` or made now.
+    """What the method of `spec` learns from: `teacher` as it comes, or fine-tuned first (ET-STPM).
 
-    `source` and `info` are those of `load_teacher`. All epochs of one recipe come from one pass: more epochs
-    continue where fewer ended. What other code of stlib made lies in another folder and is not taken.
-    `execution` gives device, precision and progress; `announce` is called with all that is known of the
-    teacher before the work, which is all but its hash. Raises DatasetError or ValueError for bad input, and
-    FloatingPointError when the fine-tuning diverges.
+    A fine-tuned one is taken from `runs/teachers` or made now. All epochs of one recipe come from one pass:
+    more epochs continue where fewer ended. What other code of stlib made lies in another folder and is not
+    taken. `execution` gives device, precision and progress; `announce` is called with all that is known of
+    the teacher before the work, which is all but its hash. Raises DatasetError or ValueError for bad input,
+    and FloatingPointError when the fine-tuning diverges.
     """
-    layouts = require_classes(root)
+    method = get_method(spec.method)
+    if method.tuning is None:
+        return teacher
+    tuning, epochs = method.tuning(method.recipe(spec.profile, spec.variant, spec.seed))
+    info = teacher.info
+    layouts = require_classes(spec.data)
     fingerprints = {layout.category: fingerprint(layout) for layout in layouts}
     name = _name(tuning, info, fingerprints, execution)
     tuned = TuningInfo(
@@ -115,7 +74,7 @@ def tuned_teacher(
         source_sha256=info.pyramid_sha256,
     )
     announce(info.model_copy(update={"pyramid_sha256": "", "tuned": tuned}))
-    folder = runs / "teachers" / profile / TRAINING_CODE[:8] / name
+    folder = runs / "teachers" / spec.profile / TRAINING_CODE[:8] / name
     with file_lock(folder / "lock", wait=True):  # many runs share one teacher: the first makes it
         record = _read(folder / "record.json")
         if record and record.categories != fingerprints:  # the key does not know their names
@@ -123,15 +82,22 @@ def tuned_teacher(
         if record is None or len(record.pyramids) <= epochs:
             about = {
                 "name": name,
-                "profile": profile,
+                "profile": spec.profile,
                 "tuning": tuning.model_dump(),
                 "precision": execution.precision,
                 "source": info,
                 "categories": fingerprints,
             }
-            with _learning_from(root):
+            with learning_from(spec.data):
                 record = _fine_tuned(
-                    folder, about, record, source, layouts, tuning=tuning, epochs=epochs, execution=execution
+                    folder,
+                    about,
+                    record,
+                    spec.teacher,
+                    layouts,
+                    tuning=tuning,
+                    epochs=epochs,
+                    execution=execution,
                 )
     pyramid = ResNet18Pyramid()
     kept = folder / f"epoch-{epochs}.safetensors"
@@ -201,19 +167,3 @@ def _fine_tuned(
     work.run(epochs, keep)
     assert record  # a checkpoint is written after the record of its epoch
     return record
-
-
-def classifier_data(layouts: Sequence[Layout], tuning: Tuning) -> ClassifierData:
-    """Images and category labels to learn from; the held-out ones are normal images of every category."""
-    paths: list[list[Path]] = [[], []]
-    labels: list[list[int]] = [[], []]
-    for label, layout in enumerate(layouts):
-        good = layout.folder / "train" / "good"
-        learn, hold = split_train(len(layout.train), fraction=tuning.held_out, seed=tuning.seed, folder=good)
-        extra = [item.image for item in seen_anomalies(layout, tuning.data)]
-        parts = ([*(layout.train[i] for i in learn), *extra], [layout.train[i] for i in hold])
-        for place, part in enumerate(parts):
-            paths[place] += part
-            labels[place] += [label] * len(part)
-    images = [read_images(part, tuning.image_size) for part in paths]
-    return ClassifierData(images[0], torch.tensor(labels[0]), images[1], torch.tensor(labels[1]))

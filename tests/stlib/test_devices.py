@@ -24,7 +24,8 @@ from stlib.nn.backbone import load_teacher
 from stlib.nn.maps import Maps, in_batches
 from stlib.protocol import Precision
 from stlib.records.schema import History
-from stlib.run.experiment import RunSpec, run
+from stlib.run.experiment import run
+from stlib.run.spec import RunSpec
 
 CPU = torch.device("cpu")
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that PyTorch can use")

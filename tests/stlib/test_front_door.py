@@ -18,7 +18,8 @@ from stlib.methods import et_stpm, stpm
 from stlib.metrics import PixelRanking
 from stlib.paths import ROOT
 from stlib.records.store import read_record
-from stlib.run.experiment import RunSpec, run
+from stlib.run.experiment import run
+from stlib.run.spec import RunSpec
 
 TINY = {"image_size": 64, "epochs": 2, "batch_size": 4}
 

@@ -9,8 +9,8 @@ from stlib.data.mvtec import load_category
 from stlib.methods import METHODS, stpm
 from stlib.nn.backbone import load_teacher
 from stlib.records.store import read_record, write_record
-from stlib.run.experiment import RunSpec
 from stlib.run.fitted import RunFailed
+from stlib.run.spec import RunSpec
 from study import notebook
 from study.analysis.runs import runtimes
 from study.maps import path_of_maps, read_maps

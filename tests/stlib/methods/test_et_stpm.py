@@ -15,8 +15,9 @@ from stlib.methods.training import Execution
 from stlib.nn.backbone import ResNet18Pyramid
 from stlib.nn.losses import feature_pyramid_loss, l1_cosine_loss
 from stlib.records.teacher import load_teacher_records
-from stlib.run.experiment import RunResult, RunSpec, run
+from stlib.run.experiment import RunResult, run
 from stlib.run.fitted import RunFailed
+from stlib.run.spec import RunSpec
 
 SMALL = {"image_size": 32, "epochs": 2, "batch_size": 4}
 TINY = Config(**SMALL, tuning=Tuning(image_size=32, batch_size=8))

@@ -18,7 +18,7 @@ from stlib.metrics import PixelRanking, label_regions
 from stlib.nn.backbone import ResNet18Pyramid, features
 from stlib.nn.maps import smooth
 from stlib.records.schema import TeacherInfo
-from stlib.run.experiment import RunSpec
+from stlib.run.spec import RunSpec
 
 CPU = torch.device("cpu")
 NAMES = [name for name, entry in METHODS.items() if entry.training_free]

@@ -14,7 +14,8 @@ from stlib.nn.backbone import prepare
 from stlib.nn.maps import Maps, fuse, max_score, stack_levels
 from stlib.records.schema import History
 from stlib.run.evaluation import observed
-from stlib.run.experiment import RunResult, RunSpec, run
+from stlib.run.experiment import RunResult, run
+from stlib.run.spec import RunSpec
 
 
 class Config(Recipe):

@@ -30,9 +30,10 @@ from stlib.records.schema import Record, TextureInfo
 from stlib.records.store import read_record, write_record
 from stlib.run import experiment, teacher_cache
 from stlib.run.evaluation import evaluate, observed
-from stlib.run.experiment import RunResult, RunSpec, run, train
+from stlib.run.experiment import RunResult, run, train
 from stlib.run.fitted import AlreadyFinished, RunFailed
 from stlib.run.provenance import forget_peak, peak_memory
+from stlib.run.spec import RunSpec
 
 TINY = Config(image_size=64, epochs=2, batch_size=4)
 

@@ -2,7 +2,9 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -10,14 +12,16 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from stlib.data.images import DatasetError, read_images
-from stlib.methods import finetuning
+from stlib.methods import METHODS, et_stpm, finetuning
 from stlib.methods.finetuning import Tuning
 from stlib.methods.training import Execution, Progress, no_progress
 from stlib.nn.backbone import ResNet18Pyramid, load_teacher, pyramid_hash
 from stlib.records.schema import TeacherInfo
 from stlib.records.teacher import TeacherRecord
-from stlib.run import teacher_cache
-from stlib.run.teacher_cache import categories_of, classifier_data, tuned_teacher
+from stlib.run import teacher_cache, teacher_data
+from stlib.run.spec import RunSpec
+from stlib.run.teacher_cache import Teacher, prepare_teacher
+from stlib.run.teacher_data import categories_of, classifier_data
 
 BEFORE = load_teacher("random")[1]
 TUNING = Tuning(image_size=32, batch_size=8)
@@ -43,10 +47,12 @@ def make(data: Path) -> Callable[..., Tuned]:
     def tune(
         runs: Path, epochs: int, progress: Progress = no_progress, tuning: Tuning = TUNING, root: Path = data
     ) -> Tuned:
+        config = et_stpm.Config(teacher_epochs=epochs, tuning=tuning)
+        entry = replace(et_stpm.METHOD, profiles={"demo": config}, variants={})
+        spec = RunSpec("et_stpm", "", tuning.seed, profile="demo", data=root, teacher="random")
         execution = Execution(torch.device("cpu"), progress=progress)
-        tuned = tuned_teacher(
-            "random", BEFORE, tuning, epochs, root=root, profile="demo", execution=execution, runs=runs
-        )
+        with patch.dict(METHODS, et_stpm=entry):
+            tuned = prepare_teacher(spec, Teacher(*load_teacher("random")), execution, runs)
         assert tuned.record
         return tuned.network, tuned.info, tuned.record
 
@@ -253,7 +259,7 @@ def test_the_head_the_split_and_the_order_come_from_the_tunings_seed(
 
     for module, name in (
         (teacher_cache, "load_classifier"),
-        (teacher_cache, "split_train"),
+        (teacher_data, "split_train"),
         (finetuning, "generator"),
     ):
         monkeypatch.setattr(module, name, noted(name, getattr(module, name)))

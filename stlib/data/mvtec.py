@@ -33,8 +33,6 @@ class Category:
     layout: Layout
     fingerprint: str
     """SHA-256 over the names and contents of all files of the category."""
-    mask_rule: MaskRule = "half"
-    """Which pixels of a resized mask `masks` calls defective (MASK_RULES)."""
 
     @property
     def labels(self) -> Tensor:
@@ -42,23 +40,20 @@ class Category:
         return torch.tensor([item.defect != "good" for item in self.layout.test], dtype=torch.bool)
 
 
-def load_category(
-    root: Path | str, category: str, *, image_size: int = IMAGE_SIZE, mask_rule: MaskRule = "half"
-) -> Category:
+def load_category(root: Path | str, category: str, *, image_size: int = IMAGE_SIZE) -> Category:
     """Read one category under `root` and resize every whole image to `image_size` pixels.
 
-    The resizing is PIL's bilinear one, as in the official STPM and DeSTSeg code; `mask_rule` says which
-    pixels of a resized mask count as defective (MASK_RULES). What was left out, images that are there twice,
+    The resizing is PIL's bilinear one, as in the official STPM and DeSTSeg code; pixels of a resized mask
+    count as defective by the rule 'half' (MASK_RULES). What was left out, images that are there twice,
     masks that are missing beside others, and odd ones, are logged as warnings. Raises DatasetError naming
     the first image or mask that cannot be used, a mask that MVTec AD has and this copy has not, or a category
-    that is not there: what `stlib data check` finds, all at once. Raises ValueError for an unknown rule.
+    that is not there: what `stlib data check` finds, all at once.
 
     >>> import stlib
     >>> brick = stlib.load_category(stlib.make_demo(), "brick", image_size=64)
     >>> brick.train.shape, int(brick.labels.sum())
     (torch.Size([48, 3, 64, 64]), 20)
     """
-    require_rule(mask_rule)
     layout = scan(Path(root), category)
     if gap := layout.mask_gap():
         if layout.dataset == "MVTec AD":
@@ -66,14 +61,14 @@ def load_category(
         logger.warning("%s: %s: no metric of pixels is measured", category, gap)
     train = read_images(layout.train, image_size)
     test = read_images([item.image for item in layout.test], image_size)
-    masks = _masks(layout, image_size, mask_rule)
+    masks = _masks(layout, image_size, "half")
     hashes = content(layout)
     pairs = [] if layout.missing_masks() else zip(layout.test, masks, strict=True)  # then no mask counts
     odd = [odd_mask(layout, item.mask, mask.numpy()) for item, mask in pairs if item.mask]
     odd.append(turned_masks(layout))
     for finding in [*layout.findings, *duplicates(layout, hashes), *filter(None, odd)]:
         logger.warning("%s: %s", category, finding.text)
-    return Category(category, train, test, masks, layout, fingerprint(layout, hashes), mask_rule)
+    return Category(category, train, test, masks, layout, fingerprint(layout, hashes))
 
 
 def _no_mask(layout: Layout, without: list[TestItem]) -> str:

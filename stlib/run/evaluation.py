@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 
 from stlib.bootstrap import replicates
@@ -20,11 +19,9 @@ from stlib.records.schema import ImageScore
 Name = TypeVar("Name", bound=str)
 
 
-def measured(
-    category: Category, detector: Method, maps: Maps, device: torch.device | None = None
-) -> dict[str, object]:
-    """The measured part of a record: the fields from `metrics` to `bootstrap`, computed on `device`."""
-    maps = maps.to(device)
+def measured(category: Category, method: Method, maps: Maps) -> dict[str, object]:
+    """The measured part of a record: the fields from `metrics` to `bootstrap`, computed where it trained."""
+    maps = maps.to(method.execution.device)
     found = evaluate(maps, category)
     defined = _defined(found)
     draws = replicates(found.ranking, maps.image, category.labels) if defined else {}
@@ -33,7 +30,7 @@ def measured(
     return {
         "metrics": defined,
         "undefined": {name: _reason(category, name) for name in METRICS if name not in defined},
-        "sensitivity": _sensitivity(category, detector, maps, device),
+        "sensitivity": _sensitivity(category, method, maps),
         "image_scores": _image_scores(category, maps.image),
         "pixel_curves": rounded(found.ranking.curves()),
         "bootstrap": rounded({name: draws[name] for name in whole}),
@@ -84,42 +81,39 @@ def evaluate(maps: Maps, category: Category, masks: Tensor | None = None) -> Eva
     return Evaluation(image_metrics(maps.image, category.labels) | pixel_metrics(ranking), ranking)
 
 
-def observed(
-    category: Category, detector: Method, steps: int, device: torch.device | None = None
-) -> dict[Metric, float]:
+def observed(category: Category, method: Method, steps: int) -> dict[Metric, float]:
     """A point of the learning curve: the test set's metrics after so many `steps` of the last stage.
 
     Up to 0 the map is the student's distances alone, where a method tells them apart: its segmentation net
     has learnt nothing yet.
     """
-    maps = detector.maps(category.test)
+    maps = method.maps(category.test)
     if steps <= 0:
-        maps = detector.alternatives(maps).get("maps=distances", maps)
-    values = _defined(evaluate(maps.to(device), category))
+        maps = method.alternatives(maps).get("maps=distances", maps)
+    values = _defined(evaluate(maps.to(method.execution.device), category))
     return {name: _round(value) for name, value in values.items()}
 
 
-def _sensitivity(
-    category: Category, detector: Method, maps: Maps, device: torch.device | None
-) -> dict[str, dict[Metric, float]]:
+def _sensitivity(category: Category, method: Method, maps: Maps) -> dict[str, dict[Metric, float]]:
     """The trained model measured again with one choice changed at a time.
 
     Only metrics are kept: a ranking holds every pixel of the test set, on the device.
     """
-    others = detector.alternatives(maps)
-    found = {name: _defined(evaluate(other, category)) for name, other in others.items()}
-    if category.mask_rule != "80/255":  # the other rules are not what they say where masks were resized
-        found["masks=80/255"] = _defined(evaluate(maps, category, with_mask_rule(category, "80/255")))
+    readings = method.alternatives(maps)
+    found = {name: _defined(evaluate(other, category)) for name, other in readings.items()}
+    # the rules 'any' and 'full' are not what they say where masks were resized
+    found["masks=80/255"] = _defined(evaluate(maps, category, with_mask_rule(category, "80/255")))
     if half := unseen_indices(category.layout):
         part = Maps(*(tensor[half] for tensor in maps))
         found["test=untouched"] = _defined(evaluate(part, _part(category, half)))
-    names = list(detector.snapshots)
-    for other in names[1:]:
-        detector.use(other)
+    tested, *others = method.snapshots
+    for other in others:
+        method.use(other)
         name = other if "=" in other else f"checkpoint={other}"
-        found[name] = _defined(evaluate(detector.maps(category.test).to(device), category))
-    if names[1:]:
-        detector.use(names[0])
+        again = method.maps(category.test).to(method.execution.device)
+        found[name] = _defined(evaluate(again, category))
+    if others:
+        method.use(tested)
     return found
 
 

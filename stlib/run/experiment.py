@@ -119,7 +119,7 @@ def train(
         return _begun({**about, "teacher": info}, clock, records, skip=skip_finished)
 
     def observe(steps: int) -> dict[Metric, float]:
-        return observed(category, method, steps, device)
+        return observed(category, method, steps)
 
     try:
         teacher = prepare_teacher(spec, teacher, execution, runs, begin)  # it may take hours
@@ -191,7 +191,7 @@ def _dataset(category: Category) -> Dataset:
         test_good=good,
         test_defect=len(category.test) - good,
         image_size=category.test.shape[-1],
-        mask_rule=category.mask_rule,
+        mask_rule="half",
         gaps=category.layout.missing_images(),
     )
 

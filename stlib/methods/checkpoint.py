@@ -22,11 +22,6 @@ from stlib.files import write_atomic
 State = Mapping[str, object]
 """Tensors and plain Python values only, so that `weights_only=True` can read it."""
 
-SHARE = 0.02
-"""Of the time, what saving may take."""
-LONGEST = 600.0
-"""Seconds between two checkpoints that SHARE may ask for: one slow save must not put hours at risk."""
-
 
 @dataclass
 class Checkpoint:
@@ -38,26 +33,19 @@ class Checkpoint:
     path: Path
     identity: str
     """Whatever makes two runs the same run: config, seed, data, teacher, precision, the code that trains."""
-    seconds: float = 60.0
-    """Least time between two checkpoints; methods offer one after an epoch or when they log. It grows, up to
-    LONGEST, until saving takes no more than SHARE of it; 0 saves at every offer."""
+    seconds: float = 120.0
+    """Least time between two checkpoints, and what a kill may cost; methods offer one after an epoch or when
+    they log. 0 saves at every offer."""
     spent_before: float = field(default=0.0, init=False)
     """Seconds of training that a loaded checkpoint stands for."""
     _begun: float = field(default_factory=time.monotonic, init=False, repr=False)
     _saved: float = field(default_factory=time.monotonic, init=False, repr=False)
-    _cost: float = field(default=0.0, init=False, repr=False)
 
     def offer(self, state: Callable[[], State]) -> None:
         """Save if the last checkpoint is old enough, or the process is to end. Raises like `save`."""
-        begin = time.monotonic()
-        if self.ending or begin - self._saved >= self._interval():
+        if self.ending or time.monotonic() - self._saved >= self.seconds:
             self.save(state())
             self._saved = time.monotonic()
-            self._cost = self._saved - begin
-
-    def _interval(self) -> float:
-        """Seconds between two checkpoints, by what the last one cost."""
-        return max(self.seconds, min(self._cost / SHARE, LONGEST)) if self.seconds else 0.0
 
     def save(self, state: State) -> None:
         """Replace the checkpoint. Raises OSError when it cannot be written; the old one then stays.

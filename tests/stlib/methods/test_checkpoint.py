@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stlib.methods.checkpoint import LONGEST, Checkpoint, end_with_checkpoint
+from stlib.methods.checkpoint import Checkpoint, end_with_checkpoint
 
 STATE = {"weights": {"a": torch.arange(5000.0)}, "losses": [0.5, 0.25], "best_epoch": 2}
 
@@ -121,28 +121,6 @@ def test_an_offer_is_taken_when_the_last_checkpoint_is_old_enough(clock: Clock):
         stored.append(found and found["now"])
     assert stored == [None, 65, 65, 130]
     assert collected == [65, 130]  # a state that is not saved is not even collected
-
-
-def test_a_checkpoint_that_takes_long_is_made_less_often(clock: Clock):
-    saved, made = clock.begin(), []
-
-    def offered(now: float, cost: float) -> bool:
-        def state() -> dict[str, float]:
-            made.append(now)
-            clock.now += cost
-            return {}
-
-        clock.now = now
-        saved.offer(state)
-        return made[-1:] == [now]
-
-    assert offered(60, cost=3)  # then a fiftieth of the time: 150 seconds from its end at 63
-    assert not offered(212, cost=1)
-    assert offered(213, cost=1)  # 50 seconds would do: `seconds` is the least
-    assert not offered(273, cost=0)
-    assert offered(274, cost=100)  # ends at 374; a fiftieth would be 5000 seconds
-    assert not offered(973, cost=0)
-    assert offered(374 + LONGEST, cost=0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

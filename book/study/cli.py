@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stlib import paths
-from stlib.cli.status import refusal
+from stlib.cli.status import refusals
 from stlib.files import require_writable, write_atomic
 from stlib.records.schema import Record
 from stlib.records.store import load_records
@@ -24,6 +24,7 @@ app = typer.Typer(
 
 
 @app.command()
+@refusals()
 def queue(
     data_root: Annotated[Path, typer.Option("--data", help="Dataset root.")] = paths.DATA / "mvtec_ad",
     records: Annotated[Path, typer.Option(help="Folder of records.")] = paths.RECORDS,
@@ -32,19 +33,16 @@ def queue(
     grid: Annotated[str, typer.Option(help="Which grid of workflow/grid.toml.")] = "paper",
 ) -> None:
     """Write the list of runs that the book still needs, or say what they will cost."""
-    try:
-        _require_folder("--records", records)
-        _require_recipes(grid)
-        recorded = load_records(records)
-        if estimate:
-            _print_estimate(recorded, grid)
-            return
-        _require_folder("--data", data_root)
-        require_writable(output, TITLE.encode())
-        at_hand = [path.name for path in data_root.iterdir() if path.is_dir()]
-        write_atomic(output, queue_text(recorded, at_hand, grid).encode())
-    except (ValueError, OSError) as error:
-        raise refusal(error) from error
+    _require_folder("--records", records)
+    _require_recipes(grid)
+    recorded = load_records(records)
+    if estimate:
+        _print_estimate(recorded, grid)
+        return
+    _require_folder("--data", data_root)
+    require_writable(output, TITLE.encode())
+    at_hand = [path.name for path in data_root.iterdir() if path.is_dir()]
+    write_atomic(output, queue_text(recorded, at_hand, grid).encode())
     typer.echo(output)
 
 
@@ -84,16 +82,14 @@ def _print_estimate(records: Sequence[Record], grid: str) -> None:
 
 
 @app.command()
+@refusals()
 def readme(
     records: Annotated[Path, typer.Option(help="Folder of records.")] = paths.RECORDS,
     file: Annotated[Path, typer.Option(help="The file with the two markers.")] = paths.ROOT / "README.md",
 ) -> None:
     """Renew the table of results in README.md."""
-    try:
-        _require_folder("--records", records)
-        write_atomic(file, with_results(file.read_text(encoding="utf-8"), load_records(records)).encode())
-    except (OSError, ValueError) as error:
-        raise refusal(error) from error
+    _require_folder("--records", records)
+    write_atomic(file, with_results(file.read_text(encoding="utf-8"), load_records(records)).encode())
 
 
 if __name__ == "__main__":

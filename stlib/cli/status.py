@@ -11,21 +11,16 @@ FINDINGS = 3
 """Exit status of a command that went through and found something; 1 is a program that broke."""
 
 
-def refusal(error: Exception) -> typer.Exit:
-    """Say what is wrong on standard error; the exit status is 2."""
-    typer.echo(f"error: {error}", err=True)
-    return typer.Exit(2)
-
-
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Let a command end as `refusal` says where something cannot be used."""
+    """Let a command end with status 2, and a line on standard error, where something cannot be used."""
     try:
         yield
     except (typer.Exit, BrokenPipeError):
         raise
     except (ValueError, OSError, RuntimeError, ImportError, FloatingPointError) as error:
-        raise refusal(error) from error
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
 
 
 @contextmanager

@@ -19,7 +19,6 @@ from stlib.demo.dataset import DEMO_CATEGORIES, make_demo
 from stlib.methods import METHODS
 from stlib.paths import RECORDS, ROOT, named_teacher, places
 from stlib.protocol import ABLATION_ROWS, TUNING_EPOCHS, Metric, Precision, Profile
-from stlib.records.store import RecordError, require_ours
 from stlib.run.spec import RunSpec
 from study.plan.grid import tuned_variant
 from study.planned import Plan
@@ -196,17 +195,11 @@ def _problem(name: str, kind: str, message: str, given: Mapping[str, object], fi
 
 
 def _folder(name: str, given: str, default: Path) -> Path:
-    """The folder to write into, made and tried; relative ones start at the repository root.
-
-    It must be new, or hold what runs leave and nothing else.
-    """
+    """The folder to write into, made and tried; relative ones start at the repository root."""
     folder = ROOT / given if given else default
     try:
-        require_ours(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-    except RecordError as error:
-        raise ParameterError(f"{name} = '{given}': {error}") from error
     except OSError as error:
         raise ParameterError(
             f"{name} = '{given}': cannot write to {folder} ({error.strerror}); name another folder"

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ValidationError
 
 from stlib.files import in_order, write_atomic
 from stlib.paths import BUILD, DECISIONS, RECORDS
-from stlib.protocol import PROFILES
 from stlib.records.schema import SCHEMA_VERSION, Record
 
 
@@ -39,27 +38,12 @@ def write_record(record: Record, folder: Path = RECORDS) -> Path:
     return path
 
 
-def require_ours(folder: Path) -> None:
-    """Raise RecordError for a folder that holds what no run left: it may be named by mistake, as /etc is.
-
-    One that is not there yet will do. Hidden files may be anywhere.
-    """
-    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    strange = [name for name in found if name not in {*PROFILES, "teachers"} and not name.startswith(".")]
-    if strange:
-        raise RecordError(
-            f"{folder} holds {strange[0]}, which no run left: name another folder, or keep "
-            f"{strange[0]} beside it"
-        )
-
-
 def require_free(run: Record, folder: Path) -> None:
-    """Raise RecordError unless the record of `run` may be written under `folder`, as `require_ours` says.
+    """Raise RecordError unless the record of `run` may be written under `folder`.
 
     It may not replace a finished record of other data, teacher, textures, settings or precision, but for the
     demo, which is made again at will; and records of own data do not go among the study's or the demo's.
     """
-    require_ours(folder)
     studied = [place.resolve() for place in (RECORDS, DECISIONS, BUILD / "records")]
     if run.dataset.name == "other" and folder.resolve() in studied:
         raise RecordError(

@@ -103,15 +103,6 @@ def test_a_folder_that_cannot_be_written_is_refused(given, name, tmp_path):
         check(given | {name: str(tmp_path / "file" / name)})
 
 
-def test_a_folder_elsewhere_that_holds_other_things_is_refused(given, tmp_path):
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc" / "passwd").write_text("")
-    with pytest.raises(ParameterError, match=r"records = '.*etc': .* holds passwd, which no run left"):
-        check(given | {"records": str(tmp_path / "etc")})
-    (tmp_path / "records" / "demo").mkdir(parents=True)
-    assert check(given).records == tmp_path / "records"
-
-
 def test_relative_paths_start_at_the_repository_root(given, tmp_path, monkeypatch):
     monkeypatch.setattr(parameters, "ROOT", tmp_path)
     assert check(given | {"data": "data", "records": "here"}).records == tmp_path / "here"

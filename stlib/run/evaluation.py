@@ -99,21 +99,21 @@ def _sensitivity(category: Category, method: Method, maps: Maps) -> dict[str, di
 
     Only metrics are kept: a ranking holds every pixel of the test set, on the device.
     """
-    readings = method.alternatives(maps)
-    found = {name: _defined(evaluate(other, category)) for name, other in readings.items()}
+    others = method.alternatives(maps)
+    found = {name: _defined(evaluate(other, category)) for name, other in others.items()}
     # the rules 'any' and 'full' are not what they say where masks were resized
     found["masks=80/255"] = _defined(evaluate(maps, category, with_mask_rule(category, "80/255")))
     if half := unseen_indices(category.layout):
         part = Maps(*(tensor[half] for tensor in maps))
         found["test=untouched"] = _defined(evaluate(part, _part(category, half)))
-    tested, *others = method.snapshots
-    for other in others:
+    names = list(method.snapshots)
+    for other in names[1:]:
         method.use(other)
         name = other if "=" in other else f"checkpoint={other}"
         again = method.maps(category.test).to(method.execution.device)
         found[name] = _defined(evaluate(again, category))
-    if others:
-        method.use(tested)
+    if names[1:]:
+        method.use(names[0])
     return found
 
 

@@ -23,7 +23,8 @@ from stlib.run.spec import RunSpec
 from stlib.run.teacher_cache import Teacher, prepare_teacher
 from stlib.run.teacher_data import categories_of, classifier_data
 
-BEFORE = load_teacher("random")[1]
+SOURCE = Teacher(*load_teacher("random"))
+BEFORE = SOURCE.info
 TUNING = Tuning(image_size=32, batch_size=8)
 Tuned = tuple[ResNet18Pyramid, TeacherInfo, TeacherRecord]
 
@@ -52,7 +53,7 @@ def make(data: Path) -> Callable[..., Tuned]:
         spec = RunSpec("et_stpm", "", tuning.seed, profile="demo", data=root, teacher="random")
         execution = Execution(torch.device("cpu"), progress=progress)
         with patch.dict(METHODS, et_stpm=entry):
-            tuned = prepare_teacher(spec, Teacher(*load_teacher("random")), execution, runs)
+            tuned = prepare_teacher(spec, SOURCE, execution, runs)
         assert tuned.record
         return tuned.network, tuned.info, tuned.record
 

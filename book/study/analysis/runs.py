@@ -29,19 +29,23 @@ def histories(records: Iterable[Record], method: str, categories: Iterable[str])
 def last_epochs(records: Iterable[Record]) -> pd.DataFrame:
     """Every training that chose its epoch by a validation error: what its last epoch would have given.
 
-    Columns: method, variant, category, seed; `ratio` of the last epoch's error to the lowest, and `fall`, the
-    pixel AUROC of the tested epoch minus that of the last.
+    Columns: method, variant, category, seed; `ratio` of the last epoch's error to the lowest; `last`, its
+    pixel AUROC, and `fall`, that of the tested epoch minus it; `last_anew`, that of the last epoch with
+    BatchNorm's statistics taken anew, None where the run did not measure it.
     """
     rows = [
         (
             *(r.method, r.variant, r.category, r.seed, errors[-1] / min(errors)),
+            last["pixel_auroc"],
             r.metrics["pixel_auroc"] - last["pixel_auroc"],
+            r.sensitivity.get("statistics=anew,checkpoint=last", {}).get("pixel_auroc"),
         )
         for r in records
         if r.status == "finished" and r.history and (errors := r.history.curves.get("val_score"))
         if "pixel_auroc" in (last := r.sensitivity.get("checkpoint=last", {}))
     ]
-    return pd.DataFrame(rows, columns=["method", "variant", "category", "seed", "ratio", "fall"])
+    columns = ["method", "variant", "category", "seed", "ratio", "last", "fall", "last_anew"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def good_and_defective(record: Record) -> tuple[NDArray[np.floating], NDArray[np.floating]]:

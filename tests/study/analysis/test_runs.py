@@ -84,6 +84,10 @@ def test_the_last_epoch_is_held_against_the_best_by_its_error_and_its_score(make
     scores = run.sensitivity | {"checkpoint=last": {"pixel_auroc": run.metrics["pixel_auroc"] - 0.25}}
     kept = run.model_copy(update={"sensitivity": scores})
     blind = run.model_copy(update={"history": None})  # nothing was chosen: there is no other epoch
-    ((*place, ratio, fall),) = last_epochs([kept, blind]).itertuples(index=False)
+    anew = scores | {"statistics=anew,checkpoint=last": {"pixel_auroc": 0.9}}
+    found = last_epochs([kept, blind, run.model_copy(update={"sensitivity": anew})])
+    (*place, ratio, last, fall, _), (*_, last_anew) = found.itertuples(index=False)
     assert place == ["stpm", "", "pill", 1]
     assert (round(ratio, 6), round(fall, 6)) == (1.5, 0.25)  # errors 0.1, 0.02, 0.03
+    assert last == run.metrics["pixel_auroc"] - 0.25
+    assert (last_anew, list(found["last_anew"].isna())) == (0.9, [True, False])

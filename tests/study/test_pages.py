@@ -6,8 +6,8 @@ import subprocess
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
+from stlib.decision import threshold_from
 from stlib.detector import Detector
 from stlib.paths import ROOT
 from stlib.protocol import DEMO_IMAGE_SIZE
@@ -72,14 +72,13 @@ def test_the_table_of_own_records_keeps_data_and_methods_apart(make_record, tmp_
     assert table["mean"].tolist() == pytest.approx([0.8, 0.5])
 
 
-def test_an_array_is_scored_by_the_lines_in_the_book():
-    names = {
-        "array": np.zeros((50, 40, 3), np.uint8),
-        "Image": Image,
-        "detector": Detector.untrained("stpm", "demo"),
-    }
+@pytest.mark.parametrize(("threshold", "anomalous"), [(0.0, True), (1e9, False)])
+def test_an_array_is_scored_and_decided_by_the_lines_in_the_book(threshold, anomalous):
+    detector = Detector.untrained("stpm", "demo").with_threshold(threshold_from([threshold] * 30))
+    names = {"array": np.zeros((50, 40, 3), np.uint8), "detector": detector}
     exec(code_of("own_parts", 1), names)
-    assert names["score"] >= 0
+    assert names["score"] > 0
+    assert names["anomalous"] is anomalous
 
 
 def test_the_loop_of_many_runs_goes_on_and_tells_a_failure_by_its_exit_status(tmp_path):

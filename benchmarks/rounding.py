@@ -16,11 +16,11 @@ from stlib.paths import DATA
 from stlib.run.evaluation import evaluate
 
 
-def metrics(detector: Detector, data: Path, device: str) -> dict[str, dict[str, float]]:
+def metrics(detector: Detector, data: Path) -> dict[str, dict[str, float]]:
     """Every defined metric with the maps in fp32 ('exact') and what bf16 changes ('change')."""
     category = load_category(data, detector.info.category, image_size=detector.image_size)
-    exact = evaluate(detector.maps(category.test, device=device), category).metrics
-    rounded = evaluate(detector.maps(category.test, device=device, precision="bf16"), category).metrics
+    exact = evaluate(detector.maps(category.test), category).metrics
+    rounded = evaluate(detector.maps(category.test, precision="bf16"), category).metrics
     return {
         name: {"exact": value, "change": rounded[name] - value}
         for name, value in exact.items()
@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace) -> None:
         detector = Detector.load(file)
         info = detector.info
         name = f"{get_method(info.method).title}, {info.category}, seed {info.seed}, {info.profile} schedule"
-        found[name] = metrics(detector, arguments.data, arguments.device)
+        found[name] = metrics(detector, arguments.data)
         print(name)
         show(found[name])
     report("rounding", arguments, found)

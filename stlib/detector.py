@@ -82,19 +82,11 @@ class Detector:
         side: int = self.info.config["image_size"]
         return side
 
-    def maps(
-        self,
-        images: Tensor,
-        *,
-        batch_size: int | None = None,
-        device: str | None = None,
-        precision: Precision = "fp32",
-    ) -> Maps:
+    def maps(self, images: Tensor, *, batch_size: int | None = None, precision: Precision = "fp32") -> Maps:
         """Compute anomaly maps and image scores of (M, 3, S, S) uint8 RGB images; they come back on the CPU.
 
-        `batch_size` images go through the network at once, by default as many as in its training. `device` is
-        where the network runs, by default where it is: that of its training, or the CPU for a loaded one.
-        Elsewhere a copy runs, made in every call: `on` makes one to keep.
+        `batch_size` images go through the network at once, by default as many as in its training. It runs
+        where it is: on the device of its training, or the CPU for a loaded one. `on` makes one elsewhere.
         Raises ValueError for other tensors, and TypeError for a path: `stlib.inspect` reads photographs.
 
         With `precision="bf16"` or, on a GPU, "tf32" convolutions and matrix products round their inputs:
@@ -112,7 +104,7 @@ class Detector:
                 f"images are {tuple(images.shape)} of {images.dtype}: this detector takes "
                 f"(M, 3, {side}, {side}) uint8 RGB, see `stlib.data.images.read_images`"
             )
-        network = self.on(device).network.to(memory_format=torch.channels_last)  # as the run measured it
+        network = self.network.to(memory_format=torch.channels_last)  # as the run measured it
         where = next(network.parameters()).device
         size = batch_size or self.info.config["batch_size"]
         require_precision(precision, str(where))

@@ -126,7 +126,7 @@ def threshold(
         notes.append(f"{twice} of {len(files)} are pictures named before: each counts once")
     notes += [f"{count} in {folder}" for folder, count in Counter(p.parent for p in pictures).items()]
     typer.echo("\n".join(notes))
-    scores = trained.maps(pixels, device=device).image.tolist()
+    scores = trained.on(device).maps(pixels).image.tolist()
     typer.echo("the highest scores (a defect among them would raise the threshold):")
     for score, picture in sorted(zip(scores, pictures, strict=True), reverse=True)[:3]:
         typer.echo(f"  {score:.6g} {picture}")

@@ -72,7 +72,7 @@ def test_onnx_runtime_gives_the_same_maps_for_any_batch(exported: tuple[Detector
 def test_maps_on_another_device_and_an_export_leave_the_network_where_it_is(tmp_path: Path, monkeypatch):
     detector, exported = made("stpm"), []
     with pytest.raises(RuntimeError, match="meta"):  # a device that every machine has, without numbers
-        detector.maps(random_images(detector.image_size), device="meta")
+        detector.on("meta").maps(random_images(detector.image_size))
     assert next(detector.network.parameters()).device.type == "cpu"
     monkeypatch.setattr(torch.onnx, "export", lambda outputs, *_a, **_k: exported.append(outputs.network))
     with pytest.raises(AssertionError):

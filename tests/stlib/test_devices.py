@@ -168,7 +168,7 @@ def test_maps_agree_with_the_cpus(device: torch.device, name: str):
     side = detector.image_size
     batch = torch.randint(256, (5, 3, side, side), generator=torch.Generator().manual_seed(0)).byte()
     expected = detector.maps(batch)
-    require_equal(detector.maps(batch, batch_size=2, device=device.type), expected)
+    require_equal(detector.on(device.type).maps(batch, batch_size=2), expected)
 
 
 def simulated() -> tuple[Tensor, Tensor, Tensor]:
@@ -212,7 +212,7 @@ def test_a_detector_leaves_pytorchs_switches_to_the_training(device: torch.devic
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True  # as tf32 trains
     detector = Detector.untrained("stpm", "demo")
     side = detector.image_size
-    detector.maps(torch.zeros(1, 3, side, side).byte(), device=device.type)
+    detector.on(device.type).maps(torch.zeros(1, 3, side, side).byte())
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == (True, True)
 
 

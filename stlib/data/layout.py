@@ -181,7 +181,8 @@ def scan(root: Path, category: str) -> Layout:
     others = sorted(path.name for path in _entries(folder / "train") if path.is_dir() and path != good)
     if not train:
         told = f" But train/ holds {', '.join(others)}: rename the one with good images." if others else ""
-        raise DatasetError(f"{good} holds no image ({', '.join(sorted(SUFFIXES))}).{told}{_told(left_out)}")
+        unused = "".join(f" Left out ({reason}) {named(paths)}." for reason, paths in left_out.items())
+        raise DatasetError(f"{good} holds no image ({', '.join(sorted(SUFFIXES))}).{told}{unused}")
     left_out["beside train/good"] = [folder / "train" / name for name in others if name[0] != "."]
     misnamed = _beside(folder, left_out)
     test, stray = _test_items(folder, left_out)
@@ -283,10 +284,6 @@ def sounds_good(name: str) -> bool:
 
 def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []  # glob would pass over a folder it may not read
-
-
-def _told(left_out: Mapping[str, list[Path]]) -> str:
-    return "".join(f" Left out ({reason}) {named(paths)}." for reason, paths in left_out.items())
 
 
 def content(layout: Layout) -> dict[Path, str]:

@@ -90,12 +90,16 @@ def turned_by_statistics(pairs: pd.DataFrame) -> dict[str, Any]:
     """Whether BatchNorm's running statistics turn the gain of the last epoch; `with_statistics_anew`'s pairs.
 
     `closer`: with fresh statistics every seed with a jump has its last epoch's gain closer to that of the
-    chosen epoch. `together`: the seeds' gains are at most twice as far `apart` as at the chosen epoch. The
-    answer is yes if both hold: a rule that was set on 2026-11-27, before the runs that it judges.
+    chosen epoch. `together`: the seeds' gains are at most twice as far `apart`, where they are farthest, as
+    at the chosen epoch. The answer is yes if both hold: a rule that was set on 2026-11-27, before the runs
+    that it judges. Empty where no run ends on a jump: there is nothing to turn.
     """
     jumped = pairs[pairs["jumped"].astype(bool)]
+    if not len(jumped):
+        return {}
     away = [(jumped[name] - jumped["chosen"]).abs() for name in ("last", "last_anew")]
-    apart = {name: float(np.ptp(pairs[name])) for name in ("chosen", "last", "last_anew")}
+    seeds = pairs.groupby("category")
+    apart = {name: float(seeds[name].agg(np.ptp).max()) for name in ("chosen", "last", "last_anew")}
     return {
         "closer": bool((away[1] < away[0]).all()),
         "together": apart["last_anew"] <= 2 * apart["chosen"],

@@ -165,10 +165,15 @@ def test_fresh_statistics_stand_beside_the_running_ones_where_both_runs_measured
 def test_the_rule_on_what_turns_the_last_epoch_judges_seeds_with_a_jump_and_how_far_the_seeds_lie_apart(
     anew, closer, together
 ):
-    pairs = pd.DataFrame({"jumped": [["stpm"], []], "chosen": [0.02, 0.01], "last": [-0.3, 0.01]})
-    found = teacher_epochs.turned_by_statistics(pairs.assign(last_anew=anew))
+    seeds = {"jumped": [["stpm"], []], "chosen": [0.02, 0.01], "last": [-0.3, 0.01], "last_anew": anew}
+    other = {"jumped": [[]], "chosen": [0.9], "last": [0.9], "last_anew": [0.9]}  # is not far from itself
+    pairs = pd.concat(
+        [pd.DataFrame(seeds).assign(category="grid"), pd.DataFrame(other).assign(category="pill")]
+    )
+    found = teacher_epochs.turned_by_statistics(pairs)
     assert (found["closer"], found["together"]) == (closer, together)
     assert found["apart"]["last"] == pytest.approx(0.31)
+    assert teacher_epochs.turned_by_statistics(pairs[~pairs["jumped"].astype(bool)]) == {}  # nothing to turn
 
 
 def ended(value):

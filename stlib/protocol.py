@@ -11,6 +11,8 @@ IMAGE_SIZE = 256
 """Side of the square network input in pixels; the whole image is resized, nothing is cropped."""
 DEMO_IMAGE_SIZE = 96
 """The same for the demo."""
+IMAGE_SIZES = range(64, 1025, 32)
+"""What the variant 'image_size=N' of every method may choose."""
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

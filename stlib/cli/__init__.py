@@ -53,7 +53,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
     category: Annotated[str, typer.Argument(help="A folder under --data, e.g. bottle.")],
     seed: Annotated[int, typer.Option(help="Of weights, batches and a fine-tuned teacher.")] = 0,
     profile: ProfileOption = "paper",
-    variant: Annotated[str, typer.Option(help="A named deviation, e.g. an ablation row.")] = "",
+    variant: Annotated[str, typer.Option(help="A named deviation, e.g. image_size=512 or a row.")] = "",
     data: DataOption = None,
     teacher: Annotated[
         str | None, typer.Option(help=f"'torchvision', 'demo', 'random' or a weight file.{DEFAULT}")
@@ -83,6 +83,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
 
     from stlib.data.layout import scan
     from stlib.detector import kept_threshold
+    from stlib.methods import get_method
     from stlib.methods.checkpoint import end_with_checkpoint
     from stlib.run.experiment import run as run_experiment
     from stlib.run.fit import progress_bar
@@ -116,7 +117,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
         return (save or record.with_suffix(".safetensors")) if keep else None
 
     _require_places(target, checkpoints, save, keep=keep)
-    _tell_of_data(layout, target)
+    _tell_of_data(layout, target, get_method(method).recipe(profile, variant).image_size)
     try:
         with end_with_checkpoint(signal.SIGTERM, signal.SIGINT), progress_bar(spec, show=True) as progress:
             result = run_experiment(
@@ -182,11 +183,17 @@ def _keep_record(failure: "RunFailed", target: Path) -> None:
     typer.echo(told, err=True)
 
 
-def _tell_of_data(layout: "Layout", target: Path) -> None:
-    """Say which images there are and, of own parts under a name of MVTec AD's, what they count as and why."""
+def _tell_of_data(layout: "Layout", target: Path, size: int) -> None:
+    """Say which images there are, whether they are below the input's `size`, and what counts as own parts."""
+    from stlib.data.images import pixel_size
+
     kinds = Counter(item.defect for item in layout.test)
     found = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "no image"
     typer.echo(f"{layout.category}: {len(layout.train)} images to learn from; test: {found}", err=True)
+    width, height = pixel_size(layout.train[0])
+    if max(width, height) < size:
+        told = f"{layout.train[0].name} has {width} x {height} pixels: enlarged to {size} it shows no more"
+        typer.echo(told, err=True)
     if layout.dataset == "other" and (name := layout.category) in CATEGORIES:
         why = "; ".join(layout.unofficial_counts()) or "other names of files or kinds of defect"
         told = f"{name} is not MVTec AD's ({why}): it counts as own parts, its record goes to {target}"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from stlib.methods.finetuning import Tuning
 from stlib.methods.training import Execution, Recipe
 from stlib.nn.maps import Maps, in_batches
-from stlib.protocol import PRECISIONS, Profile
+from stlib.protocol import IMAGE_SIZES, PRECISIONS, Profile
 from stlib.records.schema import History
 
 
@@ -100,22 +100,40 @@ class MethodEntry:
     def recipe(self, profile: Profile, variant: str = "", seed: int = 0) -> Recipe:
         """The config of a run, whose `seed` is its fine-tuned teacher's too unless the variant names another.
 
+        Every method has the variant 'image_size=512', also after one of its own and a comma. A fine-tuned
+        teacher learns from images of that size, too.
+
         Raises ValueError for a profile or variant that the method does not have.
         """
         if profile not in self.profiles:
             raise ValueError(
                 f"{self.title} has no profile '{profile}': choose one of {', '.join(self.profiles)}"
             )
-        if variant in PRECISIONS:
-            variant = ""
-        if variant and variant not in self.variants:
-            known = ", ".join((*self.variants, *PRECISIONS))
+        named, size = ("", {}) if variant in PRECISIONS else _size_apart(variant)
+        if named and named not in self.variants:
+            known = ", ".join((*self.variants, *PRECISIONS, "image_size=512"))
             raise ValueError(f"{self.title} has no variant '{variant}': there are {known}")
         base = self.profiles[profile]
         fields = base.model_dump()
         if self.tuning:
-            fields["tuning"]["seed"] = seed
-        return type(base).model_validate(_changed(fields, self.variants.get(variant, {})))
+            fields["tuning"] |= {"seed": seed, **size}
+        return type(base).model_validate(_changed(fields | size, self.variants.get(named, {})))
+
+
+def _size_apart(variant: str) -> tuple[str, dict[str, int]]:
+    """A variant without 'image_size=N' at its end, and the field that this changes.
+
+    Raises ValueError for a size that the networks, which halve it five times, cannot take or nobody wants.
+    """
+    named, _, last = variant.rpartition(",")
+    field, _, side = last.partition("=")
+    if field != "image_size":
+        return variant, {}
+    if not side.isdecimal() or int(side) not in IMAGE_SIZES:
+        raise ValueError(
+            f"'{last}': choose a multiple of {IMAGE_SIZES.step} from {IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]}"
+        )
+    return named, {"image_size": int(side)}
 
 
 def _changed(fields: Mapping[str, object], change: Mapping[str, object]) -> dict[str, object]:

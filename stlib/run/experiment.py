@@ -160,10 +160,11 @@ def train(
 def _category(spec: RunSpec, size: int, given: Category | None) -> Category:
     """The spec's category, loaded now unless it is `given`. Raises ValueError for one of another size."""
     category = given or load_category(spec.data, spec.category, image_size=size)
+    recipe = f"profile '{spec.profile}' of {spec.method} {spec.variant}".rstrip()
     if (side := category.test.shape[-1]) != size:
         raise ValueError(
-            f"{category.name} was loaded at {side} pixels, and profile '{spec.profile}' of {spec.method} "
-            f"takes {size}: load_category(..., image_size={size})"
+            f"{category.name} was loaded at {side} pixels, and {recipe} takes {size}: "
+            f"load_category(..., image_size={size})"
         )
     return category
 

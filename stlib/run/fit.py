@@ -47,10 +47,10 @@ def fit(
 
     Args:
         method: A name such as 'stpm' or 'patchcore'; a wrong one lists them all.
-        category: What `load_category` returned, at the size that the profile takes: 256 pixels for 'paper'
-            and 'short', other sizes for 'demo'. Or the category's folder, which is then read at that size.
+        category: What `load_category` returned, at the size that profile and variant take: 256 pixels for
+            'paper' and 'short', other sizes for 'demo'. Or the category's folder, then read at that size.
         profile: The schedule: 'paper', 'short', or the small one of the 'demo'.
-        variant: A named deviation from the paper's recipe, such as 'RCM+PCAR' or 'e=5'.
+        variant: A named deviation from the paper's recipe, such as 'RCM+PCAR', 'e=5' or 'image_size=512'.
         seed: Seed of the weights, the order of the images, the synthetic anomalies and ET-STPM's fine-tuning.
         teacher: 'torchvision' (ImageNet weights, downloaded once), 'demo', 'random', or the path of a weight
             file. By default 'demo' for the demo and 'torchvision' otherwise.

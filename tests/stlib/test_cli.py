@@ -148,6 +148,15 @@ def test_a_run_without_a_threshold_says_how_to_get_one(root: Path, monkeypatch: 
     assert "held-out good images" in result.stdout
 
 
+def test_a_run_on_larger_images_leaves_a_detector_of_that_size_and_says_where_it_enlarges(root: Path):
+    assert "enlarged" not in run().stderr
+    result = run("--variant", "image_size=96")
+    assert "000.png has 64 x 64 pixels: enlarged to 96 it shows no more\n" in result.stderr
+    (kept,) = (root / "own" / "records" / "demo" / "stpm-image_size=96").glob("*.safetensors")
+    assert Detector.load(kept).image_size == 96
+    assert record_of(root).is_file()  # of the other run
+
+
 @pytest.mark.parametrize(
     ("selected", "config", "told"),
     [

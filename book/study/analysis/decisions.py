@@ -32,7 +32,7 @@ def decisions(records: Iterable[Record]) -> pd.DataFrame:
     `auroc` of the photographs, `good` and `defective` ones, `false_alarms` and `found` above the threshold;
     `held_out` images behind it, and the share of good images that it lets expect above it, `expected`, with
     its interval, `low` and `high`: of images as the detector sees them, so of tiles where there are tiles;
-    the `epoch` of `epochs` that the held-out images chose.
+    the `epoch` of `epochs` that the held-out images chose; `image_size`, the side of the network's input.
     """
     rows: list[dict[str, object]] = []
     for record in records:
@@ -47,6 +47,7 @@ def decisions(records: Iterable[Record]) -> pd.DataFrame:
         row |= {
             "epoch": record.history.selected.get("epoch") if record.history else None,
             "epochs": record.config.get("epochs"),
+            "image_size": record.dataset.image_size,
             "trained": record.dataset.train_images - record.threshold.images,
             "auroc": auroc(good, defective),
             "good": len(good),
@@ -63,14 +64,15 @@ def decisions(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def pooled(frame: pd.DataFrame) -> pd.DataFrame:
-    """`decisions` summed over seeds: per `method` a row for the demo, one per own category.
+    """`decisions` summed over seeds: per `method` and `image_size` a row for the demo, one per own category.
 
     Of the recipe itself, and of the variant that holds images out of a memory.
     """
     if frame.empty:
         return frame
-    frame = frame[frame["variant"].isin(["", "held-out=20%"])]
+    named = frame["variant"].str.replace(r",?image_size=\d+$", "", regex=True)
+    frame = frame[named.isin(["", "held-out=20%"])]
     what = frame["category"].where(frame["profile"] != "demo", "demo")
-    groups = frame.infer_objects().groupby(["method", what.rename("what")], sort=False)
+    groups = frame.infer_objects().groupby(["method", what.rename("what"), "image_size"], sort=False)
     sums = groups[["good", "defective", "false_alarms", "found"]].sum()
     return sums.join(groups[["auroc", "expected"]].mean()).assign(runs=groups.size()).reset_index()

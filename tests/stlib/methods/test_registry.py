@@ -47,6 +47,24 @@ def test_a_precision_is_a_variant_that_leaves_the_recipe_alone():
         assert get_method("stpm").recipe("paper", variant) == get_method("stpm").recipe("paper")
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_takes_larger_images_and_changes_nothing_else(method: str):
+    entry = get_method(method)
+    for variant in ("", next(iter(entry.variants), "")):
+        base = entry.recipe("demo", variant)
+        larger = entry.recipe("demo", ",".join(filter(None, [variant, "image_size=512"])))
+        changed: dict[str, object] = {"image_size": 512}
+        if entry.tuning:
+            changed["tuning"] = base.tuning.model_copy(update=changed)
+        assert larger == base.model_copy(update=changed) != base
+
+
+@pytest.mark.parametrize("size", ["500", "32", "2048", "", "-512", "\u00b2", "big"])
+def test_a_size_that_no_network_takes_is_refused_with_those_that_one_does(size: str):
+    with pytest.raises(ValueError, match=rf"'image_size={size}': choose a multiple of 32 from 64 to 1024"):
+        get_method("patchcore").recipe("paper", f"held-out=20%,image_size={size}")
+
+
 def test_committed_records_and_teachers_are_of_todays_recipes_and_names():
     records = load_records()
     assert len(records) > 60

@@ -34,8 +34,17 @@ def test_tiles_count_as_the_photograph_that_they_are_of(run):
 
 
 def test_runs_without_a_threshold_and_variants_are_left_out_and_seeds_are_summed(run, make_record):
-    longer = run("part", WHOLE, variant="epochs=200")
-    frame = decisions([make_record(), run("part", WHOLE), run("part", WHOLE, seed=1), longer])
+    longer = [run("part", WHOLE, variant=name) for name in ("epochs=200", "epochs=200,image_size=512")]
+    frame = decisions([make_record(), run("part", WHOLE), run("part", WHOLE, seed=1), *longer])
     (row,) = pooled(frame).to_dict("records")
     assert (row["what"], row["runs"], row["good"], row["false_alarms"]) == ("part", 2, 4, 2)
     assert pooled(decisions([])).empty
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_larger_images_are_counted_apart(run, held_out):
+    named = ["held-out=20%", "held-out=20%,image_size=512"] if held_out else ["", "image_size=512"]
+    small, large = (run("part", WHOLE, variant=name) for name in named)
+    large = large.model_copy(update={"dataset": large.dataset.model_copy(update={"image_size": 512})})
+    rows = pooled(decisions([small, large])).to_dict("records")
+    assert [(row["image_size"], row["runs"]) for row in rows] == [(256, 1), (512, 1)]

@@ -9,7 +9,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from stlib import paths
-from stlib.cli import _told, app
+from stlib.cli import app
+from stlib.cli.training import _told
 from stlib.decision import threshold_from
 from stlib.demo.dataset import MARKER
 from stlib.detector import Detector

@@ -32,7 +32,7 @@ def decisions(records: Iterable[Record]) -> pd.DataFrame:
     `auroc` of the photographs, `good` and `defective` ones, `false_alarms` and `found` above the threshold;
     `held_out` images behind it, and the share of good images that it lets expect above it, `expected`, with
     its interval, `low` and `high`: of images as the detector sees them, so of tiles where there are tiles;
-    the `epoch` of `epochs` that the held-out images chose; `image_size`, the side of the network's input.
+    the `epoch` of `epochs` that the held-out images chose; `aupro` of the images, and their `image_size`.
     """
     rows: list[dict[str, object]] = []
     for record in records:
@@ -50,6 +50,7 @@ def decisions(records: Iterable[Record]) -> pd.DataFrame:
             "image_size": record.dataset.image_size,
             "trained": record.dataset.train_images - record.threshold.images,
             "auroc": auroc(good, defective),
+            "aupro": record.metrics.get("aupro"),
             "good": len(good),
             "defective": len(defective),
             "false_alarms": int((good > record.threshold.value).sum()),
@@ -75,4 +76,4 @@ def pooled(frame: pd.DataFrame) -> pd.DataFrame:
     what = frame["category"].where(frame["profile"] != "demo", "demo")
     groups = frame.infer_objects().groupby(["method", what.rename("what"), "image_size"], sort=False)
     sums = groups[["good", "defective", "false_alarms", "found"]].sum()
-    return sums.join(groups[["auroc", "expected"]].mean()).assign(runs=groups.size()).reset_index()
+    return sums.join(groups[["auroc", "aupro", "expected"]].mean()).assign(runs=groups.size()).reset_index()

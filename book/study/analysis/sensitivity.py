@@ -179,14 +179,14 @@ def overview(chosen: Group) -> pd.DataFrame:
 
 
 def by_category(chosen: Group, metric: Metric) -> pd.DataFrame:
-    """The `Effect` of every choice that was run, a row per category; None: not there."""
+    """The `Effect` in every category, a row per choice that was run; None: not there."""
     found = {name: group for name, group in effects(chosen, metric).items() if group}
-    rows = _in_order(dict.fromkeys(effect.category for group in found.values() for effect in group[:-1]))
-    columns: dict[str, list[object]] = {"Category": list(rows)} if rows else {}
-    for name, group in found.items():
+    names = _in_order(dict.fromkeys(effect.category for group in found.values() for effect in group[:-1]))
+    rows = []
+    for choice, group in found.items():
         cells = {effect.category: effect for effect in group}
-        columns[name] = [cells.get(row) for row in rows]
-    return pd.DataFrame(columns, dtype=object)
+        rows.append({"Choice": choice} | {name: cells.get(name) for name in names})
+    return pd.DataFrame(rows, dtype=object)
 
 
 def choices(columns: Iterable[Effects]) -> list[str]:

@@ -113,7 +113,7 @@ def test_claims_stand_beside_the_effects(make_record):
 
 def test_a_table_per_category_has_every_choice_that_was_run(make_record):
     runs = [make_record("bottle", s, 0.9) for s in (0, 1)] + [make_record("grid", 0, 0.8)]
-    table = sensitivity.by_category(group(runs, "stpm"), "pixel_auroc").set_index("Category")
+    table = sensitivity.by_category(group(runs, "stpm"), "pixel_auroc").set_index("Choice").T
     assert list(table.index) == ["grid", "bottle"]
     *read_again, seed = table.loc["grid"]
     assert [effect.change for effect in read_again] == pytest.approx([-0.05] * 3)

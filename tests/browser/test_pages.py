@@ -72,6 +72,9 @@ CUT = """captions => captions.filter(caption => {
     return caption.getBoundingClientRect().right > box.right + 1;
 }).map(caption => caption.textContent)"""
 
+HIDDEN = """boxes => boxes.filter(box => box.scrollWidth > box.clientWidth + 1)
+    .map(box => box.querySelector('caption')?.textContent ?? box.textContent.slice(0, 80))"""
+
 
 @pytest.mark.parametrize("size", [*SMALL, DESKTOP], ids=["phone", "tablet", "desktop"])
 def test_the_page_fits_the_screen_and_the_captions_their_boxes(visit, size):
@@ -81,3 +84,8 @@ def test_the_page_fits_the_screen_and_the_captions_their_boxes(visit, size):
     visit.page.set_viewport_size(DESKTOP)
     assert wide <= size["width"]
     assert cut == []
+
+
+def test_on_a_desktop_no_column_is_hidden_but_in_the_papers_own_tables(visit):
+    hidden = visit.page.locator(".table-scroll").evaluate_all(HIDDEN)
+    assert [caption for caption in hidden if "printed, and reproduced in bold" not in caption] == []

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stlib.protocol import Metric
@@ -67,3 +68,21 @@ def tuned_or_longer(records: Iterable[Record]) -> pd.DataFrame:
             row = {"metric": metric, "short": short.first, "gain": short.difference}
             rows.append(row | row_of(pair))
     return labelled(rows)
+
+
+def convergence(records: Iterable[Record]) -> pd.DataFrame:
+    """How far the validation errors of STPM and ET-STPM still fall in 200 epochs, where both were run.
+
+    A row per run and epoch: `category`, `seed`, `method`, `epoch`, and `ratio`, the lowest error so far over
+    the lowest of all. The errors themselves cannot be compared: two teachers have features of their own.
+    """
+    everything = list(records)
+    rows = [
+        {"category": run.category, "seed": run.seed, "method": run.method, "epoch": epoch, "ratio": ratio}
+        for pair in match_runs(LONG.of(everything), TUNED_LONG.of(everything), "pixel_auroc")
+        for run in pair
+        if run.history
+        for lowest in [np.minimum.accumulate(run.history.curves["val_score"])]
+        for epoch, ratio in enumerate(lowest / lowest[-1], 1)
+    ]
+    return pd.DataFrame(rows, columns=["category", "seed", "method", "epoch", "ratio"])

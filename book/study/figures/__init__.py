@@ -24,6 +24,7 @@ from study.figures.images import (
     synthesis as synthesis,
 )
 from study.figures.runs import (
+    convergence as convergence,
     image_curves as image_curves,
     jumps as jumps,
     learning_curves as learning_curves,

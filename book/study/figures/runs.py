@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from stlib.protocol import LAYERS, METRICS, Metric
 from stlib.records.schema import History
 from stlib.records.teacher import TeacherRecord
+from study.analysis.reported import METHOD_NAMES
 from study.figures.style import BLUE, NARROW, ORANGE, RED, Values, canvas
 
 PANELS = 2
@@ -80,6 +81,33 @@ def jumps(frame: pd.DataFrame) -> Figure:
         axis.set(title=f"{category}: validation error", yscale="log")
     axes[-1, 0].set_xlabel("epoch")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    return figure
+
+
+def convergence(frame: pd.DataFrame) -> Figure:
+    """The ratios of `study.analysis.schedules.convergence` over the epochs, a panel per category.
+
+    A line per method and seed, STPM's solid and the other's dashed; dotted, the paper's 100 epochs. Raises
+    ValueError without a run.
+    """
+    if not len(frame):
+        raise ValueError("no run to draw: it takes STPM and ET-STPM with epochs=200 on one category")
+    panels = frame.groupby("category", sort=False)
+    rows = -(-panels.ngroups // 3)
+    figure, axes = canvas(rows, 3, 0.7 + 1.9 * rows, share="y")
+    flat = axes.ravel().tolist()
+    for axis, (category, part) in zip(flat, panels, strict=False):
+        for (method, _), run in part.groupby(["method", "seed"], sort=False):
+            colour, style = (BLUE, "-") if method == "stpm" else (ORANGE, "--")
+            axis.plot(run["epoch"], run["ratio"], style, color=colour, label=METHOD_NAMES[str(method)])
+        axis.axvline(100, color="0.4", linestyle=":")
+        axis.set(title=category, yscale="log")
+    for axis in flat[panels.ngroups :]:
+        axis.set_axis_off()
+    for axis in axes[-1]:
+        axis.set_xlabel("epoch")
+    named = dict(zip(*axes[0, 0].get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
 

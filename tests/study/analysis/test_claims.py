@@ -219,6 +219,20 @@ def test_a_tuned_teacher_and_a_longer_training_are_compared_on_the_same_runs(mak
     assert "bottle" not in found.index.get_level_values("category")
 
 
+def test_convergence_is_the_lowest_error_so_far_over_the_lowest_of_all_where_both_methods_were_run(
+    make_record,
+):
+    def trained(method, *errors, **fields):
+        history = History(steps=1, images_seen=1, selected={}, curves={"val_score": list(errors)})
+        return make_record("grid", method=method, variant="epochs=200", history=history, **fields)
+
+    stpm, tuned = trained("stpm", 8.0, 2.0, 6.0), trained("et_stpm", 3.0, 6.0, 1.0)
+    found = schedules.convergence([stpm, tuned, trained("stpm", 1.0, seed=1), make_record("grid")])
+    assert found.groupby("method")["ratio"].agg(list).to_dict() == {"stpm": [4, 1, 1], "et_stpm": [3, 3, 1]}
+    assert set(found["seed"]) == {0}
+    assert schedules.convergence([stpm]).empty
+
+
 def test_leakage_needs_both_parts_of_the_test_set(make_record):
     half = {"test=untouched": {"pixel_auroc": 0.88}}
     runs = [

@@ -174,6 +174,26 @@ def test_jumps_are_drawn_by_category_with_a_dot_where_statistics_were_taken_anew
         figures.jumps(frame[:0])
 
 
+def test_convergence_has_a_panel_per_category_and_a_line_per_method():
+    line = {"seed": 0, "epoch": [1, 2]}
+    frame = pd.concat(
+        pd.DataFrame({"category": category, "method": method, "ratio": ratio} | line)
+        for category, method, ratio in (
+            ("grid", "stpm", [9.0, 1.0]),
+            ("grid", "et_stpm", [4.0, 1.0]),
+            ("pill", "stpm", [3.0, 1.0]),
+        )
+    )
+    figure = drawn(figures.convergence(frame))
+    grid, pill, unused = figure.axes
+    assert [list(shown.get_ydata()) for shown in grid.lines[:2]] == [[9, 1], [4, 1]]
+    assert len({shown.get_linestyle() for shown in grid.lines}) == 3  # the third marks the paper's length
+    assert (pill.get_title(), unused.axison) == ("pill", False)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["STPM", "ET-STPM"]
+    with pytest.raises(ValueError, match="no run to draw"):
+        figures.convergence(frame[:0])
+
+
 def test_a_learning_curve_has_a_point_per_watched_step_and_a_line_per_run():
     curve = {250: {"pixel_ap": 0.5}, -500: {"pixel_ap": 0.1}, 0: {"pixel_ap": 0.2}, 500: {}}
     trained = History(steps=1, images_seen=1, selected={}, curves={}, learning_curve=curve)

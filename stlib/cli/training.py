@@ -204,7 +204,8 @@ def _told(record: "Record", detector: Path | None, kept: "Threshold | None" = No
     elif detector:
         variants = get_method(record.method).variants
         variant = next((name for name, changed in variants.items() if "held_out" in changed), None)
-        told = f"; `--variant {variant}` holds some out for one" if variant else ""
+        size = f",{record.variant}" if record.variant.startswith("image_size=") else ""
+        told = f"; `--variant {variant}{size}` holds some out for one" if variant else ""
         command = f"stlib threshold {quote(str(detector))} folder/of/good"
         yield f"no threshold: `{command}` with other good images{told}"
     selected = record.history.selected if record.history else {}

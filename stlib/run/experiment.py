@@ -160,8 +160,8 @@ def train(
 def _category(spec: RunSpec, size: int, given: Category | None) -> Category:
     """The spec's category, loaded now unless it is `given`. Raises ValueError for one of another size."""
     category = given or load_category(spec.data, spec.category, image_size=size)
-    recipe = f"profile '{spec.profile}' of {spec.method} {spec.variant}".rstrip()
     if (side := category.test.shape[-1]) != size:
+        recipe = f"profile '{spec.profile}' of {spec.method} {spec.variant}".rstrip()
         raise ValueError(
             f"{category.name} was loaded at {side} pixels, and {recipe} takes {size}: "
             f"load_category(..., image_size={size})"

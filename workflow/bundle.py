@@ -23,8 +23,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MIB = 1 << 20
-PLATFORM = "manylinux_2_28_x86_64"
-"""Of the wheels: Linux on x86-64, as on nearly every GPU machine."""
+PLATFORMS = "manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"
+"""Of the wheels: Linux on x86-64, as on nearly every GPU machine; pip takes only the tags that are named."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ def pack(options: argparse.Namespace, wheels: Path) -> None:
     items += [file("teacher", options.teacher)] if options.teacher else []
     if options.wheels:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        command += ["--python-version", options.python, "--platform", PLATFORM, "--dest", str(wheels)]
+        command += ["--python-version", options.python, "--dest", str(wheels)]
+        command += [word for platform in PLATFORMS for word in ("--platform", platform)]
         subprocess.run([*command, *options.wheels], check=True)
         items += [file("wheels", wheel) for wheel in sorted(wheels.glob("*.whl"))]
     if options.textures:

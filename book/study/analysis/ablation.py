@@ -154,8 +154,9 @@ def sides(along: pd.DataFrame) -> dict[str, list[str]]:
 def late_changes(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
     """How far the score on the test set still moved near the end of a training, a row per watched run.
 
-    Columns: `category`, `method`, `variant`, `seed`; `change`, from the evaluation before the last one to the
-    tested step, `apart` steps later; `spread`, largest minus smallest from step `LATE` on.
+    Columns: `category`, `method`, `variant`, `seed`; `before` and `last`, the scores of the last evaluation
+    but one and of the tested step, `apart` steps later; their `change`; `spread`, largest minus smallest from
+    step `LATE` on.
     """
     lines = []
     for run in comparable(records):
@@ -166,9 +167,22 @@ def late_changes(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
             before, last = late[-2:]
             place = {name: getattr(run, name) for name in ("category", "method", "variant", "seed")}
             seen = [scores[step] for step in late]
-            change = {"change": seen[-1] - seen[-2], "apart": last - before, "spread": max(seen) - min(seen)}
-            lines.append(place | change)
-    return pd.DataFrame(lines, columns=["category", "method", "variant", "seed", "change", "apart", "spread"])
+            lines.append(
+                place
+                | {"before": seen[-2], "last": seen[-1], "change": seen[-1] - seen[-2]}
+                | {"apart": last - before, "spread": max(seen) - min(seen)}
+            )
+    names = ["category", "method", "variant", "seed", "before", "last", "change", "apart", "spread"]
+    return pd.DataFrame(lines, columns=names)
+
+
+def moved_together(changes: pd.DataFrame) -> pd.DataFrame:
+    """The late changes of *no modules* and of *all modules*: a row per category and seed that has both."""
+    rows = changes[changes["method"] == "pfadseg"].pivot(
+        index=["category", "seed"], columns="variant", values="change"
+    )
+    named = rows.rename(columns={"none": "no modules", "": "all modules"})
+    return named.reindex(columns=["no modules", "all modules"]).dropna()
 
 
 def printed_steps(metric: Metric) -> dict[str, float | None]:

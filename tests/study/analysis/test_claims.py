@@ -321,4 +321,22 @@ def test_a_late_change_is_the_last_thousand_steps(make_record):
     short = past.model_copy(update={"learning_curve": {0: {"iap": 0.1}, 300: {"iap": 0.2}}})
     runs = [make_record(method="destseg", history=history) for history in (past, short)]
     changes = ablation.late_changes([*runs, make_record()], "iap")
-    assert changes[["change", "apart", "spread"]].values.tolist() == [pytest.approx([-0.15, 1000, 0.15])]
+    (seen,) = changes[["before", "last", "change", "apart", "spread"]].values.tolist()
+    assert seen == pytest.approx([0.7, 0.55, -0.15, 1000, 0.15])
+
+
+def test_rows_that_move_together_are_those_of_one_category_and_seed(make_record):
+    def watched(variant, seed, last):
+        curve = {3000: {"iap": 0.5}, 4000: {"iap": last}}
+        past = History(steps=7000, images_seen=4, selected={}, curves={}, learning_curve=curve)
+        return make_record(method="pfadseg", variant=variant, seed=seed, history=past)
+
+    runs = [
+        watched("none", 0, 0.4),
+        watched("", 0, 0.3),
+        watched("none", 1, 0.6),
+        watched("zero-init", 0, 0.9),
+    ]
+    both = ablation.moved_together(ablation.late_changes(runs, "iap"))
+    assert both.to_dict("list") == {"no modules": [pytest.approx(-0.1)], "all modules": [pytest.approx(-0.2)]}
+    assert ablation.moved_together(ablation.late_changes([], "iap")).empty

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from study.plan.grid import Cell
 
-MEMORY, LARGE = 10, {"destseg": 40, "pfadseg": 40}
-"""GB of a GPU that a run is given: on a card of 80, eight STPM-like ones or two with a segmentation net.
+MEMORY, LARGE = 10, {"destseg": 80, "pfadseg": 80}
+"""GB of a GPU that a run is given: on a card of 80, eight STPM-like ones or one with a segmentation net.
 
-It takes some 5 of its 40; but one keeps an H200 busy, and a second only fills the gaps.
+It takes some 8 of its 80; but one keeps an H200 busy, and of two at once neither may end in time.
 """
 TRIES = 2
 """A run that failed so often is left alone."""

@@ -63,7 +63,7 @@ def test_nothing_starts_that_is_known_not_to_end_in_time(tmp_path: Path):
     assert not call.ends_in_time(STPM, now + 150)
 
 
-@pytest.mark.parametrize(("memory", "both"), [(80, [2, 8]), (10, [1, 1])])
+@pytest.mark.parametrize(("memory", "both"), [(160, [2, 12]), (80, [1, 8]), (10, [1, 1])])
 def test_as_many_at_once_as_memory_allows(tmp_path: Path, memory: int, both: list[int]):
     found = []
     for cells in (SEGMENTING * 3, [Cell("stpm", "pill", seed) for seed in range(12)]):

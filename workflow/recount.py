@@ -228,6 +228,8 @@ def ends(found: dict) -> str:
     """An interval; the sign tells the side of zero. With one seed it holds chance in the images only."""
     both = (f"{found[end]:+.3f}" if found[end] else "0.000" for end in ("low", "high"))
     alone = "images only: " if found["fewest"] == 1 else ""
+    if alone and any(len(group) > 1 for group in found["pairs"].values()):
+        alone = f"in part {alone}"
     return alone + " to ".join(both).replace("-", "\u2212")
 
 

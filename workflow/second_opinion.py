@@ -192,7 +192,7 @@ def level(title: str, metric: str, runs: list[dict]) -> list[str]:
     means = [mean(one[seed] for one in scores) for seed in scores[0]] if whole else [value]
     fewest = min(map(len, scores))
     word, _, gap = verdict(means, told, metric).partition(": ")
-    seeds = f"{len(clean)}/15, {fewest} seed{'s' if fewest != 1 else ''}"
+    seeds = f"{len(clean)}/15, {seeds_of(scores)}"
     return [word if fewest >= 3 else "open", f"{value:.3f}", gap, f"{told:.3f}", seeds]
 
 
@@ -219,7 +219,7 @@ def gain(name: str, gains: dict) -> list[str]:
     shown += [signed(claim), *(["all 15"] if own["here"] is None else [])]
     if own["here"] is not None and abs(own["here"] - own["all"]) >= 0.005:
         shown.append(f"all 15: {signed(own['all'])}")
-    shown += [f"{len(own['pairs'])}/15, {own['fewest']} seed{'s' if own['fewest'] != 1 else ''}"]
+    shown += [f"{len(own['pairs'])}/15, {seeds_of(list(own['pairs'].values()))}"]
     shown += ["one teacher for all seeds"] if own["shared"] else []
     return shown + (["not the paper's setting"] if own["reserved"] else [])
 

@@ -5,7 +5,9 @@ from study.analysis.ablation import COLUMNS
 
 MADE = (
     "{% if not made.runs %}No run has finished yet.{% else %}{{ made.runs }} run{{ 's' if made.runs != 1 }}; "
-    "seed{{ 's' if made.seeds|length > 1 }} {{ made.seeds|join(', ') }}; "
+    "seed{{ 's' if made.seeds|length > 1 }} {{ made.seeds|join(', ') }}"
+    "{% for category, seeds in made.more.items() %}, on {{ category }} also {{ seeds|join(', ') }}"
+    "{% endfor %}; "
     "training in {{ made.precisions|join(', ') }}; teacher {{ made.teachers|join(', ') }}; "
     "on {{ made.devices|join(' and ') }}.{% endif %}"
 )
@@ -75,9 +77,9 @@ Its {{ told|map(attribute="metric")|map("named")|join(" and ") }} {# -#}
 {% set own = answers|of_method(method)|selectattr("status")|list %}
 - **{{ method|named }}** {# -#}
 {%- if own %}
-{% set seeds = own|map(attribute="seeds")|unique|sort|list %}
+{% set counts = own|map(attribute="counts")|sum(start=()) or (0,) %}
 ({{ own|map(attribute="categories")|unique|sort|join(" or ") }} of 15 categories, {# -#}
-{{ seeds|join(" or ") }} seed{{ "s" if seeds != [1] }}
+{{ seeds_of(counts) }}
 {%- if own|selectattr("labels")|list %}, {# -#}
 {{ "in part " if own|rejectattr("labels")|list }}not the paper's setting
 {%- endif %}).
@@ -156,6 +158,9 @@ ABLATION = {
 ABLATION_CAPTION = (
     "Ablation of PFADSeg, {{ profile }} schedule; "
     "{{ 'means over the runs named' if profile == 'paper' else 'compared with no paper' }}"
+    "{% for label, runs in beside.items() %}"
+    "{{ '; not in them, as not all rows have them: ' if loop.first else '; ' }}{{ label|named }}"
+    "{% for r in runs %}, {{ r.category }} s{{ r.seed }}{% endfor %}{% endfor %}"
     "{% for category, seed in left_out %}{{ '; without ' if loop.first else ', ' }}{{ category }} s{{ seed }}"
     "{{ ', as its two rows trained in two precisions' if loop.last }}{% endfor %}"
     "{% if remarks %}; {{ remarks|join(', ') }}{% endif %}"

@@ -55,29 +55,40 @@ def rows(
     *,
     labelled: bool = False,
 ) -> pd.DataFrame:
-    """Every row: its means over the measured categories, and its size.
+    """Every row: its means over the categories and seeds that all rows with runs have, and its size.
 
     `parameters`: trainable parameters by label (`sizes.ablation_parameters`). Columns: `label`, `parameters`,
-    a column per metric of `COLUMNS` (None without a run), `runs`. `attrs` holds the `remarks` of the runs and
-    the places `left_out`. Under the paper's schedule labelled runs enter a mean only if `labelled`, and their
-    labels are remarks; those that `unpaired` names enter none: nobody is to compare two precisions by eye.
+    a column per metric of `COLUMNS` (None without a run), `runs`. `attrs` holds the `remarks` of the runs,
+    the places `left_out`, and the runs `beside` that not all rows have, by row. Under the paper's schedule
+    labelled runs enter a mean only if `labelled`, and their labels are remarks; those that `unpaired` names
+    enter none: nobody is to compare two precisions by eye.
     """
     full = profile == "paper"
     everything = [r for r in records if r.category in categories and r.status == "finished"]
     apart = [run for couple in unpaired(everything) for run in couple] if full else []
-    lines = []
-    remarks: dict[str, None] = {}
+    made = {}
     for label, variant in ABLATION_ROWS.items():
         runs = RunGroup("pfadseg", variant, profile).of(everything)
-        runs = [run for run in (runs if labelled else comparable(runs)) if run not in apart] if full else runs
+        made[label] = (
+            [run for run in (runs if labelled else comparable(runs)) if run not in apart] if full else runs
+        )
+    places = [{(r.category, r.seed) for r in runs} for runs in made.values() if runs]
+    shared = set.intersection(*places) if places else set()
+    lines = []
+    beside = {}
+    remarks: dict[str, None] = {}
+    for label, every in made.items():
+        runs = [r for r in every if (r.category, r.seed) in shared or not shared]
+        if others := [r for r in every if r not in runs]:
+            beside[label] = others
         means = {m: _mean(runs, m) for m in COLUMNS}
         lines.append({"label": label, "parameters": parameters[label]} | means | {"runs": runs})
         for r in runs:
-            made = f"trained in {r.precision} on a {r.runtime.processor}"
-            remarks |= dict.fromkeys([*(r.labels() if full else ()), *r.remarks(), made])
+            trained = f"trained in {r.precision} on a {r.runtime.processor}"
+            remarks |= dict.fromkeys([*(r.labels() if full else ()), *r.remarks(), trained])
     frame = pd.DataFrame(lines)
     left_out = list(dict.fromkeys((run.category, run.seed) for run in apart))
-    frame.attrs = {"remarks": list(remarks), "profile": profile, "left_out": left_out}
+    frame.attrs = {"remarks": list(remarks), "profile": profile, "left_out": left_out, "beside": beside}
     return frame
 
 
@@ -138,16 +149,15 @@ def _ends(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
 
 
 def sides(along: pd.DataFrame) -> dict[str, list[str]]:
-    """Where `along_training` says that the modules help: 'above', 'below' or 'above and below' -> categories.
+    """Where `along_training` says that the modules help: 'above', 'below' or 'above and below' -> places.
 
-    Over the evaluations after step 0: before, the segmentation net has learnt nothing. A seed other than 0 is
-    named.
+    Over the evaluations after step 0: before, the segmentation net has learnt nothing.
     """
     found: dict[str, list[str]] = {}
     for (category, seed), own in along[along["step"] > 0].groupby(["category", "seed"]):
         low, high = own["difference"].min(), own["difference"].max()
         side = "above" if low > 0 else "below" if high < 0 else "above and below"
-        found.setdefault(side, []).append(f"{category}, seed {seed}" if seed else str(category))
+        found.setdefault(side, []).append(f"{category}, seed {seed}")
     return found
 
 
@@ -176,13 +186,12 @@ def late_changes(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=names)
 
 
-def moved_together(changes: pd.DataFrame) -> pd.DataFrame:
-    """The late changes of *no modules* and of *all modules*: a row per category and seed that has both."""
-    rows = changes[changes["method"] == "pfadseg"].pivot(
-        index=["category", "seed"], columns="variant", values="change"
-    )
-    named = rows.rename(columns={"none": "no modules", "": "all modules"})
-    return named.reindex(columns=["no modules", "all modules"]).dropna()
+def moved_together(along: pd.DataFrame) -> pd.DataFrame:
+    """The last changes of both sides of `along_training`, by `category` and `seed`: `none` and `whole`."""
+    late = along[along["step"] >= LATE]
+    places = late.groupby(["category", "seed"])
+    changes = late[["category", "seed"]].join(places[["none", "whole"]].diff())
+    return changes.loc[places.tail(1).index].dropna()
 
 
 def printed_steps(metric: Metric) -> dict[str, float | None]:

@@ -61,8 +61,8 @@ class Answer:
     last_extreme: tuple[str, float] = ("", 0.0)
     """ET-STPM's gain at the last epoch, and the category where it is farthest from zero."""
     categories: int = 0
-    seeds: int = 0
-    """The fewest of a category."""
+    counts: tuple[int, ...] = ()
+    """The number of seeds by category."""
     one_teacher: bool = False
     """All seeds share the fine-tuned teacher of seed 0."""
     labels: tuple[str, ...] = ()
@@ -80,6 +80,11 @@ class Answer:
     long_gain: float | None = None
     long_seeds: tuple[int, ...] = ()
     """ET-STPM's gain where both sides train for 200 epochs, and the number of seeds by category."""
+
+    @property
+    def seeds(self) -> int:
+        """The fewest of a category: what a status rests on."""
+        return min(self.counts, default=0)
 
 
 def answers(records: Sequence[Record]) -> list[Answer]:
@@ -128,7 +133,8 @@ def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
     runs = [r for r in RunGroup(method).of(records) if r.status == "finished"]
     *rows, mean = comparison(runs, method, metric)
     printed = reported(method, metric)
-    held = [row.category for row in rows if row.difference is not None]
+    compared = [row for row in rows if row.difference is not None]
+    held = [row.category for row in compared]
     works = [found.paper for found in (reported(method, metric, name) for name in held) if found]
     twice = RunGroup(method, "epochs=200").of(records)
     long = comparison(twice, method, metric, variant="epochs=200")
@@ -149,7 +155,7 @@ def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
         difference=mean.difference,
         tolerance=mean.tolerance,
         categories=len(held),
-        seeds=mean.seeds,
+        counts=tuple(row.seeds for row in compared),
         farthest=max(outside, key=lambda place: abs(place[1]), default=None),
         longer=long[-1].difference if alike else None,
         longer_seeds=tuple(row.seeds for row in long[:-1] if row.difference is not None) if alike else (),
@@ -184,7 +190,7 @@ def _gain(item: ClaimResult, records: Sequence[Record]) -> Answer:
         last=last.get("last"),
         last_extreme=_extreme(tested),
         categories=len(each),
-        seeds=len(mean.seeds),
+        counts=mean.counts,
         one_teacher=any("teacher=0" in r.variant for r in runs),
         labels=mean.labels,
         long_gain=long[-1].difference if long else None,

@@ -67,17 +67,18 @@ def teachers(records: Sequence[Record]) -> dict[str, object]:
 def seed_spread(records: Sequence[Record], metrics: Sequence[Metric]) -> pd.DataFrame:
     """Standard deviation over the seeds of a `method` on a `category`, where two or more can be compared.
 
-    A column per metric, and the number of `seeds`.
+    A column per metric, and the number of `seeds`. The `variant` is empty, or the first row of the ablation.
     """
     rows: list[dict[str, object]] = []
-    for method in METHODS:
-        clean = comparable(RunGroup(method).of(records))
+    for method, variant in [*((method, "") for method in METHODS), ("pfadseg", "none")]:
+        clean = comparable(RunGroup(method, variant).of(records))
         for category in CATEGORIES:
             group = [r for r in clean if r.category == category]
             if len(group) > 1:
                 scores = {m: [r.metrics[m] for r in group if m in r.metrics] for m in metrics}
                 spreads = {m: stdev(values) if len(values) > 1 else None for m, values in scores.items()}
-                rows.append({"method": method, "category": category, "seeds": len(group)} | spreads)
+                place = {"method": method, "variant": variant, "category": category, "seeds": len(group)}
+                rows.append(place | spreads)
     return pd.DataFrame(rows)
 
 

@@ -64,11 +64,21 @@ def auroc(good: NDArray[np.floating], defective: NDArray[np.floating]) -> float 
 
 
 def made(records: Iterable[Record]) -> dict[str, object]:
-    """How the finished ones of the `runs` were made; every value once, in order."""
+    """How the finished ones of the `runs` were made; every value once, in order.
+
+    `seeds` are those of every category, and `more` by category those that only some have; all of them are
+    `seeds` where no category shares one with all others.
+    """
     runs = [r for r in records if r.status == "finished"]
+    own: dict[str, set[int]] = {}
+    for r in runs:
+        own.setdefault(r.category, set()).add(r.seed)
+    shared = set.intersection(*own.values()) if own else set()
+    more = {category: sorted(seeds - shared) for category, seeds in own.items() if shared and seeds - shared}
     return {
         "runs": len(runs),
-        "seeds": sorted({r.seed for r in runs}),
+        "seeds": sorted(shared or {r.seed for r in runs}),
+        "more": more,
         "precisions": sorted({str(r.precision) for r in runs}),
         "teachers": sorted({r.teacher.source for r in runs}),
         "devices": sorted({r.runtime.device for r in runs}),

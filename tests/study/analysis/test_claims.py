@@ -293,10 +293,38 @@ def test_rows_are_compared_at_the_steps_that_both_were_watched_at(make_record):
     assert seen["step"].tolist() == [0, 2, 4]
     assert seen["difference"].tolist() == pytest.approx([-0.1, -0.1, 0.1])
     assert set(seen["seed"]) == {0}
-    assert ablation.sides(seen) == {"above and below": ["bottle"]}
-    assert ablation.sides(seen[seen["step"] < 4]) == {"below": ["bottle"]}
+    assert ablation.sides(seen) == {"above and below": ["bottle, seed 0"]}
+    assert ablation.sides(seen[seen["step"] < 4]) == {"below": ["bottle, seed 0"]}
     assert ablation.sides(seen[seen["step"] == 4].assign(seed=2)) == {"above": ["bottle, seed 2"]}
     assert ablation.along_training([], "pixel_ap").empty
+    assert ablation.moved_together(seen).empty  # these runs end before a score should have come to rest
+
+
+def test_rows_that_moved_together_are_pairs_and_their_last_change_counts():
+    steps = [0, 2000, 3000, 4000] * 2
+    along = pd.DataFrame({"category": "pill", "seed": [0] * 4 + [1] * 4, "step": steps})
+    along = along.assign(
+        none=[0, 0.4, 0.5, 0.3, 0, 0.1, 0.1, 0.2], whole=[0, 0.4, 0.6, 0.5, 0, 0.2, 0.5, 0.1]
+    )
+    both = ablation.moved_together(along)
+    assert both[["category", "seed"]].values.tolist() == [["pill", 0], ["pill", 1]]
+    assert both["none"].tolist() == pytest.approx([-0.2, 0.1])
+    assert both["whole"].tolist() == pytest.approx([-0.1, -0.4])
+
+
+def test_rows_of_the_ablation_are_means_over_the_same_categories_and_seeds(make_record):
+    def run(variant, seed, value):
+        return make_record("grid", seed, value, method="pfadseg", variant=variant)
+
+    none = [run("none", seed, value) for seed, value in enumerate((0.2, 0.9))]
+    found = ablation.rows([*none, run("", 0, 0.3)], "paper", dict.fromkeys(ABLATION_ROWS, 1)).set_index(
+        "label"
+    )
+    assert found.loc["none", "iap"] == 0.2  # the mean of both would lie above all modules
+    assert found.loc["none", "runs"] == none[:1]
+    assert found.attrs["beside"] == {"none": none[1:]}
+    apart = ablation.rows([none[1], run("", 0, 0.3)], "paper", dict.fromkeys(ABLATION_ROWS, 1))
+    assert apart.attrs["beside"] == {}  # nothing is shared: every row shows what it has
 
 
 def test_what_two_precisions_leave_out_is_told(make_record):
@@ -323,20 +351,3 @@ def test_a_late_change_is_the_last_thousand_steps(make_record):
     changes = ablation.late_changes([*runs, make_record()], "iap")
     (seen,) = changes[["before", "last", "change", "apart", "spread"]].values.tolist()
     assert seen == pytest.approx([0.7, 0.55, -0.15, 1000, 0.15])
-
-
-def test_rows_that_move_together_are_those_of_one_category_and_seed(make_record):
-    def watched(variant, seed, last):
-        curve = {3000: {"iap": 0.5}, 4000: {"iap": last}}
-        past = History(steps=7000, images_seen=4, selected={}, curves={}, learning_curve=curve)
-        return make_record(method="pfadseg", variant=variant, seed=seed, history=past)
-
-    runs = [
-        watched("none", 0, 0.4),
-        watched("", 0, 0.3),
-        watched("none", 1, 0.6),
-        watched("zero-init", 0, 0.9),
-    ]
-    both = ablation.moved_together(ablation.late_changes(runs, "iap"))
-    assert both.to_dict("list") == {"no modules": [pytest.approx(-0.1)], "all modules": [pytest.approx(-0.2)]}
-    assert ablation.moved_together(ablation.late_changes([], "iap")).empty

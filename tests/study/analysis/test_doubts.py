@@ -37,7 +37,9 @@ def test_missing_weights_are_named(make_record):
 
 def test_the_spread_needs_two_seeds(make_record):
     runs = [make_record("bottle", 0, 0.90), make_record("bottle", 1, 0.92), make_record("grid")]
-    (row,) = doubts.seed_spread(runs, ["iap"]).to_dict("records")
+    none = [make_record("bottle", s, method="pfadseg", variant="none") for s in (0, 1)]
+    row, last = doubts.seed_spread([*none, *runs], ["iap"]).to_dict("records")
+    assert (last["method"], last["variant"]) == ("pfadseg", "none")
     assert (row["category"], row["seeds"], row["iap"]) == ("bottle", 2, pytest.approx(0.01414, abs=1e-5))
 
 

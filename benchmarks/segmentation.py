@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from cost import operations
 from side_by_side import asked, compare, report, timed_options
 from torch import Tensor
+from torchvision.models.resnet import conv3x3
 
 from stlib.data.synthesis import AnomalySynthesis
 from stlib.data.textures import load_textures
@@ -113,7 +114,7 @@ def busy(row: Mapping[str, float], device: torch.device) -> float:
 
 def convolution_limit(device: torch.device, dtype: torch.dtype, batch: int) -> float:
     """Operations per second of a 3x3 convolution, 256 channels, 64 x 64 positions, forward and backward."""
-    layer = blocks.conv3x3(256, 256).to(device, dtype).to(memory_format=torch.channels_last)
+    layer = conv3x3(256, 256).to(device, dtype).to(memory_format=torch.channels_last)
     x = torch.randn(batch, 256, 64, 64, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     x.requires_grad_()
     gradient = torch.ones_like(layer(x))

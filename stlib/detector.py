@@ -3,7 +3,6 @@
 import copy
 import hashlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
@@ -46,13 +45,6 @@ class DetectorInfo(BaseModel, frozen=True, extra="ignore"):
     """Above which an image is anomalous: `stlib threshold` reads one from other good images."""
     training_images: list[str] = Field(default_factory=list, repr=False)
     """The `digests` of the training's images, held-out ones among them."""
-
-
-def kept_threshold(path: Path) -> Threshold | None:
-    """The threshold in the detector at `path`, where there is one."""
-    with suppress(OSError, SafetensorError, KeyError, ValueError), safe_open(path, framework="pt") as file:
-        return DetectorInfo.model_validate_json((file.metadata() or {})[_KEY]).threshold
-    return None
 
 
 def digests(images: Tensor) -> list[str]:
@@ -165,18 +157,14 @@ class Detector:
         }
         write_atomic(Path(path), save(state, metadata={_KEY: self.info.model_dump_json()}))
 
-    def is_saved_at(self, path: Path) -> bool:
-        """Whether the file at `path` is this detector, under whatever threshold."""
-        try:
-            there = Detector.load(path)
-        except (ValueError, OSError):  # of another version
-            return False
-        kept, own = there.network.state_dict(), self.network.state_dict()
-        infos = {one.info.model_dump_json(exclude={"threshold"}) for one in (there, self)}
+    def equals(self, other: "Detector") -> bool:
+        """Whether `other` is this detector, under whatever threshold."""
+        own, others = self.network.state_dict(), other.network.state_dict()
+        infos = {one.info.model_dump_json(exclude={"threshold"}) for one in (self, other)}
         return (
             len(infos) == 1
-            and kept.keys() == own.keys()
-            and all(torch.equal(tensor, own[name].cpu()) for name, tensor in kept.items())
+            and own.keys() == others.keys()
+            and all(torch.equal(tensor.cpu(), others[name].cpu()) for name, tensor in own.items())
         )
 
     @classmethod

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from filelock import FileLock, SoftFileLock, Timeout
@@ -79,7 +80,7 @@ def require_writable(path: Path, mark: bytes = b"") -> None:
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file in it")
-    if path.exists() and not (path.is_file() and _holds(path, mark)):
+    if path.exists() and not (path.is_file() and (not path.stat().st_size or _holds(path, mark))):
         raise FileExistsError(f"{path} is a file of another kind, which would be lost: name another place")
     try:
         folder = _linked(path).parent
@@ -90,8 +91,8 @@ def require_writable(path: Path, mark: bytes = b"") -> None:
 
 
 def _holds(path: Path, mark: bytes) -> bool:
-    content = path.read_bytes()
-    return not content or mark in content
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        return content.find(mark) >= 0  # without reading it whole: it may be larger than memory
 
 
 def require_space(folder: Path, needed: int, purpose: str) -> None:

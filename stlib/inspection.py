@@ -6,7 +6,7 @@ An image that cannot be read is told, and the others are scored.
 import io
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class Inspected:
         the threshold.
         """
         threshold = None if self.score_apart else self.threshold
-        scale = threshold or float(self.pixel.max()) or 1.0
+        scale = threshold or float(self.pixel.nan_to_num(0).max()) or 1.0
         heat = 0.8 * np.nan_to_num(np.clip(np.asarray(self.full_map()) / scale, 0, 1), nan=1) ** 4
         red = Image.new("RGB", self.image.size, (255, 0, 0))
         return Image.composite(red, self.image, Image.fromarray((255 * heat).astype(np.uint8)))
@@ -134,7 +134,7 @@ def unseen(detector: Detector, files: Sequence[Path]) -> tuple[list[Path], Tenso
 
 def inspect(
     detector: Detector,
-    images: Path | str | Sequence[Path | str],
+    images: Path | str | Iterable[Path | str],
     *,
     device: str | None = None,
     precision: Precision = "fp32",
@@ -163,8 +163,8 @@ def inspect(
     001.png ... None
     ...
     """
-    places = [images] if isinstance(images, str | Path) else images
-    if isinstance(places, Image.Image) or not all(isinstance(place, str | Path) for place in places):
+    places = [images] if isinstance(images, str | Path | Image.Image) else list(images)
+    if not all(isinstance(place, str | Path) for place in places):
         raise TypeError(
             f"images are a {type(images).__name__}, and files or folders are named here: "
             "`detector.maps(stlib.data.images.as_input(image, detector.image_size)[None])` scores a PIL image"

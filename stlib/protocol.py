@@ -4,8 +4,7 @@ Sources: MVTec AD (Bergmann et al., CVPR 2019, Table 1) for the counts; the offi
 code for the 256x256 whole-image resize and the ImageNet normalisation.
 """
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 IMAGE_SIZE = 256
 """Side of the square network input in pixels; the whole image is resized, nothing is cropped."""
@@ -25,9 +24,8 @@ NAME = r"[^./\\<>&\"'\x00-\x1f][^/\\<>&\"'\x00-\x1f]*"
 """What a category may be called: part of a path, and of a page, so no separator and no markup."""
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Official number of images of one category."""
+class Counts(NamedTuple):
+    """Number of images of one category."""
 
     train_good: int
     test_good: int

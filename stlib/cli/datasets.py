@@ -40,7 +40,7 @@ def check(
     table = Table("category", "train", "test good", "test defect", "findings", title=Text(str(root)))
     reports = check_dataset(root)
     for report in reports:
-        counts = (str(report.train), str(report.good), str(report.defect))
+        counts = map(str, report.counts)
         table.add_row(Text(report.category), *counts, str(len(report.findings) or "none"))
     console.print(table)
     for report in reports:

@@ -3,6 +3,7 @@
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from shutil import copy2
@@ -18,6 +19,7 @@ from stlib.protocol import CATEGORIES, Precision, Profile
 if TYPE_CHECKING:
     from stlib.data.layout import Layout
     from stlib.decision import Threshold
+    from stlib.detector import Detector
     from stlib.records.schema import Record
     from stlib.run.fitted import RunFailed
 
@@ -67,7 +69,6 @@ def run(  # noqa: PLR0917 - typer reads them by name
     import torch  # here, so that `stlib --help` answers at once
 
     from stlib.data.layout import scan
-    from stlib.detector import kept_threshold
     from stlib.methods import get_method
     from stlib.methods.checkpoint import end_with_checkpoint
     from stlib.run.experiment import run as run_experiment
@@ -109,10 +110,11 @@ def run(  # noqa: PLR0917 - typer reads them by name
                 spec, progress=progress, runs=checkpoints, records=target, skip_finished=skip_finished
             )
             place = place_of(target / result.record.path)
-            again = place is not None and result.detector.is_saved_at(place)
-            kept = kept_threshold(place) if place and again else None
+            earlier = _earlier(place) if place else None
+            again = bool(earlier and earlier.equals(result.detector))
+            kept = earlier.info.threshold if earlier and again else None
             if place and not again:
-                _keep_earlier(place)
+                _keep_earlier(place, earlier)
             path = result.save(target, None if kept else place)
     except AlreadyFinished as found:
         _tell_of_earlier(found.path, place_of(found.path))
@@ -136,16 +138,24 @@ def _require_places(records: Path, runs: Path, save: Path | None, *, keep: bool)
         require_space(save.parent if save else records, SPACE, "keep the detector")
 
 
-def _keep_earlier(detector: Path) -> None:
-    """Keep another `detector` of this name under a further one: it may be the better, or hold a threshold."""
-    from stlib.detector import kept_threshold
+def _earlier(place: Path) -> "Detector | None":
+    """The detector at `place`; None without one that this version can load."""
+    from stlib.detector import Detector
+
+    with suppress(OSError, ValueError):
+        return Detector.load(place)
+    return None
+
+
+def _keep_earlier(place: Path, earlier: "Detector | None") -> None:
+    """Keep another detector at `place` under a further name: it may be the better, or hold a threshold."""
     from stlib.files import sha256
 
-    if detector.is_file() and detector.stat().st_size:
-        aside = detector.with_stem(f"{detector.stem}-{sha256(detector)[:8]}")
-        told = kept_threshold(detector) or "no threshold"
-        copy2(detector, aside)  # not moved: a line may load it at any moment
-        typer.echo(f"the earlier {detector} ({told}) is kept as {aside}", err=True)
+    if place.is_file() and place.stat().st_size:
+        aside = place.with_stem(f"{place.stem}-{sha256(place)[:8]}")
+        told = (earlier.info.threshold or "no threshold") if earlier else "of another version"
+        copy2(place, aside)  # not moved: a line may load it at any moment
+        typer.echo(f"the earlier {place} ({told}) is kept as {aside}", err=True)
 
 
 def _tell_of_earlier(record: Path, detector: Path | None) -> None:
@@ -204,7 +214,8 @@ def _told(record: "Record", detector: Path | None, kept: "Threshold | None" = No
     elif detector:
         variants = get_method(record.method).variants
         variant = next((name for name, changed in variants.items() if "held_out" in changed), None)
-        size = f",{record.variant}" if record.variant.startswith("image_size=") else ""
+        last = record.variant.rpartition(",")[2]
+        size = f",{last}" if last.startswith("image_size=") else ""
         told = f"; `--variant {variant}{size}` holds some out for one" if variant else ""
         command = f"stlib threshold {quote(str(detector))} folder/of/good"
         yield f"no threshold: `{command}` with other good images{told}"

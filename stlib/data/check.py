@@ -13,7 +13,7 @@ from stlib.data.layout import Finding, Layout, categories_in, require_root, scan
 from stlib.data.masks import read_mask
 from stlib.data.mvtec import duplicates, odd_mask, turned_masks
 from stlib.files import sha256
-from stlib.protocol import CATEGORIES, IMAGE_SIZE
+from stlib.protocol import CATEGORIES, IMAGE_SIZE, Counts
 
 _OF_MASKS = {(0, 0, 0), (255, 255, 255)}
 
@@ -23,9 +23,7 @@ class CategoryReport:
     """What was found in one category: how many images to learn from and to test, and what is wrong."""
 
     category: str
-    train: int
-    good: int
-    defect: int
+    counts: Counts
     findings: list[Finding]
     """What is wrong, or may be."""
     notes: list[Finding]
@@ -40,7 +38,7 @@ def check_category(root: Path, category: str) -> CategoryReport:
         layout = scan(root, category)
     except DatasetError as error:
         fault = Finding("unusable category", str(error))
-        return CategoryReport(category, 0, 0, 0, [fault], [], ["nothing can be run on it"])
+        return CategoryReport(category, Counts(0, 0, 0), [fault], [], ["nothing can be run on it"])
     notes = [finding for finding in layout.findings if finding.kind == "note"]
     broken, flat = _looked_at(layout)
     findings = [
@@ -54,16 +52,7 @@ def check_category(root: Path, category: str) -> CategoryReport:
     if layout.dataset == "MVTec AD":  # of own parts a person may have masked some defects only
         findings += [Finding("missing mask", f"{item.image} has no mask") for item in layout.missing_masks()]
     findings += duplicates(layout, {path: sha256(path) for path in layout.images if path not in broken})
-    defect = len(layout.defective)
-    return CategoryReport(
-        category,
-        train=len(layout.train),
-        good=len(layout.test) - defect,
-        defect=defect,
-        findings=findings,
-        notes=notes,
-        consequences=_consequences(layout, findings),
-    )
+    return CategoryReport(category, layout.counts, findings, notes, _consequences(layout, findings))
 
 
 def check_dataset(root: Path) -> list[CategoryReport]:
@@ -79,8 +68,6 @@ def check_dataset(root: Path) -> list[CategoryReport]:
     present = categories_in(root)
     if not present:
         raise DatasetError(f"{root} holds no folder with train/ in it: name the folder of the categories")
-    order = list(CATEGORIES)
-    present.sort(key=lambda name: order.index(name) if name in order else len(order))
     return [check_category(root, name) for name in present]
 
 

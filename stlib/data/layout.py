@@ -25,7 +25,7 @@ from stlib.data.images import (
 )
 from stlib.demo.dataset import DEMO_CATEGORIES, MARKER
 from stlib.files import in_order, sha256
-from stlib.protocol import CATEGORIES, DEFECTS, NAME
+from stlib.protocol import CATEGORIES, DEFECTS, NAME, Counts
 
 _SOUNDS_GOOD = {
     *("good", "goodparts", "goodimages", "ok", "okay", "normal", "nominal", "pass", "passed", "nodefect"),
@@ -91,6 +91,12 @@ class Layout:
         return [item for item in self.test if item.defect != "good"]
 
     @property
+    def counts(self) -> Counts:
+        """How many images there are to learn from and to test."""
+        defective = len(self.defective)
+        return Counts(len(self.train), len(self.test) - defective, defective)
+
+    @property
     def dataset(self) -> Literal["MVTec AD", "demo", "other"]:
         """Which dataset this is, by content.
 
@@ -125,13 +131,8 @@ class Layout:
         """The same by name alone, for own parts that have a name of MVTec AD's; empty for any other name."""
         if self.category not in CATEGORIES:
             return []
-        official, defective = CATEGORIES[self.category], len(self.defective)
-        found = {
-            "train/good": (len(self.train), official.train_good),
-            "test/good": (len(self.test) - defective, official.test_good),
-            "test defects": (defective, official.test_defect),
-        }
-        return [f"{part}: {have} of {want} images" for part, (have, want) in found.items() if have != want]
+        parts = zip(("train/good", "test/good", "test defects"), self.counts, CATEGORIES[self.category])
+        return [f"{part}: {have} of {want} images" for part, have, want in parts if have != want]
 
     def missing_masks(self) -> list[TestItem]:
         """Defective images without a mask where others have one. Where none has one, none is missing."""
@@ -147,8 +148,12 @@ class Layout:
 
 
 def categories_in(root: Path) -> list[str]:
-    """The names of all folders under `root` that hold a folder `train`, sorted."""
-    return sorted(path.name for path in _entries(root) if (path / "train").is_dir())
+    """The names of all folders under `root` that hold a folder `train`, the official ones first, in order.
+
+    A folder that this user may not read, such as a disk's lost+found, is none.
+    """
+    found = sorted(path.name for path in _entries(root) if any(p.is_dir() for p in path.glob("train")))
+    return [*(name for name in CATEGORIES if name in found), *(n for n in found if n not in CATEGORIES)]
 
 
 def require_root(root: Path) -> None:
@@ -179,9 +184,13 @@ def scan(root: Path, category: str) -> Layout:
     left_out = defaultdict(list, beside)
     _require_one_each(train)
     others = sorted(path.name for path in _entries(folder / "train") if path.is_dir() and path != good)
+    left_out["in no folder of train/"] = _loose(folder / "train")
+    left_out["beside train/, not in it"] = _loose(folder)
     if not train:
         told = f" But train/ holds {', '.join(others)}: rename the one with good images." if others else ""
-        unused = "".join(f" Left out ({reason}) {named(paths)}." for reason, paths in left_out.items())
+        unused = "".join(
+            f" Left out ({reason}) {named(paths)}." for reason, paths in left_out.items() if paths
+        )
         raise DatasetError(f"{good} holds no image ({', '.join(sorted(SUFFIXES))}).{told}{unused}")
     left_out["beside train/good"] = [folder / "train" / name for name in others if name[0] != "."]
     misnamed = _beside(folder, left_out)
@@ -284,6 +293,13 @@ def sounds_good(name: str) -> bool:
 
 def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []  # glob would pass over a folder it may not read
+
+
+def _loose(folder: Path) -> list[Path]:
+    """Images in `folder` itself: a person may have forgotten to move them."""
+    return in_order(
+        path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and path.name[0] != "."
+    )
 
 
 def content(layout: Layout) -> dict[Path, str]:

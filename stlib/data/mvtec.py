@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stlib.data.images import DatasetError, read_images
-from stlib.data.layout import Finding, Layout, TestItem, content, fingerprint, scan
+from stlib.data.layout import Finding, Layout, content, fingerprint, scan
 from stlib.data.masks import MaskRule, fits_unturned, read_mask, require_rule
 from stlib.protocol import IMAGE_SIZE
 
@@ -57,7 +57,8 @@ def load_category(root: Path | str, category: str, *, image_size: int = IMAGE_SI
     layout = scan(Path(root), category)
     if gap := layout.mask_gap():
         if layout.dataset == "MVTec AD":
-            raise DatasetError(_no_mask(layout, layout.missing_masks()))
+            remedy = "add it as ground_truth/<defect>/<name>_mask.png, or take all masks away"
+            raise DatasetError(f"{layout.folder}: {gap}: {remedy}")
         logger.warning("%s: %s: no metric of pixels is measured", category, gap)
     train = read_images(layout.train, image_size)
     test = read_images([item.image for item in layout.test], image_size)
@@ -69,15 +70,6 @@ def load_category(root: Path | str, category: str, *, image_size: int = IMAGE_SI
     for finding in [*layout.findings, *duplicates(layout, hashes), *filter(None, odd)]:
         logger.warning("%s: %s", category, finding.text)
     return Category(category, train, test, masks, layout, fingerprint(layout, hashes))
-
-
-def _no_mask(layout: Layout, without: list[TestItem]) -> str:
-    item = without[0]
-    wanted = layout.folder / "ground_truth" / item.defect / f"{item.image.stem}_mask.png"
-    return (
-        f"{item.image} has no mask, like {len(without) - 1} more, while others have one: add {wanted}, or "
-        "take all masks away and do without pixel metrics"
-    )
 
 
 def with_mask_rule(category: Category, rule: MaskRule) -> Tensor:

@@ -119,10 +119,7 @@ class AAND(RD4AD):
         self.textures, self.category = synthesis.textures, synthesis.category
 
     def fit(self, train: Tensor, *, seed: int) -> History:
-        """Both stages on (N, 3, S, S) uint8 normal images; the last epoch's weights are in use.
-
-        Resumes from the execution's checkpoint. Raises FloatingPointError when a loss stops being finite.
-        """
+        """Both stages on (N, 3, S, S) uint8 normal images; the last epoch's weights are in use."""
         images = train.to(self.execution.device)
         with seeded(seed):
             advanced, student = AdvancedTeacher(self.teacher, self.config), Student()

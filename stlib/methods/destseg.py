@@ -94,10 +94,7 @@ class DeSTSeg(Method):
         self.teacher = execution.place(teacher)
 
     def fit(self, train: Tensor, *, seed: int) -> History:
-        """Both stages on (N, 3, S, S) uint8 normal images. Resumes from the execution's checkpoint.
-
-        Raises ValueError for fewer images than one batch, FloatingPointError when a loss stops being finite.
-        """
+        """Both stages on (N, 3, S, S) uint8 normal images. Raises ValueError for fewer than one batch."""
         if len(train) < self.config.batch_size:
             raise ValueError(
                 f"{len(train)} training images do not fill one batch of {self.config.batch_size}: "

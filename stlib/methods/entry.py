@@ -120,20 +120,22 @@ class MethodEntry:
         return type(base).model_validate(_changed(fields | size, self.variants.get(named, {})))
 
 
+_SIZES = {f"image_size={side}": side for side in IMAGE_SIZES}
+
+
 def _size_apart(variant: str) -> tuple[str, dict[str, int]]:
     """A variant without 'image_size=N' at its end, and the field that this changes.
 
     Raises ValueError for a size that the networks, which halve it five times, cannot take or nobody wants.
     """
     named, _, last = variant.rpartition(",")
-    field, _, side = last.partition("=")
-    if field != "image_size":
+    if not last.startswith("image_size="):
         return variant, {}
-    if not side.isdecimal() or int(side) not in IMAGE_SIZES:
+    if last not in _SIZES:
         raise ValueError(
             f"'{last}': choose a multiple of {IMAGE_SIZES.step} from {IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]}"
         )
-    return named, {"image_size": int(side)}
+    return named, {"image_size": _SIZES[last]}
 
 
 def _changed(fields: Mapping[str, object], change: Mapping[str, object]) -> dict[str, object]:

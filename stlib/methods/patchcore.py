@@ -99,7 +99,8 @@ def coreset(points: Tensor, count: int, starts: Tensor) -> Tensor:
         among = squared_distances(points[candidates], points[candidates]).cpu()
         apart_here = distances.cpu()
         chosen: list[int] = []
-        while len(chosen) < missing and (best := int(apart_here.argmax())) < len(candidates):
+        while len(chosen) < missing:
+            best = int(apart_here.argmax())
             if chosen and apart_here[best] < beyond:
                 break
             chosen.append(best)

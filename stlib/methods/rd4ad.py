@@ -20,10 +20,12 @@ import torch.nn.functional as F
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
+from torchvision.ops import Conv2dNormActivation
 
 from stlib.methods.entry import Method, MethodEntry
 from stlib.methods.training import Execution, Recipe, Resumable, descend, generator, seeded
 from stlib.nn.backbone import CHANNELS, ResNet18Pyramid, features, prepare
+from stlib.nn.blocks import initialise
 from stlib.nn.losses import Loss, flat_cosine_loss
 from stlib.nn.maps import Maps, max_score, smooth, stack_levels
 from stlib.protocol import DEMO_IMAGE_SIZE, Profile
@@ -55,17 +57,17 @@ class Student(nn.Module):
         super().__init__()
         fine, middle, coarse = CHANNELS
         code = 2 * coarse
-        self.down1 = nn.Sequential(_halved(fine, middle), _halved(middle, coarse))
-        self.down2 = _halved(middle, coarse)
+        self.down1 = nn.Sequential(
+            Conv2dNormActivation(fine, middle, 3, 2), Conv2dNormActivation(middle, coarse, 3, 2)
+        )
+        self.down2 = Conv2dNormActivation(middle, coarse, 3, 2)
         shortcut = nn.Sequential(nn.Conv2d(3 * coarse, code, 1, 2, bias=False), nn.BatchNorm2d(code))
         self.embedding = nn.Sequential(BasicBlock(3 * coarse, code, 2, shortcut), BasicBlock(code, code))
         sizes = (code, coarse, middle, fine)
         self.decoder = nn.ModuleList(
             nn.Sequential(_doubled(*pair), BasicBlock(pair[1], pair[1])) for pair in pairwise(sizes)
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # transposed ones stay as PyTorch starts them: as in the code
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise(self)  # transposed convolutions stay as PyTorch starts them: as in the code
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """The teacher's three levels -> the student's, of the same shapes."""
@@ -73,11 +75,6 @@ class Student(nn.Module):
         x = self.embedding(torch.cat([self.down1(first), self.down2(second), third], dim=1))
         rebuilt = [x := stage(x) for stage in self.decoder]
         return rebuilt[::-1]
-
-
-def _halved(before: int, after: int) -> nn.Sequential:
-    convolution = nn.Conv2d(before, after, 3, 2, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True))
 
 
 def _doubled(before: int, after: int) -> BasicBlock:
@@ -124,10 +121,7 @@ class RD4AD(Method):
         self.student = Student()
 
     def fit(self, train: Tensor, *, seed: int) -> History:
-        """Train the student on (N, 3, S, S) uint8 normal images; the last epoch's weights are in use.
-
-        Resumes from the execution's checkpoint. Raises FloatingPointError when the loss stops being finite.
-        """
+        """Train the student on (N, 3, S, S) uint8 normal images; the last epoch's weights are in use."""
         # nothing is augmented, so the teacher sees every image once, not once per epoch
         taught = features(self.teacher, train.to(self.execution.device), self.config.batch_size)
         with seeded(seed):

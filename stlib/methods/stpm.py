@@ -92,10 +92,7 @@ class STPM(Method):
         self.loss: Loss = feature_pyramid_loss  # of normalised teacher and raw student features
 
     def fit(self, train: Tensor, *, seed: int) -> History:
-        """Train the student on (N, 3, S, S) uint8 normal images; afterwards the best snapshot is in use.
-
-        Resumes from the execution's checkpoint. Raises FloatingPointError when the loss stops being finite.
-        """
+        """Train the student on (N, 3, S, S) uint8 normal images; afterwards the best snapshot is in use."""
         learn, hold = _split(self.config, len(train))
         images = train.to(self.execution.device)
         # Nothing is augmented, so the teacher sees every image once, not once per epoch.

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, Field, PositiveFloat
 from torch import Tensor, nn
+from torchvision.models.resnet import conv3x3
+from torchvision.ops import Conv2dNormActivation
 
 Recalibration = Literal["none", "pcar", "maps", "channels", "control"]
 """Second convolution of a block: one 3x3; PCAR, its softmax over the branches' attention; two other readings
@@ -40,11 +42,6 @@ class Design(BaseModel, frozen=True, extra="forbid"):
     width: float = Field(1.0, ge=0.25, exclude_if=lambda value: value == 1)
     """Channels of student and segmentation net as a share of the papers'; the demo takes fewer. Left out
     where it is 1, as in earlier records."""
-
-
-def conv3x3(inputs: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
-    """3x3 convolution without bias; keeps H and W at stride 1."""
-    return nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False)
 
 
 def average(features: Tensor, rows: int, columns: int) -> Tensor:
@@ -205,11 +202,11 @@ class ASPP(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.pooled = _conv_bn_relu(nn.Conv2d(channels, channels, 1, bias=False), channels)
+        self.pooled = Conv2dNormActivation(channels, channels, 1)
         self.atrous = nn.ModuleList(
-            _conv_bn_relu(conv3x3(channels, channels, dilation=d), channels) for d in (6, 12, 18)
+            Conv2dNormActivation(channels, channels, 3, dilation=d) for d in (6, 12, 18)
         )
-        self.project = _conv_bn_relu(conv3x3(4 * channels, channels), channels)
+        self.project = Conv2dNormActivation(4 * channels, channels, 3)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -218,10 +215,6 @@ class ASPP(nn.Module):
             torch.cat([pooled, *(branch(features) for branch in self.atrous)], dim=1)
         )
         return joined
-
-
-def _conv_bn_relu(conv: nn.Conv2d, channels: int) -> nn.Sequential:
-    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
 
 class RCM(nn.Module):
@@ -255,3 +248,12 @@ class RCM(nn.Module):
         calibrated = attention * self.local(features)
         update: Tensor = self.mlp(self.norm(calibrated))
         return features + self.gamma * update
+
+
+def initialise(network: nn.Module) -> None:
+    """Kaiming-normal (fan out, ReLU) for convolutions, 1 and 0 for BatchNorm, 0 for biases."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

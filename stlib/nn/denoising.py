@@ -8,13 +8,12 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.resnet import conv3x3
 
-from stlib.nn.backbone import CHANNELS, prepare
-from stlib.nn.blocks import ASPP, RCM, Design, ResidualBlock, conv3x3, stage
+from stlib.nn.backbone import CHANNELS, Pyramid, prepare
+from stlib.nn.blocks import ASPP, RCM, Design, ResidualBlock, initialise, stage
 from stlib.nn.losses import cosine_distances, l2_normalize
 from stlib.nn.maps import Maps, resize, stack_levels, top_score
-
-Features = tuple[Tensor, Tensor, Tensor]
 
 
 class DenoisingStudent(nn.Module):
@@ -54,7 +53,7 @@ class DenoisingStudent(nn.Module):
                 if isinstance(block, ResidualBlock):
                     nn.init.zeros_(block.bn2.weight)
 
-    def forward(self, images: Tensor) -> Features:
+    def forward(self, images: Tensor) -> Pyramid:
         """(B, 3, H, W) -> features shaped like the teacher's: strides 4, 8, 16 with 64, 128, 256 channels."""
         x = self.decoder[0](self.encoder(self.stem(images)))
         features = []
@@ -119,12 +118,3 @@ class Network(nn.Module):
         probability = torch.sigmoid(logits)
         pixel = resize(probability[:, None], images.shape[-1])[:, 0]
         return Maps(stack_levels(cosine_distances(taught, imitated)), pixel, top_score(pixel, self.top))
-
-
-def initialise(network: nn.Module) -> None:
-    """Kaiming-normal (fan out, ReLU) for convolutions, 1 and 0 for BatchNorm, 0 for biases."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)

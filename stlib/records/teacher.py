@@ -39,14 +39,19 @@ def write_teacher_record(record: TeacherRecord, folder: Path = TEACHERS) -> Path
     One that goes on for more epochs than `record`, from the same teachers, stays.
     """
     path = folder / record.profile / f"{record.name}.json"
-    try:
-        earlier = TeacherRecord.model_validate_json(path.read_bytes()).pyramids
-    except (FileNotFoundError, ValidationError):
-        earlier = []
-    count = len(record.pyramids)
+    known = read_teacher_record(path)
+    earlier, count = known.pyramids if known else [], len(record.pyramids)
     if len(earlier) <= count or earlier[:count] != record.pyramids:
         write_atomic(path, as_json(record))
     return path
+
+
+def read_teacher_record(path: Path) -> TeacherRecord | None:
+    """The record in `path`; None where there is none or it is damaged: the teacher is then made again."""
+    try:
+        return TeacherRecord.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
 
 
 def load_teacher_records(folder: Path = TEACHERS) -> list[TeacherRecord]:

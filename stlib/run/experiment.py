@@ -184,13 +184,13 @@ def _begun(base: Mapping[str, object], clock: Clock, records: Path | None, *, sk
 
 
 def _dataset(category: Category) -> Dataset:
-    good = int((~category.labels).sum())
+    counts = category.layout.counts
     return Dataset(
         name=category.layout.dataset,
         fingerprint=category.fingerprint,
-        train_images=len(category.train),
-        test_good=good,
-        test_defect=len(category.test) - good,
+        train_images=counts.train_good,
+        test_good=counts.test_good,
+        test_defect=counts.test_defect,
         image_size=category.test.shape[-1],
         mask_rule="half",
         gaps=category.layout.missing_images(),

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save as serialise
 
@@ -18,7 +17,7 @@ from stlib.methods.training import Execution
 from stlib.nn.backbone import ResNet18Pyramid, pyramid_hash
 from stlib.nn.classifier import load_classifier
 from stlib.records.schema import TeacherInfo, TuningInfo
-from stlib.records.teacher import TeacherRecord
+from stlib.records.teacher import TeacherRecord, read_teacher_record
 from stlib.run.provenance import TRAINING_CODE, Clock
 from stlib.run.spec import RunSpec
 from stlib.run.teacher_data import classifier_data, learning_from, require_classes
@@ -76,7 +75,7 @@ def prepare_teacher(
     announce(info.model_copy(update={"pyramid_sha256": "", "tuned": tuned}))
     folder = runs / "teachers" / spec.profile / TRAINING_CODE[:8] / name
     with file_lock(folder / "lock", wait=True):  # many runs share one teacher: the first makes it
-        record = _read(folder / "record.json")
+        record = read_teacher_record(folder / "record.json")
         if record and record.categories != fingerprints:  # the key does not know their names
             raise ValueError(f"{folder} is of other categories, {', '.join(record.categories)}: delete it")
         if record is None or len(record.pyramids) <= epochs:
@@ -117,14 +116,6 @@ def _name(tuning: Tuning, info: TeacherInfo, fingerprints: dict[str, str], execu
     parts += [execution.precision, execution.device.type]
     key = hashlib.sha256("|".join(parts).encode()).hexdigest()[:8]
     return f"{tuning.data}-rate{tuning.full_rate:g}-s{tuning.seed}-{key}"
-
-
-def _read(path: Path) -> TeacherRecord | None:
-    """The record in `path`; None when there is none or it is damaged: the teacher is then made again."""
-    try:
-        return TeacherRecord.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None
 
 
 def _fine_tuned(

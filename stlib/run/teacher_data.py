@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from stlib.data.images import DatasetError, read_images
-from stlib.data.layout import Layout, scan
+from stlib.data.layout import Layout, categories_in, scan
 from stlib.data.splits import seen_anomalies, split_train
 from stlib.methods.finetuning import ClassifierData, Tuning
 from stlib.protocol import CATEGORIES
@@ -19,11 +19,11 @@ def categories_of(root: Path) -> list[Layout]:
     Beside images of MVTec AD no other names are taken: what else lies there belongs to no paper's teacher.
     Raises DatasetError for a folder with `train/good` that cannot be used.
     """
-    found = {path.parent.parent.name for path in root.glob("*/train/good")}
-    named = [scan(root, name) for name in CATEGORIES if name in found]
+    found = [name for name in categories_in(root) if (root / name / "train" / "good").exists()]
+    named = [scan(root, name) for name in found if name in CATEGORIES]
     if any(layout.dataset == "MVTec AD" for layout in named):  # own parts, too, may be called 'screw'
         return named
-    return [*named, *(scan(root, name) for name in sorted(found - CATEGORIES.keys()))]
+    return [*named, *(scan(root, name) for name in found if name not in CATEGORIES)]
 
 
 def require_classes(root: Path) -> list[Layout]:

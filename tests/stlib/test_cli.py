@@ -158,8 +158,9 @@ def test_a_run_on_larger_images_leaves_a_detector_of_that_size_and_says_where_it
     assert record_of(root).is_file()  # of the other run
 
 
-def test_the_hint_at_a_threshold_keeps_the_size_of_the_images(make_record):
-    *_, hint = _told(make_record(method="patchcore", variant="image_size=512"), Path("part.safetensors"))
+@pytest.mark.parametrize("variant", ["image_size=512", "coreset=1%,image_size=512"])
+def test_the_hint_at_a_threshold_keeps_the_size_of_the_images(make_record, variant: str):
+    *_, hint = _told(make_record(method="patchcore", variant=variant), Path("part.safetensors"))
     assert "`--variant held-out=20%,image_size=512` holds some out for one" in hint
 
 

@@ -371,6 +371,21 @@ def test_an_overlay_leaves_surface_far_below_the_threshold_as_it_is():
     assert green[4:, 4:].min() > 0.85
 
 
+def test_a_pixel_that_is_no_number_is_red_and_leaves_the_others_as_they_are():
+    pixel = torch.full((8, 8), 0.5)
+    pixel[0, 0], pixel[7, 7] = torch.nan, 1.0
+    found = Inspected(Path("part.png"), Image.new("RGB", (8, 8), "white"), pixel, score=1, threshold=None)
+    green = np.asarray(found.overlay())[..., 1] / 255
+    assert green[0, 0] < 0.3
+    assert green[3, 3] > 0.9
+
+
+def test_places_may_come_from_a_generator(folder: Path):
+    detector = Detector.untrained("stpm", "demo")
+    found = [seen.path for seen in inspect(detector, folder.glob("a.png"))]
+    assert found == [folder / "a.png"]
+
+
 def test_a_report_keeps_the_pictures_of_the_worst_images_only(monkeypatch):
     drawn = []
     monkeypatch.setattr(report, "PICTURES", 2)

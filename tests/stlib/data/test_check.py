@@ -32,7 +32,7 @@ def kinds(report: CategoryReport) -> list[str]:
 
 def test_a_faultless_category_has_no_findings(root: Path):
     report = check_category(root, "plate")
-    assert (report.train, report.good, report.defect) == (3, 2, 3)
+    assert report.counts == (3, 2, 3)
     assert report.findings == report.notes == report.consequences == []
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from stlib.data.images import DatasetError
-from stlib.data.layout import fingerprint, scan
+from stlib.data.layout import categories_in, fingerprint, scan
 from stlib.demo.dataset import MARKER
 from stlib.protocol import CATEGORIES, DEFECTS
 from stlib.records.schema import Name
@@ -26,6 +26,22 @@ def test_a_misspelt_category_is_answered_with_the_names_there_are(root: Path, ma
     make_category(root, "Flansch Links", train=1)
     with pytest.raises(DatasetError, match=r"no category 'PLATE' under .*: there are Flansch Links, plate$"):
         scan(root, "PLATE")
+
+
+def test_a_folder_beside_the_categories_that_nobody_may_look_into_is_none(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A disk's lost+found: `is_dir` below it raises."""
+    (root / "lost+found").mkdir()
+    is_dir = Path.is_dir
+
+    def closed(path: Path) -> bool:
+        if path.parent.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", closed)
+    assert categories_in(root) == ["plate"]
 
 
 def test_the_path_of_a_category_is_answered_with_its_name_and_the_data_it_lies_in(

@@ -73,7 +73,9 @@ def test_own_parts_may_lie_as_cameras_and_labelling_tools_leave_them(root: Path,
     (folder / "ground_truth/a_first/000_mask.png").rename(folder / "ground_truth/a_first/000.png")
     shutil.copy(folder / "train/good/000.png", folder / "train/good/000_mask.png")
     (folder / "train/good/notes.txt").write_text("two shifts")
-    shutil.copy(folder / "train/good/000.png", folder / "test/loose.png")
+    for place in ("test", "train", "."):
+        shutil.copy(folder / "train/good/000.png", folder / place / "loose.png")
+    (folder / "train/._loose.png").touch()
     category = load_category(root, "plate", image_size=32)
     assert len(category.train) == 3
     assert [category.layout.name_of(item) for item in category.layout.test] == [
@@ -85,6 +87,8 @@ def test_own_parts_may_lie_as_cameras_and_labelling_tools_leave_them(root: Path,
         "by its ending) 1: good/notes.txt",
         "beside their images) 1: good/000_mask",
         "in no folder of test/) 1: test/loose",
+        "in no folder of train/) 1: train/loose",
+        "beside train/, not in it) 1: plate/loose",
     ):
         assert told in caplog.text
 
@@ -114,7 +118,7 @@ def test_test_images_and_masks_may_be_missing_altogether(root: Path, part: str):
 def test_a_missing_mask_of_mvtec_ad_names_the_image_and_the_mask(root: Path, make_category):
     make_category(root, "toothbrush", train=60, good=1, defects={"defective": 2}, size=16)
     (root / "toothbrush/ground_truth/defective/001_mask.png").unlink()
-    told = r"test/defective/001\.png has no mask.* add .*defective/001_mask\.png"
+    told = r"toothbrush: 1 of 2 defective images have no mask, such as defective/001\.png: add it as"
     with pytest.raises(DatasetError, match=told):
         load_category(root, "toothbrush")
 

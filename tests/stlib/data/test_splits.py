@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.model_selection import train_test_split
 
-from stlib.data import mvtec
+from stlib.data import layout as layouts
 from stlib.data.layout import Layout
 from stlib.data.splits import seen_anomalies, split_train, unseen_indices
 from stlib.protocol import CATEGORIES
@@ -15,8 +15,8 @@ from stlib.protocol import CATEGORIES
 def layout(good: int, cracked: int, dented: int = 0) -> Layout:
     """Files that need not exist: only their names are read."""
 
-    def items(defect: str, count: int) -> list[mvtec.TestItem]:
-        return [mvtec.TestItem(Path(f"test/{defect}/{i:03}.png"), defect, None) for i in range(count)]
+    def items(defect: str, count: int) -> list[layouts.TestItem]:
+        return [layouts.TestItem(Path(f"test/{defect}/{i:03}.png"), defect, None) for i in range(count)]
 
     test = [*items("cracked", cracked), *items("dented", dented), *items("good", good)]
     return Layout("plate", Path(), [Path("train/good/000.png")], test)

@@ -59,7 +59,9 @@ def test_every_method_takes_larger_images_and_changes_nothing_else(method: str):
         assert larger == base.model_copy(update=changed) != base
 
 
-@pytest.mark.parametrize("size", ["500", "32", "2048", "", "-512", "\u00b2", "big"])
+@pytest.mark.parametrize(
+    "size", ["500", "32", "2048", "", "-512", "\u00b2", "0512", "\u0665\u0661\u0662", "big"]
+)
 def test_a_size_that_no_network_takes_is_refused_with_those_that_one_does(size: str):
     with pytest.raises(ValueError, match=rf"'image_size={size}': choose a multiple of 32 from 64 to 1024"):
         get_method("patchcore").recipe("paper", f"held-out=20%,image_size={size}")

@@ -34,7 +34,8 @@ def test_a_clock_set_back_by_days_changes_no_duration_and_no_checkpoint(
 def test_the_hash_of_code_knows_every_source_file_of_what_trains_and_nothing_else(part: str, tmp_path: Path):
     package = tmp_path / "stlib"  # no checkout: an installed package is such a folder
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
-    (package / "records" / "store.py").write_text("other = 1")
+    for other in ("records/store.py", "data/check.py", "data/download.py"):
+        (package / other).write_text("other = 1")
     (package / part / "notes.txt").touch()
     before = provenance.source_hash(package)
     assert before == provenance.TRAINING_CODE

@@ -141,12 +141,9 @@ def estimate(pairs: dict, metric: str) -> dict:
         {group[s][side]["teacher"]["pyramid_sha256"] for group in pairs.values() for s in group}
         for side in (0, 1)
     ]
-    first = next(iter(seeds.values()))
-    if any(len(side) > 1 for side in sides) and all(one.keys() == first.keys() for one in seeds.values()):
-        values = [
-            [mean(one[s] for one in seeds.values()) for s in first]
-        ]  # a teacher is shared by all categories
-        share = 1
+    common = set.intersection(*(set(one) for one in seeds.values()))
+    if any(len(side) > 1 for side in sides) and len(common) > 1:  # a teacher is shared by all categories
+        values, share = [[mean(one[s] for one in seeds.values()) for s in common]], 1
     else:
         values, share = [list(one.values()) for one in seeds.values()], count**2
     parts += [(variance(v) / len(v) / share, len(v) - 1) for v in values if len(v) > 1]

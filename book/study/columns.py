@@ -52,8 +52,9 @@ on {{ a.last_extreme[0] }} {{ a.last_extreme[1]|signed }}.
 {%- endfor %}
 {%- for a in told if a.long_gain is not none %}
 {% set counts = told|rejectattr("long_gain", "none")|map(attribute="long_seeds")|map("length")|unique|sort %}
-{{- " If both train for 200 epochs (%s categories, %s):"|safe|format(
-    counts|join(" or "), seeds_of(a.long_seeds)) if loop.first else "," }} {{ a.metric|named }} {# -#}
+{% set places = "category" if counts == [1] else "categories" %}
+{{- " If both train for 200 epochs (%s %s, %s):"|safe|format(
+    counts|join(" or "), places, seeds_of(a.long_seeds)) if loop.first else "," }} {{ a.metric|named }} {# -#}
 {{ a.long_gain|signed }}{{ "." if loop.last }}
 {%- endfor %}
 {% endmacro %}
@@ -77,9 +78,9 @@ Its {{ told|map(attribute="metric")|map("named")|join(" and ") }} {# -#}
 {% set own = answers|of_method(method)|selectattr("status")|list %}
 - **{{ method|named }}** {# -#}
 {%- if own %}
-{% set counts = own|map(attribute="counts")|sum(start=()) or (0,) %}
-({{ own|map(attribute="categories")|unique|sort|join(" or ") }} of 15 categories, {# -#}
-{{ seeds_of(counts) }}
+{% set counts = own|map(attribute="counts")|sum(start=()) %}
+({{ own|map(attribute="categories")|unique|sort|join(" or ") }} of 15 categories
+{%- if counts %}, {{ seeds_of(counts) }}{% endif %}
 {%- if own|selectattr("labels")|list %}, {# -#}
 {{ "in part " if own|rejectattr("labels")|list }}not the paper's setting
 {%- endif %}).
@@ -162,7 +163,7 @@ ABLATION_CAPTION = (
     "{{ '; not in them, as not all rows have them: ' if loop.first else '; ' }}{{ label|named }}"
     "{% for r in runs %}, {{ r.category }} s{{ r.seed }}{% endfor %}{% endfor %}"
     "{% for category, seed in left_out %}{{ '; without ' if loop.first else ', ' }}{{ category }} s{{ seed }}"
-    "{{ ', as its two rows trained in two precisions' if loop.last }}{% endfor %}"
+    "{{ ', as its rows trained in two precisions' if loop.last }}{% endfor %}"
     "{% if remarks %}; {{ remarks|join(', ') }}{% endif %}"
 )
 

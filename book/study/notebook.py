@@ -64,9 +64,9 @@ def dataset(category: Category) -> Markup:
 def samples(category: Category) -> Figure:
     """The first training image and the first test image of up to three kinds of defect, outlined."""
     names = _names(category)
-    chosen = [place for place in first_of_each(names) if category.masks[place].any()][:3]
+    chosen = [place for place in first_of_each(names) if category.labels[place]][:3]
     pictures = torch.cat([category.train[:1], category.test[chosen]]).permute(0, 2, 3, 1).numpy()
-    masks = [None, *category.masks[chosen].numpy()]
+    masks = [None, *(mask if mask.any() else None for mask in category.masks[chosen].numpy())]
     kinds = [names[place].partition("/")[0] for place in chosen]
     return figures.samples(list(pictures), masks, ["train/good", *(f"test/{kind}" for kind in kinds)])
 
@@ -131,12 +131,15 @@ def _pictures(category: Category) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]
 
 
 def teacher_features(plan: Plan, category: Category) -> Figure:
-    """Mean activation per level of the teacher before and after fine-tuning, on the first defective image."""
+    """Mean activation per level of the teacher before and after fine-tuning.
+
+    On the first defective image, or the first of those that there are.
+    """
     spec = plan.spec
     source = Teacher(*load_teacher(spec.teacher))
     execution = Execution(torch.device(spec.device), spec.precision)
     tuned = prepare_teacher(spec, source, execution, plan.runs)
-    image = category.test[category.labels][:1]
+    image = torch.cat([category.test[category.labels], category.test, category.train])[:1]
     x = prepare(image)
     before, after = (
         [level[0].mean(0).numpy() for level in net(x)] for net in (source.network, tuned.network)

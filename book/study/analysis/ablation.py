@@ -60,18 +60,21 @@ def rows(
     `parameters`: trainable parameters by label (`sizes.ablation_parameters`). Columns: `label`, `parameters`,
     a column per metric of `COLUMNS` (None without a run), `runs`. `attrs` holds the `remarks` of the runs,
     the places `left_out`, and the runs `beside` that not all rows have, by row. Under the paper's schedule
-    labelled runs enter a mean only if `labelled`, and their labels are remarks; those that `unpaired` names
-    enter none: nobody is to compare two precisions by eye.
+    labelled runs enter a mean only if `labelled`, and their labels are remarks; where rows trained in two
+    precisions no row has the place: nobody is to compare two precisions by eye.
     """
     full = profile == "paper"
     everything = [r for r in records if r.category in categories and r.status == "finished"]
-    apart = [run for couple in unpaired(everything) for run in couple] if full else []
     made = {}
+    trained: dict[tuple[str, int], set[tuple[str, str]]] = {}
     for label, variant in ABLATION_ROWS.items():
         runs = RunGroup("pfadseg", variant, profile).of(everything)
-        made[label] = (
-            [run for run in (runs if labelled else comparable(runs)) if run not in apart] if full else runs
-        )
+        made[label] = comparable(runs) if full and not labelled else runs
+        for r in made[label] if full else ():  # bf16 of a CPU is not that of a GPU
+            how = r.precision, r.runtime.processor if r.precision == "bf16" else ""
+            trained.setdefault((r.category, r.seed), set()).add(how)
+    left_out = [place for place, kinds in trained.items() if len(kinds) > 1]
+    made = {label: [r for r in runs if (r.category, r.seed) not in left_out] for label, runs in made.items()}
     places = [{(r.category, r.seed) for r in runs} for runs in made.values() if runs]
     shared = set.intersection(*places) if places else set()
     lines = []
@@ -84,10 +87,9 @@ def rows(
         means = {m: _mean(runs, m) for m in COLUMNS}
         lines.append({"label": label, "parameters": parameters[label]} | means | {"runs": runs})
         for r in runs:
-            trained = f"trained in {r.precision} on a {r.runtime.processor}"
-            remarks |= dict.fromkeys([*(r.labels() if full else ()), *r.remarks(), trained])
+            how_trained = f"trained in {r.precision} on a {r.runtime.processor}"
+            remarks |= dict.fromkeys([*(r.labels() if full else ()), *r.remarks(), how_trained])
     frame = pd.DataFrame(lines)
-    left_out = list(dict.fromkeys((run.category, run.seed) for run in apart))
     frame.attrs = {"remarks": list(remarks), "profile": profile, "left_out": left_out, "beside": beside}
     return frame
 
@@ -164,12 +166,15 @@ def sides(along: pd.DataFrame) -> dict[str, list[str]]:
 def late_changes(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
     """How far the score on the test set still moved near the end of a training, a row per watched run.
 
+    Of DeSTSeg, PFADSeg and PFADSeg with no modules; what changes a choice in them is not counted beside them.
     Columns: `category`, `method`, `variant`, `seed`; `before` and `last`, the scores of the last evaluation
     but one and of the tested step, `apart` steps later; their `change`; `spread`, largest minus smallest from
     step `LATE` on.
     """
     lines = []
     for run in comparable(records):
+        if (run.method, run.variant) not in (("destseg", ""), ("pfadseg", ""), ("pfadseg", "none")):
+            continue
         curve = run.history.learning_curve if run.history else {}
         scores = {step: curve[step][metric] for step in sorted(curve) if metric in curve[step]}
         late = [step for step in scores if step >= LATE]

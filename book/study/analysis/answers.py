@@ -89,7 +89,7 @@ class Answer:
 
 def answers(records: Sequence[Record]) -> list[Answer]:
     """Every headline claim, in the order of the papers."""
-    gains = [_gain(item, records) for item in gains_found(records, GAINS)]
+    gains = [_gain(item, records) for item in gains_found(records) if item.claim in GAINS]
     levels = [_level(records, *one) for one in LEVELS]
     told = printed_wins(PRINTED_ROWS).to_dict("records")
     rows = [_rows(claim, one) for claim, one in zip(PRINTED_ROWS, told, strict=True)]
@@ -104,9 +104,9 @@ def of_method(answers: Iterable[Answer], method: str) -> list[Answer]:
     return own
 
 
-def gains_found(records: Sequence[Record], claims: Iterable[Claim] = CLAIMS) -> list[ClaimResult]:
+def gains_found(records: Sequence[Record]) -> list[ClaimResult]:
     """Every claim with the runs that bear on it; those of one paper are a family (`paired.adjusted`)."""
-    results = [with_claim(claim, _pairs_of(claim, records)) for claim in claims]
+    results = [with_claim(claim, _pairs_of(claim, records)) for claim in CLAIMS]
     for paper in dict.fromkeys(item.claim.second for item in results):
         family = [item for item in results if item.pairs and item.claim.second == paper]
         for item, mean in zip(family, adjusted([item.pairs[-1] for item in family]), strict=True):
@@ -156,6 +156,7 @@ def _level(records: Sequence[Record], method: str, metric: Metric) -> Answer:
         tolerance=mean.tolerance,
         categories=len(held),
         counts=tuple(row.seeds for row in compared),
+        labels=() if compared else tuple(dict.fromkeys(label for run in runs for label in run.labels())),
         farthest=max(outside, key=lambda place: abs(place[1]), default=None),
         longer=long[-1].difference if alike else None,
         longer_seeds=tuple(row.seeds for row in long[:-1] if row.difference is not None) if alike else (),

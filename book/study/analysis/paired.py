@@ -242,15 +242,15 @@ def _chance_of_mean(groups: Sequence[Sequence[Couple]], metric: Metric) -> list[
     """Of the mean over categories, whose images and trainings are independent.
 
     Not so where a seed has a teacher of its own: all categories share it, so their differences move together,
-    and the means over the categories are what varies from seed to seed.
+    and the means over the categories, of the seeds that all have, are what varies from seed to seed.
     """
     share = 1 / len(groups) ** 2
     images = [_of_images(group, metric) for group in groups]
     differences = [_by_seed(group, metric) for group in groups]
-    whole = all(one.keys() == differences[0].keys() for one in differences)
-    if whole and any(len({c[side].teacher.pyramid_sha256 for g in groups for c in g}) > 1 for side in (0, 1)):
-        means = [fmean(one[seed] for one in differences) for seed in differences[0]]
-        seeds = _of_seeds(means)
+    common = [seed for seed in differences[0] if all(seed in one for one in differences)]
+    teachers = [{c[side].teacher.pyramid_sha256 for g in groups for c in g} for side in (0, 1)]
+    if len(common) > 1 and any(len(hashes) > 1 for hashes in teachers):
+        seeds = _of_seeds(fmean(one[seed] for one in differences) for seed in common)
     else:
         seeds = [(value * share, free) for one in differences for value, free in _of_seeds(one.values())]
     return [*((value * share, freedom) for value, freedom in images), *seeds]

@@ -71,9 +71,18 @@ def _table(paper: str, name: str, printed: Sequence[Reported], runs: Sequence[Re
         cells[cell.category, cell.method, cell.metric] = _with_runs(cell, own, categories)
     names = list(dict.fromkeys(place for place, _, _ in cells))
     columns = list(dict.fromkeys((method, metric) for _, method, metric in cells))
-    for method, metric in columns:
-        column = [cells[n, method, metric] for n in names if n in CATEGORIES and (n, method, metric) in cells]
-        run = [cell for cell in column if cell.difference is not None]
+    judged = {
+        column: [
+            one
+            for n in names
+            if n in CATEGORIES and (one := cells.get((n, *column))) and one.difference is not None
+        ]
+        for column in columns
+    }
+    places = [{cell.category for cell in column} for column in judged.values() if column]
+    shared = set.intersection(*places) if places else set()
+    for (method, metric), column in judged.items():
+        run = [cell for cell in column if cell.category in shared]
         if told := [cell.reported_number for cell in run if cell.reported_number is not None]:
             mean = replace(printed_row(method, metric, HERE, None), reported_number=fmean(told))
             mean = replace(mean, reported=f"{fmean(told):.3f}")

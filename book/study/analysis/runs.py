@@ -102,7 +102,8 @@ def rerun_command(record: Record) -> str:
     textures = "--textures data/dtd " if record.textures and record.textures.source == "DTD" else ""
     place = (record.method, record.category, record.seed, record.variant)
     command = Cell(*place, profile=record.profile, needs=record.precision).command()
-    return f"{command} --data {data} {textures}--teacher {teacher}"
+    device = " --device cuda" if record.runtime.processor == "GPU" else ""
+    return f"{command} --data {data} {textures}--teacher {teacher}{device}"
 
 
 def means(

@@ -53,7 +53,7 @@ class Effect:
     seeds: int = 0
     """Of paired runs, whose 95 % interval `low` and `high` are; 0: smallest and largest category."""
     counts: tuple[int, ...] = ()
-    """Of a mean of paired runs, their seeds by category."""
+    """Of a mean, the seeds by category."""
 
 
 Effects = dict[str, list[Effect]]
@@ -124,8 +124,9 @@ def _reevaluated(runs: Sequence[Record], key: str, metric: Metric) -> list[Effec
     if not found:
         return []
     values = [effect.change for effect in found]
-    bounds = (min(values), max(values)) if len(values) > 1 else (None, None)
-    return [*found, Effect(f"mean of {len(found)}", fmean(values), *bounds)]
+    low, high = (min(values), max(values)) if len(values) > 1 else (None, None)
+    counts = tuple(map(len, changes.values()))
+    return [*found, Effect(f"mean of {len(found)}", fmean(values), low, high, counts=counts)]
 
 
 def other_seeds(runs: Sequence[Record], metric: Metric) -> dict[str, list[PairedDifference]]:

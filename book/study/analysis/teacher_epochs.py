@@ -11,7 +11,7 @@ from stlib.protocol import TUNING_EPOCHS, Metric, Profile
 from stlib.records.schema import Record
 from study.analysis.claims import CLAIMS, with_claim
 from study.analysis.comparison import RunGroup
-from study.analysis.paired import PairedDifference, compare, match_runs, row_of
+from study.analysis.paired import Couple, PairedDifference, adjusted, compare, match_runs, row_of
 from study.analysis.runs import JUMP, last_epochs
 from study.plan.grid import tuned_variant
 
@@ -45,16 +45,24 @@ def tested_epochs(records: Sequence[Record], tuned: Sequence[Record], metric: Me
 
     Columns: those of `paired.row_of`, with the printed difference as `claim`; `last`, the mean difference at
     the last epoch, and `last_by_seed`; the mean's are of the categories' means, and of the seeds that all of
-    them have. Records hold no replicates of the last epoch, so it has no interval.
+    them have. The mean is tested together with the paper's other claims (`adjusted`). Records hold no
+    replicates of the last epoch, so it has no interval.
     """
-    couples = match_runs(untuned(records, "paper"), tuned, metric)
-    (claim,) = (one for one in CLAIMS if (one.second, one.metric) == ("et_stpm", metric))
+    first = untuned(records, "paper")
+    pairs = {
+        claim.metric: with_claim(claim, compare(match_runs(first, tuned, claim.metric), claim.metric)).pairs
+        for claim in CLAIMS
+        if claim.second == "et_stpm"
+    }
+    run = [name for name, group in pairs.items() if group]
+    means = dict(zip(run, adjusted([pairs[name][-1] for name in run]), strict=True))
+    couples = match_runs(first, tuned, metric)
     last: dict[str, dict[int, float]] = {}
     for a, b in couples:
         ends = [run.sensitivity["checkpoint=last"][metric] for run in (a, b)]
         last.setdefault(a.category, {})[a.seed] = ends[1] - ends[0]
     rows = []
-    for pair in with_claim(claim, compare(couples, metric)).pairs:
+    for pair in [*pairs[metric][:-1], means[metric]] if metric in means else []:
         parts = [last[pair.category]] if pair.category in last else list(last.values())
         common = [seed for seed in parts[0] if all(seed in one for one in parts)]
         ends_of = {
@@ -92,13 +100,13 @@ def turned_by_statistics(pairs: pd.DataFrame) -> dict[str, Any]:
     `closer`: with fresh statistics every seed with a jump has its last epoch's gain closer to that of the
     chosen epoch. `together`: the seeds' gains are at most twice as far `apart`, where they are farthest, as
     at the chosen epoch. The answer is yes if both hold: a rule that was set on 2026-11-27, before the runs
-    that it judges. Empty where no run ends on a jump: there is nothing to turn.
+    that it judges. Empty where no run ends on a jump, or no category has two seeds: there is nothing to turn.
     """
     jumped = pairs[pairs["jumped"].astype(bool)]
-    if not len(jumped):
+    seeds = pairs.groupby("category")
+    if not len(jumped) or seeds.size().max() < 2:
         return {}
     away = [(jumped[name] - jumped["chosen"]).abs() for name in ("last", "last_anew")]
-    seeds = pairs.groupby("category")
     apart = {name: float(seeds[name].agg(np.ptp).max()) for name in ("chosen", "last", "last_anew")}
     return {
         "closer": bool((away[1] < away[0]).all()),
@@ -150,18 +158,26 @@ def against_epochs(
 
 
 def changes(
-    records: Iterable[Record], metric: Metric, profile: Profile = "paper"
+    records: Iterable[Record], metric: Metric, profile: Profile = "paper", *, rest: str = ""
 ) -> dict[str, list[PairedDifference]]:
-    """Every number of epochs, leaking data, learning rate and loss against STPM, on the same seeds."""
+    """Every number of epochs against STPM, on the same seeds; and leaking data, learning rate and loss.
+
+    With another deviation (`rest`, such as 'optimiser=sgd') the epochs alone.
+    """
     everything = list(records)
-    wanted = {f"{e} epoch{'s' * (e != 1)}": epochs_group(e, "", profile) for e in TUNING_EPOCHS[1:]}
-    wanted |= {
-        "2 epochs, half of the anomalous test images seen (B)": epochs_group(2, "data=B", profile),
-        "2 epochs, all anomalous test images seen (C)": epochs_group(2, "data=C", profile),
-        "2 epochs, rate a tenth": epochs_group(2, "rate=1e-5", profile),
-        "2 epochs, rate ten times": epochs_group(2, "rate=1e-3", profile),
-        "2 epochs, L1 + cosine loss": epochs_group(2, "loss=l1+cosine", profile),
-    }
+    more = f", {rest}" if rest else ""
+    wanted = {f"{e} epoch{'s' * (e != 1)}{more}": epochs_group(e, rest, profile) for e in TUNING_EPOCHS[1:]}
+    wanted |= (
+        {}
+        if rest
+        else {
+            "2 epochs, half of the anomalous test images seen (B)": epochs_group(2, "data=B", profile),
+            "2 epochs, all anomalous test images seen (C)": epochs_group(2, "data=C", profile),
+            "2 epochs, rate a tenth": epochs_group(2, "rate=1e-5", profile),
+            "2 epochs, rate ten times": epochs_group(2, "rate=1e-3", profile),
+            "2 epochs, L1 + cosine loss": epochs_group(2, "loss=l1+cosine", profile),
+        }
+    )
     first = untuned(everything, profile)
     return {
         name: compare(match_runs(first, other.of(everything), metric), metric)
@@ -169,14 +185,26 @@ def changes(
     }
 
 
-def _of_data(records: Iterable[Record], rest: str) -> list[Record]:
-    """The runs on one kind of data; where a seed has no teacher of its own, its run with that of seed 0."""
+def _with_data(records: Iterable[Record], letter: str, metric: Metric) -> list[Couple]:
+    """Runs with teachers of variant A and of another, both of the run's own seed or both of seed 0.
+
+    Where a seed has both, that with teachers of its own counts.
+    """
     everything = list(records)
-    shared, own = (
-        RunGroup("et_stpm", variant).of(everything)
-        for variant in (",".join(filter(None, (rest, "teacher=0"))), rest)
-    )
-    return list({(r.category, r.seed): r for r in (*shared, *own)}.values())
+    found: dict[tuple[str, int], Couple] = {}
+    for shared in (True, False):
+        clean, other = (_of_teacher(everything, rest, shared=shared) for rest in ("", f"data={letter}"))
+        found |= {(a.category, a.seed): (a, b) for a, b in match_runs(clean, other, metric)}
+    return [found[place] for place in sorted(found)]
+
+
+def _of_teacher(records: Sequence[Record], rest: str, *, shared: bool) -> list[Record]:
+    """The runs with teachers of the run's own seed, or where they are `shared` with that of seed 0."""
+    own = RunGroup("et_stpm", rest).of(records)
+    if not shared:
+        return own
+    variant = ",".join(filter(None, (rest, "teacher=0")))
+    return [*(r for r in own if r.seed == 0), *RunGroup("et_stpm", variant).of(records)]
 
 
 def leakage(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
@@ -188,7 +216,7 @@ def leakage(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
     rows = []
     everything = list(records)
     for name in "BC":
-        for a, b in match_runs(_of_data(everything, ""), _of_data(everything, f"data={name}"), metric):
+        for a, b in _with_data(everything, name, metric):
             halves = [run.sensitivity.get("test=untouched", {}) for run in (a, b)]
             if all(metric in half for half in halves):
                 change = b.metrics[metric] - a.metrics[metric], halves[1][metric] - halves[0][metric]
@@ -198,8 +226,4 @@ def leakage(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
 
 def leaks(records: Sequence[Record], metric: Metric) -> dict[str, list[PairedDifference]]:
     """B and C against A, paired, on all test images: what a teacher gains that has seen some of them."""
-    clean = _of_data(records, "")
-    return {
-        f"{letter} minus A": compare(match_runs(clean, _of_data(records, f"data={letter}"), metric), metric)
-        for letter in "BC"
-    }
+    return {f"{letter} minus A": compare(_with_data(records, letter, metric), metric) for letter in "BC"}

@@ -76,7 +76,9 @@ def jumps(frame: pd.DataFrame) -> Figure:
     panels = frame.groupby("category")
     figure, axes = canvas(panels.ngroups, 1, 0.9 + 1.8 * panels.ngroups, width=NARROW)
     for axis, (category, part) in zip(axes[:, 0], panels, strict=True):
-        axis.plot(part["epoch"], part["validation"], color=BLUE, label="running statistics")
+        for number, (_, run) in enumerate(part.groupby("seed")):
+            label = "" if number else "running statistics"
+            axis.plot(run["epoch"], run["validation"], color=BLUE, label=label)
         axis.plot(part["epoch"], part["validation_anew"], "o", color=ORANGE, label="taken anew, same weights")
         axis.set(title=f"{category}: validation error", yscale="log")
     axes[-1, 0].set_xlabel("epoch")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from stlib.paths import RECORDS, ROOT
 from stlib.protocol import PRECISIONS, Profile
@@ -78,6 +78,18 @@ class Grid(_Table):
     seeds: Annotated[list[int], Field(min_length=1)]
     categories: dict[str, list[str]]
     block: list[Block]
+
+    @model_validator(mode="after")
+    def _headed_once(self) -> "Grid":
+        """Raise ValueError for a tier with two headings: readers would find runs under the wrong one."""
+        headings: dict[int, tuple[str, bool]] = {}
+        for block in self.block:
+            for tier, later in zip(block.order, (False, len(set(block.order)) > 1), strict=True):
+                if headings.setdefault(tier, (block.words, later)) != (block.words, later):
+                    raise ValueError(
+                        f"order {tier} is that of two blocks, '{block.words}' and another: change one"
+                    )
+        return self
 
     def cells(self) -> list[Cell]:
         """The whole grid, best first."""

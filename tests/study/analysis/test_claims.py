@@ -38,6 +38,8 @@ def test_the_claims_of_one_paper_are_adjusted_together(make_record):
     image, pixel = (item.pairs for item in answers.gains_found(runs)[:2])
     alone = image[0].p_value  # the category's own; the mean of one category repeats it
     assert [pairs[-1].p_value for pairs in (image, pixel)] == pytest.approx([2 * alone, 2 * alone])
+    shown = [teacher_epochs.tested_epochs(runs, runs[3:], m).iloc[-1] for m in ("image_auroc", "pixel_auroc")]
+    assert [row["p_value"] for row in shown] == pytest.approx([2 * alone, 2 * alone])
     assert image[-1].claim == pytest.approx(0.971 - 0.955)  # only means are printed
     assert pixel[-1].claim == pytest.approx(0.981 - 0.988)
 
@@ -174,6 +176,7 @@ def test_the_rule_on_what_turns_the_last_epoch_judges_seeds_with_a_jump_and_how_
     assert (found["closer"], found["together"]) == (closer, together)
     assert found["apart"]["last"] == pytest.approx(0.31)
     assert teacher_epochs.turned_by_statistics(pairs[~pairs["jumped"].astype(bool)]) == {}  # nothing to turn
+    assert teacher_epochs.turned_by_statistics(pairs.iloc[[0, 2]]) == {}  # nor seeds that lie apart
 
 
 def ended(value):
@@ -261,7 +264,12 @@ def test_leakage_is_read_from_the_teacher_of_seed_0_where_a_seed_has_none_of_its
     (found,) = teacher_epochs.leakage(runs, "pixel_auroc").to_dict("records")
     assert (found["seed"], found["variant"], found["all"]) == (1, "B", pytest.approx(0.05))
     (found,) = teacher_epochs.leakage([run("", 0.92), *runs], "pixel_auroc").to_dict("records")
-    assert found["all"] == pytest.approx(0.03)
+    assert found["all"] == pytest.approx(0.05)  # a teacher of its own is no partner of seed 0's
+    both = [run("", 0.92), run("data=B", 0.93), *runs]
+    (found,) = teacher_epochs.leakage(both, "pixel_auroc").to_dict("records")
+    assert found["all"] == pytest.approx(0.01)
+    ((pair, _),) = [teacher_epochs.leaks(both, "pixel_auroc")["B minus A"]]
+    assert pair.difference == pytest.approx(0.01)
 
 
 def test_printed_rows_are_counted_category_by_category():
@@ -323,6 +331,9 @@ def test_rows_of_the_ablation_are_means_over_the_same_categories_and_seeds(make_
     assert found.loc["none", "iap"] == 0.2  # the mean of both would lie above all modules
     assert found.loc["none", "runs"] == none[:1]
     assert found.attrs["beside"] == {"none": none[1:]}
+    fp32 = make_record("grid", 0, 0.3, method="pfadseg", variant="RCM", precision="fp32")
+    unlike = ablation.rows([*none, run("", 0, 0.3), fp32], "paper", dict.fromkeys(ABLATION_ROWS, 1))
+    assert unlike.attrs["left_out"] == [("grid", 0)]  # nor are two precisions held against each other
     apart = ablation.rows([none[1], run("", 0, 0.3)], "paper", dict.fromkeys(ABLATION_ROWS, 1))
     assert apart.attrs["beside"] == {}  # nothing is shared: every row shows what it has
 
@@ -348,6 +359,7 @@ def test_a_late_change_is_the_last_thousand_steps(make_record):
     past = History(steps=7000, images_seen=4, selected={}, curves={}, learning_curve=curve)
     short = past.model_copy(update={"learning_curve": {0: {"iap": 0.1}, 300: {"iap": 0.2}}})
     runs = [make_record(method="destseg", history=history) for history in (past, short)]
-    changes = ablation.late_changes([*runs, make_record()], "iap")
+    choice = make_record(method="pfadseg", variant="none+zero-init", history=past)
+    changes = ablation.late_changes([*runs, choice, make_record()], "iap")
     (seen,) = changes[["before", "last", "change", "apart", "spread"]].values.tolist()
     assert seen == pytest.approx([0.7, 0.55, -0.15, 1000, 0.15])

@@ -21,6 +21,10 @@ def test_the_command_of_a_record(make_record):
     assert "--teacher path/to/weights.pth" in rerun_command(make_record(teacher="weights.pth"))
     demo = rerun_command(make_record("brick", dataset="demo", teacher="demo", profile="demo"))
     assert "--profile demo --precision bf16 --data build/demo --teacher demo" in demo
+    on_gpu = make_record(
+        precision="tf32", runtime=make_record().runtime.model_copy(update={"device": "NVIDIA H200"})
+    )
+    assert rerun_command(on_gpu).endswith("--teacher torchvision --device cuda")  # tf32 is refused elsewhere
     textures = TextureInfo(source="DTD", fingerprint="3" * 64, images=5640)
     varied = rerun_command(make_record(variant="epochs=200", textures=textures))
     assert (

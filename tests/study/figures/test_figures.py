@@ -160,15 +160,17 @@ def test_every_figure_of_a_page_says_what_it_plots_to_those_who_cannot_see_it():
 def test_jumps_are_drawn_by_category_with_a_dot_where_statistics_were_taken_anew():
     frame = pd.DataFrame(
         {
-            "category": ["grid", "grid", "pill"],
-            "epoch": [1, 2, 1],
-            "validation": [1, 9, 2],
-            "validation_anew": [np.nan, 1, 2],
+            "category": ["grid", "grid", "grid", "pill"],
+            "seed": [0, 0, 1, 0],
+            "epoch": [1, 2, 1, 1],
+            "validation": [1, 9, 3, 2],
+            "validation_anew": [np.nan, 1, 3, 2],
         }
     )
     grid, pill = drawn(figures.jumps(frame)).axes
-    line, dots = grid.lines
-    assert (list(line.get_ydata()), list(dots.get_ydata())[1:]) == ([1, 9], [1])
+    line, other, dots = grid.lines
+    assert (list(line.get_ydata()), list(other.get_ydata())) == ([1, 9], [3])  # a line per seed
+    assert list(dots.get_ydata())[1:] == [1, 3]
     assert "pill" in pill.get_title()
     with pytest.raises(ValueError, match=r"make one with benchmarks/jumps\.py"):
         figures.jumps(frame[:0])

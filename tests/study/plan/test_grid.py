@@ -99,6 +99,17 @@ def test_the_study_covers_what_its_pages_compare():
     assert {("et_stpm", tuned_variant(e)) for e in TUNING_EPOCHS if e} <= rows  # 0 epochs is STPM
 
 
+def test_a_tier_with_two_headings_is_refused(tmp_path: Path):
+    block = "[[paper.block]]\nwords = '{}'\norder = {}\ncategories = 'all'\nrows.stpm = ['{}']\n"
+    head = "[paper]\nprofile = 'paper'\nseeds = [0, 1]\n[paper.categories]\nall = ['pill']\n"
+    file = tmp_path / "grid.toml"
+    file.write_text(head + block.format("one", [1, 3], "") + block.format("two", [3, 4], "epochs=200"))
+    with pytest.raises(ValueError, match="order 3 is that of two blocks, 'two' and another"):
+        read_grid("paper", file)
+    file.write_text(head + block.format("one", [1, 3], "") + block.format("one", [1, 3], "epochs=200"))
+    assert len(read_grid("paper", file).cells()) == 4
+
+
 @pytest.mark.parametrize("name", ["paper", "demo"])
 def test_no_cell_is_wanted_twice_and_every_cell_can_be_run(name: str):
     cells = read_grid(name).cells()

@@ -35,7 +35,8 @@ JOBS := 2
 DEMO := $(foreach n,teacher_epochs ablation stpm-brick compare,build/notebooks/$(n).ipynb)
 
 CODE  := $(shell find stlib book/study -name '*.py' -o -name '*.safetensors')
-PAGES := _config.yml $(shell find book results -type f -not -path 'book/study/*' -not -path 'results/runs/*' -not -path 'results/own/*')
+# Folders, too: they change when a file goes.
+PAGES := _config.yml $(shell find book/. results/. -not -path '* *' -not -path 'book/./study*' -not -path 'results/./runs*' -not -path 'results/./own*')
 DEMO_READS := $(CODE) $(wildcard results/reported/* results/records/demo/*/*) requirements.lock
 
 export UV_HTTP_TIMEOUT ?= 300
@@ -123,12 +124,17 @@ linkcheck: build/demo.stamp ## ask every site that the book links to
 clean: ## remove what was built, keep the environment
 	rm -rf build
 
+ifneq ($(shell test -x $(BIN)/python && echo there),there)
+.PHONY: $(ENV) # its Python is gone: an upgrade of the system takes it away
+endif
 $(ENV): requirements.lock pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -c '$(FITS)' || \
+	@test -x $(BIN)/python || { rm -f $(BIN)/python*; $(PYTHON) -c '$(FITS)'; } || \
 		{ echo "error: Python 3.11.4 to 3.14 is needed, on a Mac one for Apple silicon, but '$(PYTHON)' is not." \
 			"Name one: make PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv "$(VENV)" || \
 		{ rm -f "$(BIN)/python"; echo "error: '$(PYTHON) -m venv' failed. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -c '$(FITS)' || { echo "error: '$(VENV)' is of another Python than 3.11.4 to 3.14: delete it" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip
 	@echo "== environment in $(VENV): about 3 GB to download, 6 GB on disk"
 # Compiled, as pip does: otherwise every kernel compiles torch again where PYTHONDONTWRITEBYTECODE is set.
 ifeq ($(INSTALLER),uv)

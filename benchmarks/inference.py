@@ -27,7 +27,10 @@ def session(file: Path, threads: int, device: str) -> onnxruntime.InferenceSessi
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     providers = ["CUDAExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
-    return onnxruntime.InferenceSession(file, settings, providers=providers)
+    opened = onnxruntime.InferenceSession(file, settings, providers=providers)
+    if opened.get_providers()[0] != providers[0]:  # it only warns, and goes on on the CPU
+        raise SystemExit(f"ONNX Runtime has no {providers[0]} here: install onnxruntime-gpu, or time the CPU")
+    return opened
 
 
 def works(detector: Detector, onnx: onnxruntime.InferenceSession, images: Tensor) -> Works:

@@ -40,7 +40,7 @@ def ours(scores: Tensor, masks: Tensor) -> Values:
 
 
 def scikit_learn(scores: Tensor, masks: Tensor) -> Values:
-    target, flat = masks.flatten().numpy(), scores.flatten().numpy()
+    target, flat = masks.flatten().cpu().numpy(), scores.flatten().cpu().numpy()
     return {
         "pixel_auroc": roc_auc_score(target, flat),
         "pixel_ap": average_precision_score(target, flat),

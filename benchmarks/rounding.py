@@ -31,7 +31,7 @@ def metrics(detector: Detector, data: Path) -> dict[str, dict[str, float]]:
 def main(arguments: argparse.Namespace) -> None:
     found = {}
     for file in arguments.detectors:
-        detector = Detector.load(file)
+        detector = Detector.load(file).on(arguments.device)
         info = detector.info
         name = f"{get_method(info.method).title}, {info.category}, seed {info.seed}, {info.profile} schedule"
         found[name] = metrics(detector, arguments.data)

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from stlib.data.mvtec import Category, load_category
+from stlib.data.textures import load_textures
 from stlib.methods.training import reuse_memory
 from stlib.nn.backbone import load_teacher
 from stlib.paths import BENCHMARKS, DATA, ROOT
@@ -79,11 +80,15 @@ def asked(parser: argparse.ArgumentParser) -> argparse.Namespace:
 def given(
     arguments: argparse.Namespace, side: int, categories: Iterable[str], **settings: object
 ) -> tuple[dict[str, object], nn.Module, dict[str, Category]]:
-    """What `options_with_data` names: all settings, the teacher and the categories."""
+    """What `options_with_data` names: all settings and what they were applied to, teacher and categories."""
     reuse_memory()
     teacher, info = load_teacher(str(arguments.teacher))
     found = {name: load_category(arguments.data, name, image_size=side) for name in categories}
-    return {"side": side, **settings, "teacher": info.pyramid_sha256}, teacher, found
+    about: dict[str, object] = {"side": side, **settings, "teacher": info.pyramid_sha256}
+    about["data"] = {name: category.fingerprint for name, category in found.items()}
+    if "textures" in arguments:
+        about["textures"] = load_textures(str(arguments.textures), side)[1].fingerprint
+    return about, teacher, found
 
 
 def each_run(

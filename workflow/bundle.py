@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import io
 import json
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -144,7 +143,7 @@ def pack(options: argparse.Namespace, wheels: Path) -> None:
         for part, count in Counter(item.part for item in bundle).items():
             print(f"    {part}: {count} of {parts[part]} files")
     for script in ("drain.py", "scheduler.py", "unpacking.py"):
-        shutil.copy(ROOT / "workflow" / script, options.out)
+        (options.out / script).write_bytes(git("show", f"HEAD:workflow/{script}"))
 
 
 def main() -> None:

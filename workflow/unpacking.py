@@ -24,7 +24,7 @@ def say(work: Path, text: str) -> None:
 
 
 def unpack(bundle: Path, target: Path) -> None:
-    """Unpack one bundle. Raises ValueError for a damaged or unsafe one, before anything is written."""
+    """Unpack one bundle, or nothing of it. Raises ValueError for a damaged or unsafe one, and OSError."""
     with bundle.open("rb") as content:
         if not bundle.stem.endswith(hashlib.file_digest(content, "sha256").hexdigest()[:16]):
             raise ValueError("damaged, copy it again")
@@ -32,7 +32,12 @@ def unpack(bundle: Path, target: Path) -> None:
         members = archive.getmembers()
         if odd := [member.name for member in members if not member.isfile()]:
             raise ValueError(f"unsafe, {odd[0]} is no plain file")
-        archive.extractall(target, members, filter="data")
+        try:
+            archive.extractall(target, members, filter="data")
+        except OSError:
+            for member in members:  # a file that broke off would count as a whole one
+                (target / member.name).unlink(missing_ok=True)
+            raise
 
 
 def gather(bundles: Path, work: Path) -> None:

@@ -102,7 +102,7 @@ def run(  # noqa: PLR0917 - typer reads them by name
         """Where the detector of this record is kept; None for one that is not."""
         return (save or record.with_suffix(".safetensors")) if keep else None
 
-    _require_places(target, checkpoints, save, keep=keep)
+    _require_places(target, checkpoints, save, keep=keep, teachers=bool(get_method(method).tuning))
     _tell_of_data(layout, target, get_method(method).recipe(profile, variant).image_size)
     try:
         with end_with_checkpoint(signal.SIGTERM, signal.SIGINT), progress_bar(spec, show=True) as progress:
@@ -125,13 +125,15 @@ def run(  # noqa: PLR0917 - typer reads them by name
     typer.echo("\n  ".join([str(path), *_told(result.record, place, kept)]))
 
 
-def _require_places(records: Path, runs: Path, save: Path | None, *, keep: bool) -> None:
+def _require_places(records: Path, runs: Path, save: Path | None, *, keep: bool, teachers: bool) -> None:
     """Raise OSError, before the work, unless there is room for all that a run leaves."""
     from stlib.detector import MARK
     from stlib.run.experiment import SPACE
 
     require_writable(records / "record.json")
     require_writable(runs / "run.ckpt")
+    if teachers:
+        require_writable(records.parent / "teachers" / "record.json")
     if save:
         require_writable(save, MARK)
     if keep:

@@ -1,5 +1,6 @@
 """What the scripts in `benchmarks/` keep and leave."""
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,17 @@ def test_a_script_that_times_nothing_says_that_it_ran_once_on_the_cpu(
     found = read_benchmark("masks", folder=tmp_path)
     assert found.turns == 1
     assert str(found.machine["processor"]).startswith("CPU, ")
+
+
+def test_the_settings_of_a_run_name_its_data(tmp_path: Path, make_category):
+    """Otherwise a kept run of other images would stand for these."""
+    root = make_category(tmp_path, "plate", train=2, good=1, defects={}, size=32)
+    asked = argparse.Namespace(data=root, teacher="random", threads=1)
+    about, *_ = side_by_side.given(asked, 32, ["plate"], steps=2)
+    (root / "plate" / "train" / "good" / "000.png").unlink()
+    other, *_ = side_by_side.given(asked, 32, ["plate"], steps=2)
+    assert about["data"] != other["data"]
+    assert about | {"data": None} == other | {"data": None}
 
 
 def test_a_kept_run_stands_only_for_the_code_of_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -67,6 +67,34 @@ def test_a_category_appears_when_its_last_file_has_come(
     assert len(list((tmp_path / "work/data/pill").iterdir())) == 10
 
 
+def test_a_full_disk_leaves_no_part_of_a_file(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A file that broke off would count: its part would be taken for a whole one."""
+    packed(images, tmp_path / "out", 61440)
+
+    def full(_: tarfile.TarFile, target: Path, members: list[tarfile.TarInfo], **_filter: str) -> None:
+        for member in members:
+            (target / member.name).parent.mkdir(parents=True, exist_ok=True)
+            (target / member.name).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tarfile.TarFile, "extractall", full)
+        unpacking.gather(tmp_path / "out", tmp_path / "work")
+    assert "is left out: [Errno 28] No space" in capsys.readouterr().out
+    assert not (tmp_path / "work/data/pill").exists()
+    unpacking.gather(tmp_path / "out", tmp_path / "work")
+    assert unpacking.files(tmp_path / "work/data/pill") == unpacking.files(images)
+
+
+def test_a_path_out_of_the_folder_is_refused(tmp_path: Path):
+    evil = bundle.write([bundle.Item("x", "../evil", b"")], tmp_path, "1")
+    with pytest.raises(tarfile.FilterError):
+        unpacking.unpack(evil, tmp_path / "work")
+    assert not (tmp_path / "evil").exists()
+
+
 def test_a_part_that_comes_again_with_other_content_stops_with_the_remedy(images: Path, tmp_path: Path):
     out, work = tmp_path / "out", tmp_path / "work"
     packed(images, out, 61440)

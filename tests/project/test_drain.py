@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
 import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import bundle
 import drain
@@ -16,6 +18,7 @@ import pytest
 from scheduler import Scheduler
 
 from stlib.paths import ROOT
+from stlib.records import store
 from study.plan.grid import Cell
 
 STPM, TUNED = Cell("stpm", "pill", 0), Cell("et_stpm", "pill", 0)
@@ -166,21 +169,50 @@ def test_the_teacher_is_that_of_the_set_packed_last(
     options: argparse.Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Unpacked files all have the same date."""
-    asked = []
+    listed = watched(monkeypatch)
+    drain.drain(options, tmp_path, time.monotonic() + 1, 0)
+    assert listed.spec(STPM)["teacher"] == str(tmp_path / "teacher/a_new.pth")
 
-    class Listed:
-        failed = 0
 
-        def __init__(self, command: Callable[[Cell], list[str]], *_args: object, **_limits: object) -> None:
-            asked.append(json.loads(command(STPM)[-1])["spec"]["teacher"])
-
-        def run(self, _: object) -> None:
-            pass
-
+def watched(monkeypatch: pytest.MonkeyPatch) -> "type[Listed]":
+    """A stand-in for the scheduler that keeps what it is given."""
     monkeypatch.setattr(drain, "Scheduler", Listed)
     monkeypatch.setattr(drain.signal, "signal", lambda *_: None)
+    return Listed
+
+
+class Listed:
+    """Runs nothing."""
+
+    failed = 0
+    command: Callable[[Cell], list[str]]
+    cells: ClassVar[list[Cell]] = []
+
+    def __init__(self, command: Callable[[Cell], list[str]], *_args: object, **_limits: object) -> None:
+        Listed.command = staticmethod(command)
+
+    def run(self, cells: list[Cell]) -> None:
+        Listed.cells = list(cells)
+
+    @classmethod
+    def spec(cls, cell: Cell) -> dict[str, str]:
+        """What a run of the cell would be made with."""
+        return json.loads(cls.command(cell)[-1])["spec"]
+
+
+def test_runs_are_made_once_in_their_own_precision_and_know_their_commit(
+    options: argparse.Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_record
+):
+    """Rented time goes to what is missing; what trains nothing runs in fp32 alone."""
+    listed = watched(monkeypatch)
+    (tmp_path / "data" / "pill").mkdir(parents=True)
+    monkeypatch.setattr(store, "load_records", lambda _folder: [])  # in the tree; these are made here
+    store.write_record(make_record("pill", method="patchcore"), tmp_path / "records")
+    options.only, options.precision = ["patchcore/pill-s[01]", "stpm/pill-s0"], "bf16"
     drain.drain(options, tmp_path, time.monotonic() + 1, 0)
-    assert asked == [str(tmp_path / "teacher/a_new.pth")]
+    assert [(cell.method, cell.seed) for cell in listed.cells] == [("patchcore", 1), ("stpm", 0)]
+    assert [listed.spec(cell)["precision"] for cell in listed.cells] == ["fp32", "bf16"]
+    assert (os.environ["STLIB_COMMIT"], os.environ["STLIB_DIRTY"]) == ("c" * 40, "0")
 
 
 def test_the_archive_is_left_when_the_command_itself_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

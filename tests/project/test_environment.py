@@ -62,6 +62,20 @@ def test_the_least_python_is_told_alike_everywhere(file: str):
     assert {f">={version}" for version in told} == {PROJECT["requires-python"]}
 
 
+def test_the_newest_python_is_told_alike_everywhere():
+    files = ("README.md", "book/reproduce.md", "Makefile", ".ci/run")
+    told = {
+        found
+        for file in files
+        for found in re.findall(r"Python 3\.11\.4 to (3\.\d+)", (ROOT / file).read_text())
+    }
+    tested = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_bytes())
+    versions = next(
+        job["strategy"]["matrix"]["python"] for job in tested["jobs"].values() if "strategy" in job
+    )
+    assert told == {versions[-1]}
+
+
 def test_one_version_of_the_project():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_bytes())
     assert PROJECT["version"] == __version__ == citation["version"]

@@ -95,3 +95,13 @@ def test_it_shares_no_code():
     modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     assert "recount" in modules
     assert not any(name.startswith(("stlib", "study")) for name in modules)
+
+
+def test_an_image_auroc_that_the_scores_do_not_give_is_refused():
+    record = second_opinion.read_runs()[0]
+    second_opinion.check_image_auroc(record)
+    wrong = record | {
+        "metrics": record["metrics"] | {"image_auroc": record["metrics"]["image_auroc"] - 0.001}
+    }
+    with pytest.raises(ValueError, match="image AUROC 0"):
+        second_opinion.check_image_auroc(wrong)

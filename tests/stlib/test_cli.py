@@ -158,6 +158,14 @@ def test_a_run_on_larger_images_leaves_a_detector_of_that_size_and_says_where_it
     assert record_of(root).is_file()  # of the other run
 
 
+def test_a_tuned_teacher_has_a_place_for_its_record_before_the_fine_tuning(root: Path):
+    (root / "mine").mkdir()
+    (root / "mine" / "teachers").touch()
+    result = stlib("run", "et_stpm", "plate", *DEMO, "--records", str(root / "mine" / "records"))
+    assert result.exit_code == 1
+    assert f"cannot write {root}/mine/teachers/record.json" in result.stderr
+
+
 @pytest.mark.parametrize("variant", ["image_size=512", "coreset=1%,image_size=512"])
 def test_the_hint_at_a_threshold_keeps_the_size_of_the_images(make_record, variant: str):
     *_, hint = _told(make_record(method="patchcore", variant=variant), Path("part.safetensors"))

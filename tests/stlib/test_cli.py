@@ -162,7 +162,7 @@ def test_a_tuned_teacher_has_a_place_for_its_record_before_the_fine_tuning(root:
     (root / "mine").mkdir()
     (root / "mine" / "teachers").touch()
     result = stlib("run", "et_stpm", "plate", *DEMO, "--records", str(root / "mine" / "records"))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert f"cannot write {root}/mine/teachers/record.json" in result.stderr
 
 

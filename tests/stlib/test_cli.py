@@ -158,7 +158,8 @@ def test_a_run_on_larger_images_leaves_a_detector_of_that_size_and_says_where_it
     assert record_of(root).is_file()  # of the other run
 
 
-def test_a_tuned_teacher_has_a_place_for_its_record_before_the_fine_tuning(root: Path):
+def test_a_tuned_teacher_has_a_place_for_its_record_before_the_fine_tuning(root: Path, make_category):
+    make_category(root / "demo", "disc", train=5, good=2, defects={"turned": 2})
     (root / "mine").mkdir()
     (root / "mine" / "teachers").touch()
     result = stlib("run", "et_stpm", "plate", *DEMO, "--records", str(root / "mine" / "records"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from stlib.protocol import LAYERS, METRICS, Metric
 from stlib.records.schema import History
@@ -18,7 +20,9 @@ from study.figures.style import BLUE, NARROW, ORANGE, RED, Values, canvas
 
 PANELS = 2
 """Charts side by side."""
-STYLES = ("-", "--", ":")
+STYLES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
+MARKERS = "osD^v"
+"""Of seeds, in their order."""
 
 
 def training_curve(history: History) -> Figure:
@@ -113,40 +117,49 @@ def convergence(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def learning_curves(runs: Mapping[str, Mapping[str, History]], metrics: Sequence[Metric]) -> Figure:
-    """A row of panels per group, a panel per metric, a line per named run of the group.
+def learning_curves(
+    runs: Mapping[str, Mapping[str, Mapping[int, History]]], metrics: Sequence[Metric]
+) -> Figure:
+    """A row of panels per group, a panel per metric, a line per name and seed of the group.
 
-    The test set's score after so many steps of the last stage, below 0 of the student before it. Raises
-    ValueError without a run that has such a curve.
+    The test set's score after so many steps of the last stage, below 0 of the student before it. A name is a
+    colour and a line style, a seed a marker. Raises ValueError without a run that has such a curve.
     """
     watched = {
         group: {
-            name: training.learning_curve for name, training in members.items() if training.learning_curve
+            (name, seed): training.learning_curve
+            for name, seeds in members.items()
+            for seed, training in seeds.items()
+            if training.learning_curve
         }
         for group, members in runs.items()
     }
     watched = {group: curves for group, curves in watched.items() if curves}
     if not watched:
         raise ValueError("no learning curve to draw: pass at least one run that has one")
-    figure, axes = canvas(len(watched), len(metrics), 0.9 + 1.9 * len(watched), width=NARROW)
-    names = list(dict.fromkeys(name for curves in watched.values() for name in curves))
+    figure, axes = canvas(len(watched), len(metrics), 1.2 + 2.1 * len(watched), width=NARROW)
+    keys = [key for curves in watched.values() for key in curves]
+    names = list(dict.fromkeys(name for name, _ in keys))
     styles = dict(zip(names, cycle(STYLES), strict=False))
-    lines = {}
+    markers = dict(zip(sorted({seed for _, seed in keys}), cycle(MARKERS), strict=False))
     for row, (group, curves) in zip(axes, watched.items(), strict=True):
         for axis, metric in zip(row, metrics, strict=True):
-            for name, curve in curves.items():
+            for (name, seed), curve in curves.items():
                 points = {step: scores[metric] for step, scores in sorted(curve.items()) if metric in scores}
-                colour = f"C{names.index(name)}"
-                (lines[name],) = axis.plot(
-                    list(points), list(points.values()), styles[name], marker="o", color=colour
-                )
+                axis.plot(
+                    list(points), list(points.values()), styles[name],
+                    marker=markers[seed], markersize=5, color=f"C{names.index(name)}",
+                )  # fmt: skip
             axis.set(title=f"{group}: {METRICS[metric]}")
-    early = any(step < 0 for curves in watched.values() for curve in curves.values() for step in curve)
     for axis in axes[-1]:
-        axis.set(xlabel="steps of the segmentation net" + ("; up to 0: the student" if early else ""))
-    figure.legend(
-        [lines[name] for name in names], names, loc="outside lower center", ncols=len(names), fontsize=9
-    )
+        axis.set_xlabel("steps of the segmentation net", fontsize=9)
+    told = [Line2D([], [], color=f"C{n}", linestyle=styles[name], label=name) for n, name in enumerate(names)]
+    if len(markers) > 1:
+        told += [
+            Line2D([], [], color="grey", linestyle="", marker=marker, label=f"seed {seed}")
+            for seed, marker in markers.items()
+        ]
+    figure.legend(handles=told, loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 

@@ -201,9 +201,9 @@ def test_a_learning_curve_has_a_point_per_watched_step_and_a_line_per_run():
     trained = History(steps=1, images_seen=1, selected={}, curves={}, learning_curve=curve)
     unwatched = History(steps=1, images_seen=1, selected={}, curves={})
     groups = {
-        "pill": {"row 1": unwatched, "row 7": trained},
-        "grid": {"row 1": unwatched},
-        "tile": {"row 1": trained},
+        "pill": {"row 1": {0: unwatched}, "row 7": {2: trained}},
+        "grid": {"row 1": {0: unwatched}},
+        "tile": {"row 1": {1: trained}},
     }
     figure = drawn(figures.learning_curves(groups, ["pixel_ap"]))
     pill, tile = figure.axes
@@ -211,6 +211,8 @@ def test_a_learning_curve_has_a_point_per_watched_step_and_a_line_per_run():
     (line,), (other,) = pill.lines, tile.lines
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([-500, 0, 250], [0.1, 0.2, 0.5])
     assert line.get_color() != other.get_color(), "a name is one colour in all panels, two names are two"
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["row 7", "row 1"]
+    assert line.get_marker() != other.get_marker(), "so is a seed a marker"
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told == ["row 7", "row 1", "seed 1", "seed 2"]
     with pytest.raises(ValueError, match="no learning curve"):
-        figures.learning_curves({"pill": {"none": unwatched}}, ["pixel_ap"])
+        figures.learning_curves({"pill": {"none": {0: unwatched}}}, ["pixel_ap"])

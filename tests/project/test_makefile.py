@@ -59,7 +59,15 @@ def test_the_book_follows_files_that_go_and_does_not_stumble_over_a_space(tmp_pa
     for name in ("book/intro.md", "book/study/page.py", "results/records/a.json", "results/QUEUE copy.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    command = ["make", "--file", ROOT / "Makefile", "--eval", "show: ; @echo $(PAGES)", "show"]
+    command = [
+        "make",
+        "--no-print-directory",
+        "--file",
+        ROOT / "Makefile",
+        "--eval",
+        "show: ; @echo $(PAGES)",
+        "show",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     pages = {str(Path(name)) for name in done.stdout.split()}
     assert pages == {

@@ -15,8 +15,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from stlib.data.images import DatasetError, as_input, images_below, named, open_image, read_images
-from stlib.data.layout import sounds_good
+from stlib.data.images import (
+    DatasetError,
+    as_input,
+    images_below,
+    named,
+    open_image,
+    read_images,
+    sounds_good,
+)
 from stlib.detector import Detector, digests
 from stlib.files import write_atomic
 from stlib.methods import get_method

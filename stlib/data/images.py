@@ -40,6 +40,16 @@ TRUTH = "folder of masks"
 HIDDEN = "hidden, or of the system"
 """Why other files are."""
 
+_SOUNDS_GOOD = {
+    *("good", "goodparts", "goodimages", "ok", "okay", "normal", "nominal", "pass", "passed", "nodefect"),
+    *("nodefects", "defectfree", "nondefective", "noanomaly", "anomalyfree", "nonanomalous", "flawless"),
+    *("gut", "gutteil", "gutteile", "io", "inordnung", "fehlerfrei", "goed", "bra", "god", "dobry", "dobre"),
+    *("bon", "bonne", "bons", "bonnes", "conforme", "conformes", "buono", "buona", "buoni", "buone"),
+    *("bueno", "buena", "buenos", "buenas", "bien", "bom", "boa", "boas"),
+}
+"""Names of folders that hold good images in other layouts, letters and digits only, in one case; in this one
+only 'good' does. Other languages are left to a person: `stlib data check` names the folders there are."""
+
 ACROSS = (5, 6, 7, 8)
 """What a camera writes for a turn that changes width and height."""
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
@@ -111,6 +121,15 @@ def _closed(error: OSError) -> None:
 def mask_owner(path: Path) -> Path:
     """The path, without ending, of the image that a mask of this name belongs to."""
     return path.with_name(re.sub(rf"(?is)(?<=.)({'|'.join(MASK_ENDINGS)})\Z", "", path.stem))
+
+
+def sounds_good(name: str) -> bool:
+    """Whether a folder of that name holds good images in some layout.
+
+    >>> sounds_good("i.O."), sounds_good("Good parts"), sounds_good("not good")
+    (True, True, False)
+    """
+    return re.sub(r"[\W_]", "", name.casefold()) in _SOUNDS_GOOD
 
 
 def named(paths: list[Path]) -> str:

@@ -22,20 +22,11 @@ from stlib.data.images import (
     is_utf8,
     mask_owner,
     named,
+    sounds_good,
 )
 from stlib.demo.dataset import DEMO_CATEGORIES, MARKER
 from stlib.files import in_order, sha256
 from stlib.protocol import CATEGORIES, DEFECTS, NAME, Counts
-
-_SOUNDS_GOOD = {
-    *("good", "goodparts", "goodimages", "ok", "okay", "normal", "nominal", "pass", "passed", "nodefect"),
-    *("nodefects", "defectfree", "nondefective", "noanomaly", "anomalyfree", "nonanomalous", "flawless"),
-    *("gut", "gutteil", "gutteile", "io", "inordnung", "fehlerfrei", "goed", "bra", "god", "dobry", "dobre"),
-    *("bon", "bonne", "bons", "bonnes", "conforme", "conformes", "buono", "buona", "buoni", "buone"),
-    *("bueno", "buena", "buenos", "buenas", "bien", "bom", "boa", "boas"),
-}
-"""Names of folders that hold good images in other layouts, letters and digits only, in one case; in this one
-only 'good' does. Other languages are left to a person: `stlib data check` names the folders there are."""
 
 _BESIDE = "beside train, test and ground_truth"
 _THRESHOLD = f"{_BESIDE}; its good images are good for `stlib threshold`"
@@ -280,15 +271,6 @@ def _instead(root: Path, category: str) -> str:
         f"expected {root / category}/train/good; "
         "`stlib data download` fetches MVTec AD, `stlib data demo` makes the demo"
     )
-
-
-def sounds_good(name: str) -> bool:
-    """Whether a folder of that name holds good images in some layout.
-
-    >>> sounds_good("i.O."), sounds_good("Good parts"), sounds_good("not good")
-    (True, True, False)
-    """
-    return re.sub(r"[\W_]", "", name.casefold()) in _SOUNDS_GOOD
 
 
 def _entries(folder: Path) -> list[Path]:

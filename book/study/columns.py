@@ -3,12 +3,17 @@
 from stlib.protocol import METRICS
 from study.analysis.ablation import COLUMNS
 
-MADE = (
-    "{% if not made.runs %}No run has finished yet.{% else %}{{ made.runs }} run{{ 's' if made.runs != 1 }}; "
+SEEDS = (
     "seed{{ 's' if made.seeds|length > 1 }} {{ made.seeds|join(', ') }}"
     "{% for category, seeds in made.more.items() %}, on {{ category }} also {{ seeds|join(', ') }}"
-    "{% endfor %}; "
-    "training in {{ made.precisions|join(', ') }}; teacher {{ made.teachers|join(', ') }}; "
+    "{% endfor %}"
+)
+"""The seeds of `runs.made` in words."""
+
+MADE = (
+    "{% if not made.runs %}No run has finished yet.{% else %}{{ made.runs }} run{{ 's' if made.runs != 1 }}; "
+    + SEEDS
+    + "; training in {{ made.precisions|join(', ') }}; teacher {{ made.teachers|join(', ') }}; "
     "on {{ made.devices|join(' and ') }}.{% endif %}"
 )
 """`runs.made` in words."""

@@ -47,7 +47,7 @@ def write_teacher_record(record: TeacherRecord, folder: Path = TEACHERS) -> Path
 
 
 def read_teacher_record(path: Path) -> TeacherRecord | None:
-    """The record in `path`; None where there is none or it is damaged: the teacher is then made again."""
+    """The record in `path`; None where there is none, or a damaged one. Raises OSError."""
     try:
         return TeacherRecord.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):

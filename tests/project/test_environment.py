@@ -62,18 +62,12 @@ def test_the_least_python_is_told_alike_everywhere(file: str):
     assert {f">={version}" for version in told} == {PROJECT["requires-python"]}
 
 
-def test_the_newest_python_is_told_alike_everywhere():
-    files = ("README.md", "book/reproduce.md", "Makefile", ".ci/run")
-    told = {
-        found
-        for file in files
-        for found in re.findall(r"Python 3\.11\.4 to (3\.\d+)", (ROOT / file).read_text())
-    }
-    tested = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_bytes())
-    versions = next(
-        job["strategy"]["matrix"]["python"] for job in tested["jobs"].values() if "strategy" in job
-    )
-    assert told == {versions[-1]}
+def test_the_newest_python_that_is_promised_is_the_newest_that_is_tested():
+    files = ("README.md", "book/reproduce.md")  # `make` lets 3.14 try: one package is compiled there
+    texts = [(ROOT / file).read_text(encoding="utf-8") for file in files]
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_bytes())["jobs"].values()
+    newest = next(job["strategy"]["matrix"]["python"][-1] for job in jobs if "strategy" in job)
+    assert [re.findall(r"Python 3\.11\.4 to (3\.\d+)", text) for text in texts] == [[newest]] * 2
 
 
 def test_one_version_of_the_project():

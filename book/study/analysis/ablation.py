@@ -7,7 +7,7 @@ import pandas as pd
 from stlib.protocol import ABLATION_ROWS, CATEGORIES, Metric, Profile
 from stlib.records.schema import Record
 from study.analysis.comparison import RunGroup, comparable
-from study.analysis.paired import Couple, PairedDifference, match_runs, pairs
+from study.analysis.paired import Couple, PairedDifference, arithmetic, match_runs, pairs
 from study.analysis.reported import reported
 
 CHOICES: dict[str, str] = {
@@ -43,6 +43,8 @@ STEPS = (
 ROW_NAMES = {"none": "no modules", "RCM+AFF+PCAR": "all modules"}
 """Of the first and the last row, as readers know them."""
 
+KINDS = {("destseg", ""): "DeSTSeg", ("pfadseg", "none"): "no modules", ("pfadseg", ""): "all modules"}
+"""What PFADSeg's chapter follows through the training, by method and variant."""
 LATE = 2000
 """Step of the segmentation net's training from which on a score should have come to rest."""
 
@@ -70,9 +72,8 @@ def rows(
     for label, variant in ABLATION_ROWS.items():
         runs = RunGroup("pfadseg", variant, profile).of(everything)
         made[label] = comparable(runs) if full and not labelled else runs
-        for r in made[label] if full else ():  # bf16 of a CPU is not that of a GPU
-            how = r.precision, r.runtime.processor if r.precision == "bf16" else ""
-            trained.setdefault((r.category, r.seed), set()).add(how)
+        for r in made[label] if full else ():
+            trained.setdefault((r.category, r.seed), set()).add(arithmetic(r))
     left_out = [place for place, kinds in trained.items() if len(kinds) > 1]
     made = {label: [r for r in runs if (r.category, r.seed) not in left_out] for label, runs in made.items()}
     places = [{(r.category, r.seed) for r in runs} for runs in made.values() if runs]
@@ -166,14 +167,14 @@ def sides(along: pd.DataFrame) -> dict[str, list[str]]:
 def late_changes(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
     """How far the score on the test set still moved near the end of a training, a row per watched run.
 
-    Of DeSTSeg, PFADSeg and PFADSeg with no modules; what changes a choice in them is not counted beside them.
+    Of `KINDS` alone: what changes a choice in them is not counted beside them.
     Columns: `category`, `method`, `variant`, `seed`; `before` and `last`, the scores of the last evaluation
     but one and of the tested step, `apart` steps later; their `change`; `spread`, largest minus smallest from
     step `LATE` on.
     """
     lines = []
     for run in comparable(records):
-        if (run.method, run.variant) not in (("destseg", ""), ("pfadseg", ""), ("pfadseg", "none")):
+        if (run.method, run.variant) not in KINDS:
             continue
         curve = run.history.learning_curve if run.history else {}
         scores = {step: curve[step][metric] for step in sorted(curve) if metric in curve[step]}

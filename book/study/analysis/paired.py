@@ -166,12 +166,17 @@ def _same_data(a: Record, b: Record) -> bool:
     return a.dataset.fingerprint == b.dataset.fingerprint and len(textures) < 2
 
 
+def arithmetic(run: Record) -> tuple[str, str]:
+    """Its precision, and for bf16 the kind of processor, as a CPU's is not a GPU's."""
+    return run.precision, run.runtime.processor if run.precision == "bf16" else ""
+
+
 def _rounded_alike(a: Record, b: Record) -> bool:
     """False for two precisions on two sides in `SEGMENTING`; for bf16 of a CPU and a GPU on one."""
     moved = {a.method, b.method} & SEGMENTING
     if a.precision != b.precision:
         return moved != {a.method, b.method}
-    return not (moved and a.precision == "bf16" and a.runtime.processor != b.runtime.processor)
+    return not (moved and arithmetic(a) != arithmetic(b))
 
 
 def _by_seed(group: Sequence[Couple], metric: Metric) -> dict[int, float]:

@@ -33,11 +33,15 @@ def untuned(records: Sequence[Record], profile: Profile) -> list[Record]:
     return [*epochs_group(0, "", profile).of(records), *RunGroup("stpm", "", profile).of(records)]
 
 
-def one_teacher(records: Iterable[Record]) -> list[Record]:
-    """The runs whose teacher is that of seed 0, whatever their own seed: chance in the student alone."""
+def one_teacher(records: Iterable[Record], rest: str = "") -> list[Record]:
+    """The runs whose teacher is that of seed 0, whatever their own seed: chance in the student alone.
+
+    `rest` is another deviation, such as 'data=B'.
+    """
     everything = list(records)
-    first = [r for r in epochs_group(2).of(everything) if r.seed == 0]
-    return [*first, *epochs_group(2, "teacher=0").of(everything)]
+    first = [r for r in epochs_group(2, rest).of(everything) if r.seed == 0]
+    shared = ",".join(filter(None, (rest, "teacher=0")))
+    return [*first, *epochs_group(2, shared).of(everything)]
 
 
 def tested_epochs(records: Sequence[Record], tuned: Sequence[Record], metric: Metric) -> pd.DataFrame:
@@ -54,8 +58,8 @@ def tested_epochs(records: Sequence[Record], tuned: Sequence[Record], metric: Me
         for claim in CLAIMS
         if claim.second == "et_stpm"
     }
-    run = [name for name, group in pairs.items() if group]
-    means = dict(zip(run, adjusted([pairs[name][-1] for name in run]), strict=True))
+    measured = [name for name, group in pairs.items() if group]
+    means = dict(zip(measured, adjusted([pairs[name][-1] for name in measured]), strict=True))
     couples = match_runs(first, tuned, metric)
     last: dict[str, dict[int, float]] = {}
     for a, b in couples:
@@ -167,17 +171,14 @@ def changes(
     everything = list(records)
     more = f", {rest}" if rest else ""
     wanted = {f"{e} epoch{'s' * (e != 1)}{more}": epochs_group(e, rest, profile) for e in TUNING_EPOCHS[1:]}
-    wanted |= (
-        {}
-        if rest
-        else {
+    if not rest:
+        wanted |= {
             "2 epochs, half of the anomalous test images seen (B)": epochs_group(2, "data=B", profile),
             "2 epochs, all anomalous test images seen (C)": epochs_group(2, "data=C", profile),
             "2 epochs, rate a tenth": epochs_group(2, "rate=1e-5", profile),
             "2 epochs, rate ten times": epochs_group(2, "rate=1e-3", profile),
             "2 epochs, L1 + cosine loss": epochs_group(2, "loss=l1+cosine", profile),
         }
-    )
     first = untuned(everything, profile)
     return {
         name: compare(match_runs(first, other.of(everything), metric), metric)
@@ -192,19 +193,13 @@ def _with_data(records: Iterable[Record], letter: str, metric: Metric) -> list[C
     """
     everything = list(records)
     found: dict[tuple[str, int], Couple] = {}
-    for shared in (True, False):
-        clean, other = (_of_teacher(everything, rest, shared=shared) for rest in ("", f"data={letter}"))
+    sides = "", f"data={letter}"
+    for clean, other in (
+        [one_teacher(everything, rest) for rest in sides],
+        [epochs_group(2, rest).of(everything) for rest in sides],
+    ):
         found |= {(a.category, a.seed): (a, b) for a, b in match_runs(clean, other, metric)}
     return [found[place] for place in sorted(found)]
-
-
-def _of_teacher(records: Sequence[Record], rest: str, *, shared: bool) -> list[Record]:
-    """The runs with teachers of the run's own seed, or where they are `shared` with that of seed 0."""
-    own = RunGroup("et_stpm", rest).of(records)
-    if not shared:
-        return own
-    variant = ",".join(filter(None, (rest, "teacher=0")))
-    return [*(r for r in own if r.seed == 0), *RunGroup("et_stpm", variant).of(records)]
 
 
 def leakage(records: Iterable[Record], metric: Metric) -> pd.DataFrame:
